@@ -1,0 +1,33 @@
+"""Every error a user can cause. The text says what is wrong, where, and how to mend it; the command line prints it and exits 2."""
+
+
+class ReidError(Exception):
+    """Base of all errors that are the user's to mend."""
+
+
+class ConfigError(ReidError):
+    """A key, value or configuration file that cannot be used."""
+
+
+class DatasetError(ReidError):
+    """A dataset, split, manifest or image that cannot be used."""
+
+
+class ImageError(DatasetError):
+    """One image that cannot be read or decoded."""
+
+
+class CheckpointError(ReidError):
+    """A weight file that cannot be found, read or fitted to the model."""
+
+
+class DeviceError(ReidError):
+    """A device that is absent or cannot hold the job."""
+
+
+class OutputError(ReidError):
+    """A directory that cannot be written, or a disk that is full."""
+
+
+class EvaluationError(ReidError):
+    """Features, labels or distances that cannot be ranked."""

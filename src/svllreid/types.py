@@ -1,0 +1,91 @@
+"""Records that travel between the rooms; all frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+Pid = int | str
+UNKNOWN = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image of one identity.
+
+    Args:
+        path: the image file.
+        pid: raw identity, as its dataset numbers or names it.
+        camid: zero-based camera, UNKNOWN (-1) where nobody says.
+        viewid: zero-based viewpoint, UNKNOWN (-1) where nobody says.
+    """
+
+    path: Path
+    pid: Pid
+    camid: int = UNKNOWN
+    viewid: int = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a reader makes of a dataset.
+
+    Args:
+        name: the reader's name.
+        train, query, gallery: samples in a reproducible order.
+        protocol: `cross-camera`, `vehicleid-10` or `leave-self-out`.
+        noun: the prompt's noun, `person` or `vehicle`.
+        notes: what the user should know (files dropped, counts that differ from the published ones).
+    """
+
+    name: str
+    train: tuple[Sample, ...]
+    query: tuple[Sample, ...]
+    gallery: tuple[Sample, ...]
+    protocol: str = "cross-camera"
+    noun: str = "person"
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one step, or of one block at test.
+
+    Args:
+        images: (B, 3, H, W) float, normalised.
+        labels: (B,) int64, contiguous training labels, or -1 at test.
+        camids, viewids: (B,) int64, -1 where unknown.
+        view1, view2: (B, 3, H, W) float, the two self-supervision views; None where not asked for.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    camids: torch.Tensor
+    viewids: torch.Tensor
+    view1: torch.Tensor | None = None
+    view2: torch.Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        moved = {
+            name: None if value is None else value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+        }
+        return Batch(**moved)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a task makes of a batch.
+
+    Args:
+        loss: scalar with gradient, the weighted sum.
+        terms: each loss by its name, unweighted, detached.
+        num_images: images seen, for throughput.
+    """
+
+    loss: torch.Tensor
+    terms: dict[str, torch.Tensor] = field(default_factory=dict)
+    num_images: int = 0
