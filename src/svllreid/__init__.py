@@ -1,0 +1,46 @@
+"""svllreid: image re-identification where self-supervision meets vision-language learning."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from svllreid.build import build_model, load_dataset
+    from svllreid.config import load_config
+    from svllreid.evaluation.ranking import Ranking, evaluate_features, evaluate_ranking
+    from svllreid.evaluation.rerank import RerankOptions, rerank
+    from svllreid.retrieval.encoder import Encoder
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Encoder": "svllreid.retrieval.encoder",
+    "Ranking": "svllreid.evaluation.ranking",
+    "RerankOptions": "svllreid.evaluation.rerank",
+    "build_model": "svllreid.build",
+    "evaluate_features": "svllreid.evaluation.ranking",
+    "evaluate_ranking": "svllreid.evaluation.ranking",
+    "load_config": "svllreid.config",
+    "load_dataset": "svllreid.build",
+    "rerank": "svllreid.evaluation.rerank",
+}
+__all__ = [
+    "Encoder",
+    "Ranking",
+    "RerankOptions",
+    "build_model",
+    "evaluate_features",
+    "evaluate_ranking",
+    "load_config",
+    "load_dataset",
+    "rerank",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'svllreid' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,235 @@
+"""The configuration tree: published key names in YAML (upper case), the same names in lower case in Python."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt
+
+
+def _switch(on: str, off: str) -> BeforeValidator:
+    """YAML reads a bare `on` or `yes` as true: give the published words back."""
+    return BeforeValidator(lambda value: {True: on, False: off}.get(value, value) if isinstance(value, bool) else value)
+
+
+OnOff = Annotated[Literal["on", "off"], _switch("on", "off")]
+YesNo = Annotated[Literal["yes", "no"], _switch("yes", "no")]
+Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
+Names = str | tuple[str, ...]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+Pair = tuple[PositiveInt, PositiveInt]
+Triple = tuple[float, float, float]
+
+
+class Section(BaseModel):
+    """A frozen part of the tree that refuses unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=str.upper,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+        coerce_numbers_to_str=True,
+        allow_inf_nan=False,
+    )
+
+    def to_yaml_tree(self) -> dict[str, Any]:
+        """Plain dictionaries and lists under the YAML names, for files."""
+        return self.model_dump(by_alias=True, mode="json")
+
+
+class Dataloader(Section):
+    """How images are fed."""
+
+    num_instance: Annotated[int, Field(ge=2)] = 4
+    """Images of each identity in a stage-2 batch (K of P x K)."""
+    num_workers: Annotated[int, Field(ge=0)] = 8
+    """Processes that decode and augment; never more than the machine has cores. 0: in the main process."""
+
+
+class Datasets(Section):
+    """What is trained and tested on."""
+
+    names: Names = "market1501"
+    """Dataset, or a list to train on jointly: market1501, dukemtmc, occ_duke, msmt17, veri, VehicleID, folder, manifest."""
+    root_dir: Text = "../data"
+    """Folder that holds the dataset as its authors distribute it; for `manifest` the CSV or Parquet file."""
+    noun: Text = ""
+    """The prompt's noun, "A photo of a X X X X noun."; empty: vehicle for veri and VehicleID, person for the others."""
+
+
+class Input(Section):
+    """Images and their augmentation."""
+
+    size_train: Pair = (256, 128)
+    """Height and width in training."""
+    size_test: Pair = (256, 128)
+    """Height and width at test; the same as in training."""
+    prob: Probability = 0.5
+    """Probability of a horizontal flip."""
+    re_prob: Probability = 0.5
+    """Probability of random erasing, for the training image and both self-supervision views."""
+    re_max_area: Annotated[float, Field(gt=0.02, le=1)] | None = None
+    """Largest share of the image that random erasing covers; null: 1/3, and 1/4 where there is no text stage."""
+    padding: Annotated[int, Field(ge=0)] = 10
+    """Black border, in pixels, from which the random crop is taken."""
+    pixel_mean: Triple = (0.5, 0.5, 0.5)
+    """Mean of each channel, images in 0..1."""
+    pixel_std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.5, 0.5, 0.5)
+    """Deviation of each channel."""
+
+
+class Model(Section):
+    """The network and its losses."""
+
+    name: str = "ViT-B-16"
+    """Backbone: ViT-B-16, RN50, any other CLIP ViT that open_clip names, or tiny."""
+    pretrained: Text = ""
+    """CLIP weights: openai, an open_clip tag, a file, or random; empty: openai (random for tiny)."""
+    stride_size: Pair = (16, 16)
+    """Step of the patch embedding, down and across; 12 makes 16-pixel patches overlap. ViT only."""
+    sie_camera: bool = False
+    """Side information embedding: learn one vector per camera. ViT only."""
+    sie_view: bool = False
+    """Side information embedding: learn one vector per viewpoint (with sie_camera: per pair). ViT only."""
+    sie_coe: float = 3.0
+    """Factor of the side information embedding."""
+    use_text: bool = True
+    """Stage 1 and the image-to-text loss; false is the one-stage baseline."""
+    use_ssl_stage1: bool = False
+    """Language self-supervision in stage 1, on augmented prompts."""
+    use_ssl: bool = False
+    """Vision self-supervision in stage 2, on augmented images."""
+    ssl_type: Literal["SIMCLR", "SIMSIAM"] = "SIMCLR"
+    """Stage 2's self-supervised loss."""
+    ssl_hidden_dim: PositiveInt | None = None
+    """Hidden width of the SimCLR heads; null: 4096 (512 for tiny)."""
+    ssl_out_dim: PositiveInt | None = None
+    """Output width of the SimCLR heads; null: 256 (128 for tiny)."""
+    id_loss_weight: Weight = 1.0
+    """Weight of the identity classification loss."""
+    triplet_loss_weight: Weight = 1.0
+    """Weight of the triplet loss."""
+    i2t_loss_weight: Weight = 1.0
+    """Weight of the image-to-text loss in stage 2."""
+    if_labelsmooth: OnOff = "on"
+    """Label smoothing (0.1) of the identity and image-to-text losses."""
+    no_margin: bool = False
+    """Triplet loss with the soft margin log(1 + exp(.)) instead of SOLVER.MARGIN."""
+
+
+class Stage1(Section):
+    """Stage 1: one text prompt per identity is learned."""
+
+    ims_per_batch: PositiveInt = 64
+    """Cached image features in a batch, all processes together."""
+    max_epochs: PositiveInt = 120
+    """Passes over the training set."""
+    optimizer_name: Literal["Adam"] = "Adam"
+    """Optimiser; Adam with L2 weight decay in the gradient."""
+    base_lr: PositiveFloat = 3.5e-4
+    """Learning rate after the warm-up."""
+    lr_min: Weight = 1e-6
+    """Learning rate at the end of the cosine."""
+    warmup_epochs: Annotated[int, Field(ge=0)] = 5
+    """Epochs of linear warm-up."""
+    warmup_lr_init: Weight = 1e-5
+    """Learning rate from which the warm-up starts."""
+    warmup_method: Literal["linear"] = "linear"
+    """Shape of the warm-up."""
+    weight_decay: Weight = 1e-4
+    """L2 penalty."""
+    weight_decay_bias: Weight = 1e-4
+    """L2 penalty of biases (stage 1 has none)."""
+    ssl_loss_weight: Weight = 0.8
+    """Weight of language self-supervision."""
+    prompt_aug_method: Literal["mask", "swap", "mix"] = "mask"
+    """Prompt augmentation: mask scalars, swap token positions, or mix with another prompt of the batch."""
+    prompt_aug_scale: Probability = 0.5
+    """Strength of the augmentation: share masked or swapped, or the other prompt's weight."""
+    train_ssl_head: bool = False
+    """Train text_mlp too; published runs keep it as initialised."""
+    log_period: PositiveInt = 50
+    """Steps between two lines of the log."""
+    checkpoint_period: PositiveInt = 120
+    """Epochs between two kept files; the last epoch is always kept."""
+
+
+class Stage2(Section):
+    """Stage 2: the image encoder is trained against the prompts."""
+
+    ims_per_batch: PositiveInt = 64
+    """Images in a batch (P x K), all processes together."""
+    max_epochs: PositiveInt = 60
+    """Passes over the training set."""
+    optimizer_name: Literal["Adam"] = "Adam"
+    """Optimiser; Adam with L2 weight decay in the gradient."""
+    base_lr: PositiveFloat = 5e-6
+    """Learning rate after the warm-up."""
+    bias_lr_factor: Weight = 2.0
+    """Factor of the learning rate for every parameter whose name contains bias."""
+    steps: tuple[PositiveInt, ...] = (30, 50)
+    """Epochs from which the learning rate is multiplied by gamma once more."""
+    gamma: PositiveFloat = 0.1
+    """Factor at each of the steps."""
+    warmup_factor: Probability = 0.1
+    """Share of the learning rate with which the warm-up starts."""
+    warmup_iters: Annotated[int, Field(ge=0)] = 10
+    """Epochs of warm-up."""
+    warmup_method: Literal["linear", "constant"] = "linear"
+    """Shape of the warm-up."""
+    weight_decay: Weight = 1e-4
+    """L2 penalty."""
+    weight_decay_bias: Weight = 1e-4
+    """L2 penalty of every parameter whose name contains bias."""
+    ssl_loss_weight: Weight = 0.8
+    """Weight of vision self-supervision."""
+    log_period: PositiveInt = 50
+    """Steps between two lines of the log."""
+    checkpoint_period: PositiveInt = 60
+    """Epochs between two kept files; the last epoch is always kept."""
+    eval_period: PositiveInt = 10
+    """Epochs between two evaluations; the last epoch is always evaluated."""
+
+
+class Solver(Section):
+    """Optimisation."""
+
+    seed: Annotated[int, Field(ge=0)] = 1234
+    """Seed of every random draw."""
+    margin: Weight = 0.3
+    """Margin of the triplet loss."""
+    precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = "auto"
+    """Arithmetic: 32, 16-mixed or bf16-mixed; auto is 16-mixed on CUDA, as published, and 32 elsewhere."""
+    stage1: Stage1 = Stage1()
+    stage2: Stage2 = Stage2()
+
+
+class Test(Section):
+    """Testing."""
+
+    ims_per_batch: PositiveInt = 64
+    """Images in a batch."""
+    weight: Text = ""
+    """The checkpoint to test."""
+    neck_feat: Literal["before", "after"] = "before"
+    """Compare features before or after the BNNeck."""
+    feat_norm: YesNo = "yes"
+    """L2-normalise the features."""
+    re_ranking: bool = False
+    """Re-rank by k-reciprocal neighbours (k1 50, k2 15, lambda 0.3)."""
+
+
+class Config(Section):
+    """A whole run."""
+
+    model: Model = Model()
+    input: Input = Input()
+    datasets: Datasets = Datasets()
+    dataloader: Dataloader = Dataloader()
+    solver: Solver = Solver()
+    test: Test = Test()
+    output_dir: Text = ""
+    """Folder of the run's files; empty: outputs/<dataset>_<backbone>."""

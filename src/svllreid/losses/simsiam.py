@@ -1,0 +1,20 @@
+"""SimSiam's negative cosine similarity with stopped gradients."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def simsiam_loss(prediction1: Tensor, prediction2: Tensor, target1: Tensor, target2: Tensor) -> Tensor:
+    """Minus the mean cosine of each view's prediction and the other view's feature.
+
+    Args:
+        prediction1, prediction2: (B, D) outputs of the predictor.
+        target1, target2: (B, D) features; no gradient flows into them.
+    Returns: scalar in [-1, 1].
+    Source: Chen & He 2021, arXiv:2011.10566.
+    """
+    first = F.cosine_similarity(prediction1.float(), target2.detach().float()).mean()
+    second = F.cosine_similarity(prediction2.float(), target1.detach().float()).mean()
+    return -(first + second) / 2

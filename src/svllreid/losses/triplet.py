@@ -1,0 +1,29 @@
+"""Batch-hard triplet loss."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def triplet_loss(features: Tensor, labels: Tensor, margin: float | None = 0.3) -> Tensor:
+    """Pull the farthest positive, push the nearest negative.
+
+    Args:
+        features: (B, D) float, not normalised.
+        labels: (B,) int64, at least two different ones; an anchor without another positive is its own.
+        margin: hinge in units of feature distance; None selects the soft margin log(1 + exp(.)).
+    Returns: scalar, the mean over anchors.
+    Source: Hermans et al. 2017, arXiv:1703.07737.
+    """
+    features = features.float()
+    squares = features.square().sum(dim=1)
+    squared = squares[:, None] + squares - 2 * features @ features.T  # (B, B)
+    distances = squared.clamp(min=1e-12).sqrt()
+    same = labels[:, None] == labels
+    farthest_positive = distances.masked_fill(~same, float("-inf")).amax(dim=1)
+    nearest_negative = distances.masked_fill(same, float("inf")).amin(dim=1)
+    difference = farthest_positive - nearest_negative
+    if margin is None:
+        return F.softplus(difference).mean()
+    return F.relu(difference + margin).mean()

@@ -1,0 +1,195 @@
+"""The ReID model: an image encoder with necks and classifiers, learned prompts with a frozen text encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from svllreid.errors import ConfigError
+from svllreid.models.clip import ClipTowers
+from svllreid.models.heads import PredictionHead, ProjectionHead
+from svllreid.models.prompts import PromptLearner
+from svllreid.models.towers import ImageFeatures, ResNetEncoder, TextEncoder, image_encoder
+
+
+class Scores(NamedTuple):
+    """Identity logits (B, N) of the two classifiers."""
+
+    final: Tensor
+    proj: Tensor
+
+
+class SVLLReID(nn.Module):
+    """SVLL-ReID's network; its state dict has the published keys.
+
+    Args:
+        clip: towers with their weights.
+        num_classes: training identities (N).
+        num_cameras, num_views: rows of the side information table.
+        image_size: height and width.
+        stride: step of the patch embedding (ViT).
+        sie_camera, sie_view: learn side information per camera, per viewpoint, or per pair.
+        sie_coe: factor of the side information.
+        noun: the prompts' noun.
+        use_text: with prompts and text encoder; false is the one-stage baseline.
+        language_head: with `text_mlp` for stage 1's self-supervision.
+        vision_head: `SIMCLR` or `SIMSIAM` for stage 2's self-supervision, None without.
+        ssl_hidden_dim, ssl_out_dim: widths of the SimCLR heads.
+    Raises: ConfigError: side information asked of a ResNet.
+    Source: Wang et al. 2025, arXiv:2407.20647; Li et al. 2023, arXiv:2211.13977.
+    """
+
+    def __init__(
+        self,
+        clip: ClipTowers,
+        *,
+        num_classes: int,
+        num_cameras: int = 1,
+        num_views: int = 1,
+        image_size: tuple[int, int] = (256, 128),
+        stride: tuple[int, int] = (16, 16),
+        sie_camera: bool = False,
+        sie_view: bool = False,
+        sie_coe: float = 1.0,
+        noun: str = "person",
+        use_text: bool = True,
+        language_head: bool = False,
+        vision_head: str | None = None,
+        ssl_hidden_dim: int = 4096,
+        ssl_out_dim: int = 256,
+    ) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder(clip, image_size, stride)
+        self.has_batchnorm = isinstance(self.image_encoder, ResNetEncoder)
+        if self.has_batchnorm and (sie_camera or sie_view):
+            raise ConfigError("MODEL.SIE_CAMERA, MODEL.SIE_VIEW: a ResNet has no CLS token; set both to false")
+        self.num_classes, self.num_cameras, self.num_views = num_classes, num_cameras, num_views
+        self.sie_camera, self.sie_view, self.sie_coe = sie_camera, sie_view, sie_coe
+        final_dim, proj_dim = self.image_encoder.final_dim, self.image_encoder.proj_dim
+        if sie_camera or sie_view:
+            rows = (num_cameras if sie_camera else 1) * (num_views if sie_view else 1)
+            self.cv_embed = nn.Parameter(torch.randn(rows, final_dim) * 0.02)
+        self.bottleneck, self.bottleneck_proj = _neck(final_dim), _neck(proj_dim)
+        self.classifier = _classifier(final_dim, num_classes)
+        self.classifier_proj = _classifier(proj_dim, num_classes)
+        if vision_head == "SIMCLR":
+            self.image_mlp: nn.Module = ProjectionHead(final_dim, ssl_hidden_dim, ssl_out_dim)
+            self.image_mlp.init_weights()
+        elif vision_head == "SIMSIAM":
+            self.image_mlp = PredictionHead(final_dim)
+        if use_text:
+            self.prompt_learner = PromptLearner(num_classes, clip.text.token_embedding, noun)
+            self.text_encoder = TextEncoder(clip)
+            if language_head:
+                self.text_mlp = ProjectionHead(proj_dim, ssl_hidden_dim, ssl_out_dim)
+
+    def side_information(self, camids: Tensor | None, viewids: Tensor | None) -> Tensor | None:
+        """What is added to the CLS tokens, (B, W); zero where camera or view is unknown (-1), None without SIE."""
+        if not (self.sie_camera or self.sie_view) or (camids is None and viewids is None):
+            return None
+        rows: Tensor | None = None
+        known: Tensor | None = None
+        for used, ids, count in ((self.sie_camera, camids, self.num_cameras), (self.sie_view, viewids, self.num_views)):
+            if used:
+                if ids is None:
+                    raise ValueError("side information needs camids where sie_camera and viewids where sie_view is on")
+                rows = ids if rows is None else rows * count + ids
+                known = ids >= 0 if known is None else known & (ids >= 0)
+        table = self.sie_coe * self.cv_embed[torch.where(known, rows, 0)]
+        return table * known[:, None]
+
+    def encode_image(self, images: Tensor, camids: Tensor | None = None, viewids: Tensor | None = None) -> ImageFeatures:
+        """Features of (B, 3, H, W) images; without ids no side information is added."""
+        return self.image_encoder(images, self.side_information(camids, viewids))
+
+    def encode_views(
+        self, images: Tensor, views: tuple[Tensor, ...], camids: Tensor, viewids: Tensor
+    ) -> tuple[ImageFeatures, list[Tensor]]:
+        """Features of the images with side information, and `final` of each view without it.
+
+        One pass for all where nothing in the encoder depends on its batch; a ResNet's BatchNorm sees each by itself.
+        """
+        if self.has_batchnorm or not views:
+            return self.encode_image(images, camids, viewids), [self.encode_image(view).final for view in views]
+        added = self.side_information(camids, viewids)
+        if added is not None:
+            added = torch.cat([added, added.new_zeros(len(views) * len(images), added.shape[1])])
+        every = self.image_encoder(torch.cat([images, *views]), added)
+        count = len(images)
+        return ImageFeatures(*(feature[:count] for feature in every)), list(every.final[count:].split(count))
+
+    def classify(self, features: ImageFeatures) -> Scores:
+        """Identity logits behind the BNNecks."""
+        return Scores(
+            self.classifier(self.bottleneck(features.final)), self.classifier_proj(self.bottleneck_proj(features.proj))
+        )
+
+    def embed(
+        self,
+        images: Tensor,
+        camids: Tensor | None = None,
+        viewids: Tensor | None = None,
+        *,
+        after_neck: bool = False,
+        normalize: bool = True,
+    ) -> Tensor:
+        """The feature that is compared at test, (B, final + proj).
+
+        Args:
+            images: (B, 3, H, W), normalised.
+            camids, viewids: (B,) for side information; None leaves it out.
+            after_neck: `final` and `proj` behind their BNNecks instead of before.
+            normalize: to unit length.
+        """
+        features = self.encode_image(images, camids, viewids)
+        pair = (features.final, features.proj)
+        if after_neck:
+            pair = (self.bottleneck(features.final), self.bottleneck_proj(features.proj))
+        joined = torch.cat(pair, dim=1).float()
+        return F.normalize(joined, dim=1) if normalize else joined
+
+    def encode_prompts(self, prompts: Tensor) -> Tensor:
+        """Text features (U, E) of prompts (U, 77, T)."""
+        return self.text_encoder(prompts, self.prompt_learner.length)
+
+    @torch.no_grad()
+    def encode_all_text(self, batch: int = 256) -> Tensor:
+        """Text features (N, E) of every identity's prompt."""
+        labels = torch.arange(self.num_classes, device=self.prompt_learner.cls_ctx.device)
+        return torch.cat([self.encode_prompts(self.prompt_learner(part)) for part in labels.split(batch)])
+
+    def stage1_parameters(self, train_head: bool = False) -> Iterator[tuple[str, nn.Parameter]]:
+        """What stage 1 trains: the prompts, and `text_mlp` where asked."""
+        for name, parameter in self.named_parameters():
+            if name == "prompt_learner.cls_ctx" or (train_head and name.startswith("text_mlp.")):
+                yield name, parameter
+
+    def stage2_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """What stage 2's optimiser lists: all but prompts, text encoder and the necks' biases.
+
+        `text_mlp` is listed beside SimCLR's head, as published, though no gradient reaches it.
+        """
+        for name, parameter in self.named_parameters():
+            frozen = name.startswith(("prompt_learner.", "text_encoder.")) or name in _FROZEN
+            if not frozen:
+                yield name, parameter
+
+
+_FROZEN = ("bottleneck.bias", "bottleneck_proj.bias")
+
+
+def _neck(dim: int) -> nn.BatchNorm1d:
+    neck = nn.BatchNorm1d(dim)
+    nn.init.ones_(neck.weight)
+    nn.init.zeros_(neck.bias)
+    return neck
+
+
+def _classifier(dim: int, num_classes: int) -> nn.Linear:
+    classifier = nn.Linear(dim, num_classes, bias=False)
+    nn.init.normal_(classifier.weight, std=0.001)
+    return classifier

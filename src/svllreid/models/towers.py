@@ -1,0 +1,146 @@
+"""CLIP's towers as ReID uses them: three image features, side information, prompts as text input."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from svllreid.models.clip import ClipTowers
+
+
+class ImageFeatures(NamedTuple):
+    """The three features of a batch of B images.
+
+    last: (B, W) CLS token after the block before the last (RN50: pooled layer 3).
+    final: (B, W) CLS token after the last block and `ln_post` (RN50: pooled layer 4).
+    proj: (B, E) `final` in the joint embedding (RN50: attention pool).
+    """
+
+    last: Tensor
+    final: Tensor
+    proj: Tensor
+
+
+def resize_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Position embeddings of a square grid, bilinearly resized; the first token (CLS or mean) keeps its own.
+
+    Args:
+        positions: (1 + g * g, W).
+        grid: height and width of the new grid.
+    Returns: (1 + h * w, W).
+    """
+    side = round((positions.shape[0] - 1) ** 0.5)
+    if grid == (side, side):
+        return positions
+    patches = positions[1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)  # (1, W, g, g)
+    patches = F.interpolate(patches, size=grid, mode="bilinear", align_corners=False)
+    return torch.cat([positions[:1], patches.flatten(2)[0].T])  # (1 + h * w, W)
+
+
+class ViTEncoder(nn.Module):
+    """CLIP's vision transformer with overlapping patches and side information on the CLS token.
+
+    Args:
+        tower: open_clip's vision transformer.
+        image_size: height and width of the images.
+        stride: step of the patch embedding, down and across.
+    Source: Radford et al. 2021 (CLIP); He et al., ICCV 2021 (overlapping patches, side information).
+    """
+
+    def __init__(self, tower: VisionTransformer, image_size: tuple[int, int], stride: tuple[int, int]) -> None:
+        super().__init__()
+        patch = tower.conv1.kernel_size
+        self.grid = tuple((size - p) // s + 1 for size, p, s in zip(image_size, patch, stride, strict=True))
+        self.conv1 = tower.conv1
+        self.conv1.stride = tuple(stride)
+        self.class_embedding = tower.class_embedding
+        self.positional_embedding = nn.Parameter(resize_positions(tower.positional_embedding.detach(), self.grid))
+        self.ln_pre = tower.ln_pre
+        self.transformer = tower.transformer
+        self.ln_post = tower.ln_post
+        self.proj = tower.proj
+        self.last_dim = self.final_dim = self.class_embedding.shape[0]
+        self.proj_dim = self.proj.shape[1]
+
+    def forward(self, images: Tensor, side_information: Tensor | None = None) -> ImageFeatures:
+        """Features of (B, 3, H, W) images; `side_information` (B, W) is added to the CLS token."""
+        patches = self.conv1(images).flatten(2).transpose(1, 2)  # (B, h * w, W)
+        cls = self.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)  # (B, 1, W)
+        if side_information is not None:
+            cls = cls + side_information.to(patches.dtype)[:, None]
+        x = self.ln_pre(torch.cat([cls, patches], dim=1) + self.positional_embedding.to(patches.dtype))
+        *blocks, last_block = self.transformer.resblocks
+        for block in blocks:
+            x = block(x)
+        final = self.ln_post(last_block(x)[:, 0])
+        return ImageFeatures(x[:, 0], final, final @ self.proj)
+
+
+class ResNetEncoder(nn.Module):
+    """CLIP's modified ResNet with a last stage of stride 1.
+
+    Args:
+        tower: open_clip's ModifiedResNet.
+        image_size: height and width of the images.
+    Source: Radford et al. 2021 (CLIP); Luo et al., CVPRW 2019 (last stride 1).
+    """
+
+    def __init__(self, tower: ModifiedResNet, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        for name in ("conv1", "bn1", "act1", "conv2", "bn2", "act2", "conv3", "bn3", "act3", "avgpool"):
+            setattr(self, name, getattr(tower, name))
+        self.layer1, self.layer2, self.layer3, self.layer4 = tower.layer1, tower.layer2, tower.layer3, tower.layer4
+        first = self.layer4[0]
+        first.avgpool = nn.Identity()
+        first.downsample[0] = nn.Identity()
+        self.attnpool = tower.attnpool
+        # One strided convolution halves and rounds up, three poolings halve and round down.
+        self.grid = tuple(((size + 1) // 2) // 8 for size in image_size)
+        positions = resize_positions(self.attnpool.positional_embedding.detach(), self.grid)
+        self.attnpool.positional_embedding = nn.Parameter(positions)
+        self.proj_dim = self.attnpool.c_proj.out_features
+        self.last_dim = self.layer3[-1].conv3.out_channels
+        self.final_dim = self.layer4[-1].conv3.out_channels
+
+    def forward(self, images: Tensor, side_information: Tensor | None = None) -> ImageFeatures:
+        """Features of (B, 3, H, W) images; there is no token that side information could be added to."""
+        x = self.act1(self.bn1(self.conv1(images)))
+        x = self.act2(self.bn2(self.conv2(x)))
+        x = self.avgpool(self.act3(self.bn3(self.conv3(x))))
+        layer3 = self.layer3(self.layer2(self.layer1(x)))
+        layer4 = self.layer4(layer3)
+        return ImageFeatures(layer3.mean(dim=(2, 3)), layer4.mean(dim=(2, 3)), self.attnpool(layer4))
+
+
+class TextEncoder(nn.Module):
+    """CLIP's text transformer over prompt embeddings instead of token ids.
+
+    Attention is causal, so what stands behind the end-of-text token cannot change its feature and is left out.
+    """
+
+    def __init__(self, clip: ClipTowers) -> None:
+        super().__init__()
+        self.positional_embedding = clip.text.positional_embedding
+        self.transformer = clip.text.transformer
+        self.ln_final = clip.text.ln_final
+        self.text_projection = clip.text.text_projection
+
+    def forward(self, prompts: Tensor, length: int) -> Tensor:
+        """Text features (U, E) of (U, 77, T) prompts whose end-of-text token is the last of `length`."""
+        x = prompts[:, :length] + self.positional_embedding[:length]
+        mask = torch.full((length, length), float("-inf"), device=x.device).triu(1)
+        for block in self.transformer.resblocks:
+            x = block(x, attn_mask=mask)
+        return self.ln_final(x[:, -1]) @ self.text_projection
+
+
+def image_encoder(clip: ClipTowers, image_size: tuple[int, int], stride: tuple[int, int]) -> ViTEncoder | ResNetEncoder:
+    """The image encoder of a CLIP model for images of this size."""
+    if isinstance(clip.vision, ModifiedResNet):
+        return ResNetEncoder(clip.vision, image_size)
+    return ViTEncoder(clip.vision, image_size, stride)

@@ -1,0 +1,91 @@
+"""Stage 2: train the image encoder against the frozen prompts (or, without text, against identities alone)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from svllreid.losses.identity import identity_loss
+from svllreid.losses.simclr import simclr_loss
+from svllreid.losses.simsiam import simsiam_loss
+from svllreid.losses.triplet import triplet_loss
+from svllreid.models.heads import PredictionHead
+from svllreid.models.reid import SVLLReID
+from svllreid.types import Batch, StepResult
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Factors of stage 2's losses."""
+
+    identity: float = 0.25
+    triplet: float = 1.0
+    i2t: float = 1.0
+    ssl: float = 0.8
+
+
+class Stage2Task(nn.Module):
+    """A P x K batch in, loss of the image encoder out.
+
+    Args:
+        model: everything its `stage2_parameters` names is trained.
+        weights: factors of the losses.
+        margin: of the triplet loss; None selects the soft margin.
+        smooth: smooth the labels of the identity and image-to-text losses.
+        use_ssl: with self-supervision on the batch's two views.
+    Source: Wang et al. 2025, arXiv:2407.20647, stage 2.
+    """
+
+    text_features: Tensor | None
+
+    def __init__(
+        self,
+        model: SVLLReID,
+        weights: LossWeights,
+        margin: float | None = 0.3,
+        smooth: bool = True,
+        use_ssl: bool = True,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.weights = weights
+        self.margin = margin
+        self.smooth = smooth
+        self.use_ssl = use_ssl
+        text_features = model.encode_all_text() if hasattr(model, "text_encoder") else None
+        self.register_buffer("text_features", text_features, persistent=False)
+        self.trained = dict(model.stage2_parameters())
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in self.trained)
+
+    def forward(self, batch: Batch) -> StepResult:
+        """Losses of a batch; view1 and view2 are needed where self-supervision is on."""
+        views: tuple[Tensor, ...] = ()
+        if self.use_ssl:
+            if batch.view1 is None or batch.view2 is None:
+                raise ValueError("self-supervision needs batches with view1 and view2")
+            views = (batch.view1, batch.view2)
+        features, finals = self.model.encode_views(batch.images, views, batch.camids, batch.viewids)
+        scores = self.model.classify(features)
+        labels = batch.labels
+        terms = {
+            "loss_id": torch.stack([identity_loss(score, labels, self.smooth) for score in scores]).sum(),
+            "loss_triplet": torch.stack([triplet_loss(f, labels, self.margin) for f in features]).sum(),
+        }
+        loss = self.weights.identity * terms["loss_id"] + self.weights.triplet * terms["loss_triplet"]
+        if self.text_features is not None:
+            logits = features.proj @ self.text_features.to(features.proj.dtype).T  # (B, N)
+            terms["loss_i2t"] = identity_loss(logits, labels, self.smooth)
+            loss = loss + self.weights.i2t * terms["loss_i2t"]
+        if self.use_ssl:
+            terms["loss_ssl"] = self._ssl_loss(*finals)
+            loss = loss + self.weights.ssl * terms["loss_ssl"]
+        return StepResult(loss, {name: term.detach() for name, term in terms.items()}, len(labels))
+
+    def _ssl_loss(self, final1: Tensor, final2: Tensor) -> Tensor:
+        head1, head2 = self.model.image_mlp(final1), self.model.image_mlp(final2)
+        if isinstance(self.model.image_mlp, PredictionHead):
+            return simsiam_loss(head1, head2, final1, final2)
+        return simclr_loss(head1, head2)

@@ -1,0 +1,183 @@
+"""Shipped and published configurations, and what users get wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from svllreid.config import Config, from_tree, known_keys, load_config
+from svllreid.config.legacy import UNUSED
+from svllreid.errors import ConfigError
+
+PUBLISHED = json.loads((Path(__file__).parent / "published_settings.json").read_text())
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted((ROOT / "configs").rglob("*.yml"))
+# The recorder filled these in with its own values.
+RECORDERS_OWN = ("DATASETS.NAMES", "DATASETS.ROOT_DIR")
+
+
+def leaves(tree, prefix=""):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def value_of(config, key):
+    for part in key.lower().split("."):
+        config = getattr(config, part)
+    return list(config) if isinstance(config, tuple) else config
+
+
+def place(key, resolved):
+    """Where a published key lives: a flat SOLVER is the one-stage baseline's stage 2."""
+    head, _, last = key.rpartition(".")
+    flat = head == "SOLVER" and last not in ("MARGIN", "SEED") and "STAGE1" not in resolved["SOLVER"]
+    return f"SOLVER.STAGE2.{last}" if flat else key
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_trees_resolve_to_the_published_values(name, tmp_path):
+    file = tmp_path / "published.yml"
+    file.write_text(yaml.safe_dump(PUBLISHED[name]["as_parsed"]))
+    config = load_config(file)
+    resolved = PUBLISHED[name]["resolved"]
+    compared = 0
+    for key, expected in leaves(resolved):
+        key = place(key, resolved)
+        if key in RECORDERS_OWN:
+            continue
+        if key in UNUSED:
+            assert expected in UNUSED[key]
+            continue
+        assert value_of(config, key) == expected, key
+        compared += 1
+    assert compared > 30
+    assert config.model.use_text == ("STAGE1" in resolved["SOLVER"])
+
+
+def test_published_dataset_names_lose_their_brackets(tmp_path):
+    assert load_config(overrides=["DATASETS.NAMES", "('dukemtmc')"]).datasets.names == "dukemtmc"
+    file = tmp_path / "duke.yml"
+    file.write_text("DATASETS:\n  NAMES: ('dukemtmc')\n")
+    assert load_config(file).datasets.names == "dukemtmc"
+    assert load_config(overrides={"DATASETS.NAMES": "('market1501', 'msmt17')"}).datasets.names == (
+        "market1501",
+        "msmt17",
+    )
+
+
+SAME_SETTINGS = {
+    "person/vit_svllreid": "SVLL-ReID: configs/person/vit_svllreid.yml",
+    "person/vit_clipreid": "CLIP-ReID: configs/person/vit_clipreid.yml",
+    "person/vit_base": "SVLL-ReID: configs/person/vit_base.yml",
+    "person/rn50_clipreid": "CLIP-ReID: configs/person/cnn_clipreid.yml",
+    "person/rn50_base": "CLIP-ReID: configs/person/cnn_base.yml",
+    "veri/vit_svllreid": "SVLL-ReID: configs/veri/vit_svllreid.yml",
+    "veri/vit_clipreid": "CLIP-ReID: configs/veri/vit_prom.yml",
+    "veri/vit_base": "SVLL-ReID: configs/veri/vit_base.yml",
+    "veri/rn50_clipreid": "CLIP-ReID: configs/veri/cnn_prom.yml",
+    "veri/rn50_base": "CLIP-ReID: configs/veri/cnn_base.yml",
+    "VehicleID/vit_svllreid": "SVLL-ReID: configs/VehicleID/vit_svllreid.yml",
+    "VehicleID/vit_clipreid": "CLIP-ReID: configs/VehicleID/vit_clipreid.yml",
+    "VehicleID/vit_base": "SVLL-ReID: configs/VehicleID/vit_base.yml",
+    "VehicleID/rn50_clipreid": "CLIP-ReID: configs/VehicleID/cnn_clipreid.yml",
+    "VehicleID/rn50_base": "CLIP-ReID: configs/VehicleID/cnn_base.yml",
+}
+
+
+@pytest.mark.parametrize("shipped", SAME_SETTINGS)
+def test_shipped_configurations_hold_the_published_settings(shipped):
+    ours = load_config(f"{shipped}.yml").to_yaml_tree()
+    theirs = from_tree(json.loads(json.dumps(PUBLISHED[SAME_SETTINGS[shipped]]["as_parsed"]))).to_yaml_tree()
+    for tree in (ours, theirs):  # data and paths are the user's
+        tree.pop("DATASETS"), tree.pop("OUTPUT_DIR")
+        tree["TEST"].pop("WEIGHT")
+    if shipped == "VehicleID/vit_svllreid":
+        assert (theirs["MODEL"]["SIE_CAMERA"], ours["MODEL"]["SIE_CAMERA"]) == (True, False)
+        assert (theirs["MODEL"]["SIE_VIEW"], ours["MODEL"]["SIE_VIEW"]) == (True, False)
+        theirs["MODEL"] |= {"SIE_CAMERA": False, "SIE_VIEW": False}
+    if not ours["MODEL"]["USE_TEXT"]:
+        ours["SOLVER"].pop("STAGE1"), theirs["SOLVER"].pop("STAGE1")
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_shipped_file_loads_and_survives_saving(file, tmp_path, caplog):
+    config = load_config(file)
+    assert not caplog.records, "a shipped file needs no mending"
+    saved = tmp_path / "config.yml"
+    saved.write_text(yaml.safe_dump(config.to_yaml_tree()))
+    assert load_config(saved) == config
+
+
+def test_shipped_set_is_complete():
+    names = {str(file.relative_to(ROOT / "configs").with_suffix("")) for file in SHIPPED}
+    kinds = ("svllreid", "clipreid", "base")
+    wanted = {f"{f}/{b}_{k}" for f in ("person", "veri", "VehicleID") for b in ("vit", "rn50") for k in kinds}
+    assert wanted <= names
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["MODEL.NAM", "tiny"], ["unknown key MODEL.NAM", "MODEL.NAME"]),
+        (["SOLVER.STAGE1.PROMPT_AUG_METHOD", "mak"], ["'mak'", "mask, swap, mix", "did you mean mask"]),
+        (["MODEL.SIE_COE", "much"], ["MODEL.SIE_COE", "'much'", "number"]),
+        (["SOLVER.STAGE2.MAX_EPOCHS", "2.5"], ["SOLVER.STAGE2.MAX_EPOCHS", "2.5", "integer"]),
+        (["SOLVER.STAGE2.MAX_EPOCHS", "0"], ["SOLVER.STAGE2.MAX_EPOCHS", "greater than 0"]),
+        (["MODEL.USE_SSL", "perhaps"], ["MODEL.USE_SSL", "'perhaps'"]),
+        (["MODEL.IF_WITH_CENTER", "yes"], ["MODEL.IF_WITH_CENTER", "not supported"]),
+        (["MODEL", "tiny"], ["MODEL is a section"]),
+        (["MODEL.NAME"], ["MODEL.NAME has no value"]),
+        (["--what", "x"], ["'--what'", "KEY=VALUE"]),
+        (["SOLVER.STAGE1.MAX_EPOCHS=1", "SOLVER.MAX_EPOCHS=1"], ["unknown key", "SOLVER.STAGE2.MAX_EPOCHS"]),
+        (["INPUT.SIZE_TRAIN", "[256]"], ["INPUT.SIZE_TRAIN"]),
+    ],
+)
+def test_faults_are_explained(overrides, words):
+    with pytest.raises(ConfigError) as error:
+        load_config(overrides=overrides)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_all_faults_at_once():
+    with pytest.raises(ConfigError) as error:
+        load_config(overrides=["MODEL.NAM=x", "MODEL.SIE_COE=y"])
+    assert "MODEL.NAM;" in str(error.value) and "MODEL.SIE_COE" in str(error.value)
+
+
+def test_missing_file_names_the_shipped_ones():
+    with pytest.raises(ConfigError, match=r"no configuration file .*nothing.yml.*person/vit_svllreid.yml"):
+        load_config("configs/person/nothing.yml")
+
+
+def test_unreadable_yaml(tmp_path):
+    file = tmp_path / "broken.yml"
+    file.write_text("MODEL: [")
+    with pytest.raises(ConfigError, match="cannot be read as YAML"):
+        load_config(file)
+    file.write_text("- a\n- b\n")
+    with pytest.raises(ConfigError, match="holds a list"):
+        load_config(file)
+
+
+def test_values_of_the_command_line():
+    config = load_config(overrides=["MODEL.IF_LABELSMOOTH", "off", "SOLVER.STAGE2.BASE_LR=1e-4", "OUTPUT_DIR", "2026"])
+    assert config.model.if_labelsmooth == "off"
+    assert config.solver.stage2.base_lr == 1e-4
+    assert config.output_dir == "2026"
+
+
+def test_tiny_has_small_heads():
+    tiny, full = load_config(overrides=["MODEL.NAME=tiny"]).model, load_config().model
+    assert (tiny.ssl_hidden_dim, tiny.ssl_out_dim, tiny.pretrained) == (512, 128, "random")
+    assert (full.ssl_hidden_dim, full.ssl_out_dim, full.pretrained) == (4096, 256, "openai")
+
+
+def test_every_key_says_what_it_is():
+    assert [key for key, field in known_keys() if not field.description] == []
+    assert len(list(known_keys(Config))) > 60
