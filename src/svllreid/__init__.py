@@ -4,16 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from svllreid.build import build_model, load_dataset
+    from svllreid.build import Encoder, build_model, load_dataset
     from svllreid.config import load_config
     from svllreid.evaluation.ranking import Ranking, evaluate_features, evaluate_ranking
     from svllreid.evaluation.rerank import RerankOptions, rerank
-    from svllreid.retrieval.encoder import Encoder
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Encoder": "svllreid.retrieval.encoder",
+    "Encoder": "svllreid.build",
     "Ranking": "svllreid.evaluation.ranking",
     "RerankOptions": "svllreid.evaluation.rerank",
     "build_model": "svllreid.build",

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-import torch
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from svllreid.config import Config
+import torch
+from lightning.fabric import Fabric
+from torch.utils.data import DataLoader
+
+from svllreid.config import Config, from_tree
+from svllreid.data import readers
+from svllreid.data.dataset import ImageDataset, TrainDataset, label_of, loader
+from svllreid.data.samplers import PKSampler
+from svllreid.data.transforms import TestTransform, TrainTransform
+from svllreid.errors import CheckpointError, DatasetError, DeviceError
+from svllreid.evaluation.rerank import RerankOptions
+from svllreid.models.checkpoint import CLASSIFIERS, HEADS, TEXT, CheckpointInfo, describe, fit_checkpoint, read_checkpoint
 from svllreid.models.clip import State, load_clip
 from svllreid.models.prompts import PromptAugmentation
 from svllreid.models.reid import SVLLReID
+from svllreid.retrieval.encoder import FeatureEncoder
 from svllreid.training.stage1 import Stage1Task
 from svllreid.training.stage2 import LossWeights, Stage2Task
+from svllreid.types import Pid, Sample, Splits
+
+logger = logging.getLogger(__name__)
+
+VERI_VIEWS = 8
 
 
 def build_model(
@@ -65,3 +86,177 @@ def build_stage2(config: Config, model: SVLLReID) -> Stage2Task:
     )
     margin = None if config.model.no_margin else config.solver.margin
     return Stage2Task(model, weights, margin, config.model.if_labelsmooth == "on", config.model.use_ssl)
+
+
+def load_dataset(name: str, root: str | Path) -> Splits:
+    """The splits of a dataset; DatasetError where it is unknown or cannot be read."""
+    return readers.read(name, Path(root).expanduser())
+
+
+def build_splits(config: Config) -> Splits:
+    """The splits that the configuration names; several training sets are joined."""
+    names = (config.datasets.names,) if isinstance(config.datasets.names, str) else config.datasets.names
+    read = [load_dataset(name, config.datasets.root_dir) for name in names]
+    return read[0] if len(read) == 1 else readers.join(read)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What training takes from a dataset's training split."""
+
+    samples: tuple[Sample, ...]
+    labels: dict[Pid, int]
+    num_cameras: int
+    num_views: int
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> TrainingData:
+        """Labels in sorted pid order; cameras and views counted by their largest id."""
+        if not samples:
+            raise DatasetError("the training split is empty; check DATASETS.ROOT_DIR and the split's folder or rows")
+        cameras, views = (1 + max(getattr(s, name) for s in samples) for name in ("camid", "viewid"))
+        return cls(tuple(samples), label_of(samples), max(1, cameras), max(1, views))
+
+    @property
+    def numbers(self) -> list[int]:
+        """The label of each sample."""
+        return [self.labels[sample.pid] for sample in self.samples]
+
+
+def build_sampler(config: Config, data: TrainingData) -> PKSampler:
+    """Stage 2's P x K batches; DatasetError where the training set is too small for one."""
+    return PKSampler(
+        data.numbers, config.solver.stage2.ims_per_batch, config.dataloader.num_instance, config.solver.seed
+    )
+
+
+def build_train_loader(config: Config, data: TrainingData, sampler: PKSampler, fabric: Fabric) -> DataLoader[Any]:
+    """Stage 2's batches of augmented images, with both views where self-supervision is on."""
+    inputs = config.input
+    transform = TrainTransform(
+        inputs.size_train,
+        inputs.pixel_mean,
+        inputs.pixel_std,
+        flip=inputs.prob,
+        padding=inputs.padding,
+        erase=inputs.re_prob,
+        max_area=inputs.re_max_area or 1 / 3,
+        views=2 if config.model.use_ssl else 0,
+    )
+    dataset = TrainDataset(data.samples, data.labels, transform)
+    return loader(dataset, workers=_workers(config), pin=_on_gpu(fabric), batch_sampler=sampler)
+
+
+def build_test_loader(config: Config, samples: Sequence[Sample], fabric: Fabric) -> DataLoader[Any]:
+    """Images to be embedded, in order."""
+    dataset = ImageDataset(samples, build_test_transform(config))
+    batch_size = config.test.ims_per_batch
+    workers = 0 if len(samples) <= 4 * batch_size else _workers(config)
+    return loader(dataset, workers=workers, pin=_on_gpu(fabric), batch_size=batch_size)
+
+
+def build_test_transform(config: Config) -> TestTransform:
+    """The transform of test images."""
+    return TestTransform(config.input.size_test, config.input.pixel_mean, config.input.pixel_std)
+
+
+def build_rerank(config: Config) -> RerankOptions | None:
+    """Re-ranking with the published k1 50, k2 15, lambda 0.3, where it is on."""
+    return RerankOptions() if config.test.re_ranking else None
+
+
+def build_fabric(config: Config, device: str = "auto") -> Fabric:
+    """Device and arithmetic; DeviceError where the device is not there."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        device = next(name for name in ("cuda", "mps", "cpu") if there[name])
+    kind, _, index = device.partition(":")
+    if kind not in there or not there[kind]:
+        found = ", ".join(name for name, yes in there.items() if yes)
+        raise DeviceError(f"--device {device}: not on this machine, which has {found}; choose one of these, or auto")
+    precision = config.solver.precision
+    if precision == "auto":
+        precision = "16-mixed" if kind == "cuda" else "32"
+    return Fabric(
+        accelerator=kind, devices=[int(index)] if index else 1, precision={"32": "32-true"}.get(precision, precision)
+    )  # type: ignore[arg-type]
+
+
+def load_trained(path: str | Path, config: Config | None = None) -> tuple[SVLLReID, Config, CheckpointInfo | None]:
+    """A trained model for testing: image encoder, side information and necks; nothing is fetched.
+
+    Args:
+        path: a checkpoint of ours or a published one.
+        config: the configuration; None takes the one beside the checkpoint.
+    Returns: the model, the configuration used, and what the file beside the checkpoint says (None without one).
+    Raises: CheckpointError: not a checkpoint, of another backbone, or no configuration to be had.
+    """
+    state, info = read_checkpoint(path)
+    if config is None:
+        if info is None:
+            raise CheckpointError(
+                f"{path} has no .json beside it that says how it was trained; give a configuration (--config-file, or "
+                "config=load_config(...)) with its MODEL.NAME, MODEL.STRIDE_SIZE, MODEL.SIE_CAMERA, MODEL.SIE_VIEW, "
+                f"MODEL.SIE_COE and INPUT.SIZE_TRAIN; its shapes tell {describe(state)}"
+            )
+        config = from_tree(info.config, str(path))
+    testing = config.model_copy(
+        update={"model": config.model.model_copy(update={"use_text": False, "use_ssl": False, "use_ssl_stage1": False})}
+    )
+    num_cameras, num_views = _table_sizes(state, config, str(path), info)
+    classes = len(state["classifier.weight"]) if "classifier.weight" in state else 1
+    model = build_model(
+        testing, num_classes=classes, num_cameras=num_cameras, num_views=num_views, clip="random"
+    )
+    fit_checkpoint(model, state, str(path), skip=(*CLASSIFIERS, *TEXT, *HEADS))
+    return model, config, info
+
+
+def _table_sizes(state: State, config: Config, origin: str, info: CheckpointInfo | None) -> tuple[int, int]:
+    """Cameras and views of the side information table."""
+    camera, view = config.model.sie_camera, config.model.sie_view
+    if ("cv_embed" in state) != (camera or view):
+        has, switch = ("has", "true") if "cv_embed" in state else ("has no", "false")
+        raise CheckpointError(f"{origin} {has} side information; set MODEL.SIE_CAMERA or MODEL.SIE_VIEW to {switch}")
+    if info is not None:
+        return info.num_cameras, info.num_views
+    rows = len(state["cv_embed"]) if "cv_embed" in state else 1
+    if camera and view:
+        if rows % VERI_VIEWS:
+            raise CheckpointError(
+                f"{origin}: {rows} rows of side information are no multiple of VeRi's {VERI_VIEWS} views, and no .json "
+                "says how many cameras and views there are; set one of MODEL.SIE_CAMERA and MODEL.SIE_VIEW to false"
+            )
+        return rows // VERI_VIEWS, VERI_VIEWS
+    return (rows, 1) if camera else (1, rows)
+
+
+class Encoder(FeatureEncoder):
+    """A trained model that turns images into features: `Encoder.load(path).encode(images)`."""
+
+    @classmethod
+    def load(cls, path: str | Path, config: Config | None = None, device: str = "auto") -> Encoder:
+        """The encoder in a checkpoint.
+
+        Args:
+            path: a checkpoint of ours, or a published one with its configuration.
+            config: None takes the configuration beside the checkpoint.
+            device: auto, cpu, cuda, cuda:1, mps.
+        Raises: CheckpointError, ConfigError, DeviceError.
+        """
+        model, config, _ = load_trained(path, config)
+        return cls(
+            model,
+            build_test_transform(config),
+            build_fabric(config, device).device,
+            after_neck=config.test.neck_feat == "after",
+            batch_size=config.test.ims_per_batch,
+        )
+
+
+def _workers(config: Config) -> int:
+    return min(config.dataloader.num_workers, torch.multiprocessing.cpu_count())
+
+
+def _on_gpu(fabric: Fabric) -> bool:
+    return fabric.device.type == "cuda"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -49,9 +50,8 @@ class Splits:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Images of one step, or of one block at test.
+class Batch(NamedTuple):
+    """Images of one step, or of one block at test; a tuple, so that Fabric can look inside.
 
     Args:
         images: (B, 3, H, W) float, normalised.
@@ -69,15 +69,10 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        moved = {
-            name: None if value is None else value.to(device, non_blocking=True)
-            for name, value in vars(self).items()
-        }
-        return Batch(**moved)
+        return Batch(*(None if value is None else value.to(device, non_blocking=True) for value in self))
 
 
-@dataclass(frozen=True)
-class StepResult:
+class StepResult(NamedTuple):
     """What a task makes of a batch.
 
     Args:
@@ -87,5 +82,5 @@ class StepResult:
     """
 
     loss: torch.Tensor
-    terms: dict[str, torch.Tensor] = field(default_factory=dict)
-    num_images: int = 0
+    terms: dict[str, torch.Tensor]
+    num_images: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,18 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] | Mappi
         overrides: `KEY VALUE` pairs or `KEY=VALUE` words as on the command line, or a mapping of dotted keys.
     Raises: ConfigError: unknown key, wrong type or value, unreadable file; every fault in one line each.
     """
-    tree = _read(_find(path)) if path is not None else {}
+    if path is None:
+        return from_tree({}, "overrides", overrides)
+    return from_tree(_read(_find(path)), str(path), overrides)
+
+
+def from_tree(
+    tree: dict[str, Any], source: str = "configuration", overrides: Iterable[str] | Mapping[str, Any] = ()
+) -> Config:
+    """The configuration in a plain tree (a YAML or JSON reader's), published faults mended; see `load_config`."""
+    tree = deepcopy(tree)
     for key, value in _pairs(overrides):
         _put(tree, key, value)
-    source = str(path) if path is not None else "overrides"
-    return from_tree(tree, source)
-
-
-def from_tree(tree: dict[str, Any], source: str = "configuration") -> Config:
-    """The configuration in a plain tree (a YAML or JSON reader's), published faults mended."""
     tree = mend(tree, source)
     _fill_derived(tree)
     try:

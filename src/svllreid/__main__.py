@@ -1,0 +1,5 @@
+"""python -m svllreid"""
+
+from svllreid.cli.main import run
+
+run()

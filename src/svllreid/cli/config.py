@@ -1,0 +1,31 @@
+"""svllreid config"""
+
+from __future__ import annotations
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from svllreid.cli.options import ConfigFile, Overrides
+
+app = typer.Typer(no_args_is_help=True, help="Show configurations and explain their keys.")
+
+
+@app.command()
+def show(overrides: Overrides = None, config_file: ConfigFile = None) -> None:
+    """Print the whole configuration that a file and overrides resolve to, as YAML."""
+    from svllreid.config import load_config
+
+    typer.echo(yaml.safe_dump(load_config(config_file, overrides or ()).to_yaml_tree(), sort_keys=False), nl=False)
+
+
+@app.command()
+def keys() -> None:
+    """List every key with its default and meaning."""
+    from svllreid.config import known_keys
+
+    table = Table("key", "default", "meaning")
+    for key, field in known_keys():
+        table.add_row(key, str(field.default), field.description)
+    Console().print(table)

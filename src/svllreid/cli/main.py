@@ -1,0 +1,43 @@
+"""The `svllreid` command: every subcommand in a file of its own, errors as one message and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from svllreid.cli import config, data, demo, test, train
+from svllreid.errors import ReidError
+
+app = typer.Typer(
+    name="svllreid",
+    help="Image re-identification where self-supervision meets vision-language learning.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command("train")(train.train)
+app.command("test")(test.test)
+app.command("demo")(demo.demo)
+app.add_typer(data.app, name="data")
+app.add_typer(config.app, name="config")
+
+
+def run() -> None:
+    """Run the command line: exit 0 done, 2 the user's mistake, 1 ours, 130 interrupted."""
+    try:
+        code = app(standalone_mode=False)
+    except ReidError as error:
+        Console(stderr=True, soft_wrap=True).print(f"svllreid: {error}", markup=False, highlight=False)
+        code = 2
+    except (KeyboardInterrupt, typer.Abort):
+        Console(stderr=True).print("svllreid: interrupted; the same command continues", markup=False)
+        code = 130
+    except Exception as error:
+        # typer's own usage errors (click's) know how to show themselves.
+        if not hasattr(error, "exit_code") or not hasattr(error, "show"):
+            raise
+        error.show()
+        code = error.exit_code
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,31 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config-file",
+        "--config_file",
+        metavar="FILE",
+        help="YAML file; shipped ones can be named without their folder, such as person/vit_svllreid.yml.",
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY VALUE]...",
+        help="Keys of the configuration with their values, as KEY VALUE or KEY=VALUE; `svllreid config keys` lists them.",
+        show_default=False,
+    ),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+SkipUnreadable = Annotated[
+    bool,
+    typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and say how many, instead of stopping."),
+]

@@ -1,0 +1,42 @@
+"""svllreid train"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from svllreid.cli.options import ConfigFile, Device, Overrides, SkipUnreadable
+
+
+def train(
+    overrides: Overrides = None,
+    config_file: ConfigFile = None,
+    device: Device = "auto",
+    stage: Annotated[int | None, typer.Option(min=1, max=2, help="Run stage 1 or stage 2 alone.")] = None,
+    stage1_weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Stage-1 file that stage 2 starts from (with --stage 2).")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over in an OUTPUT_DIR that holds a run.")] = False,
+    allow_config_change: Annotated[
+        bool, typer.Option("--allow-config-change", help="Continue a run under another configuration.")
+    ] = False,
+    skip_unreadable: SkipUnreadable = False,
+) -> None:
+    """Train both stages, evaluate, and leave checkpoints, metrics and a picture in OUTPUT_DIR.
+
+    The same command continues an interrupted run, and does nothing on a finished one.
+
+    Example: `svllreid train --config-file person/vit_svllreid.yml DATASETS.NAMES market1501 DATASETS.ROOT_DIR ~/data
+    OUTPUT_DIR outputs/market`
+    """
+    from svllreid import run
+    from svllreid.cli.tables import print_metrics
+    from svllreid.config import load_config
+
+    options = run.Options(device, stage, stage1_weights, fresh, allow_config_change, skip_unreadable)
+    metrics = run.train(load_config(config_file, overrides or ()), options)
+    if metrics is not None:
+        print_metrics(Console(), metrics)

@@ -1,0 +1,133 @@
+"""Samples as batches: decoding, labels, loading in worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from svllreid.errors import ImageError
+from svllreid.types import Batch, Pid, Sample
+
+UNLABELLED = -1
+
+
+def open_image(path: Path) -> Image.Image:
+    """The decoded image in RGB; ImageError where it cannot be read to its end."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = str(error).replace(str(path), "the file")
+        raise ImageError(
+            f"{path} cannot be read as an image ({reason}); restore it, or leave such files out with --skip-unreadable"
+        ) from None
+
+
+def readable(samples: Sequence[Sample], progress: Callable[[int], None] | None = None) -> tuple[list[Sample], list[str]]:
+    """The samples whose images decode, and a line about each of the others."""
+    kept, faults = [], []
+    for sample in samples:
+        try:
+            open_image(sample.path)
+            kept.append(sample)
+        except ImageError as error:
+            faults.append(str(error))
+        if progress is not None:
+            progress(1)
+    return kept, faults
+
+
+def label_of(samples: Sequence[Sample]) -> dict[Pid, int]:
+    """Contiguous training labels 0..N-1 of the identities in sorted order."""
+    return {pid: label for label, pid in enumerate(sorted({sample.pid for sample in samples}))}  # type: ignore[type-var]
+
+
+class TrainDataset(Dataset[Any]):
+    """Training images; an item is asked for by (index, seed), so that no draw hangs on a worker.
+
+    Args:
+        samples: the training split.
+        labels: of each pid.
+        transform: image and seed to the tensors of the image and its views.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        labels: dict[Pid, int],
+        transform: Callable[[Image.Image, int], tuple[Tensor, ...]],
+    ) -> None:
+        self.samples, self.labels, self.transform = samples, labels, transform
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[tuple[Tensor, ...], int, int, int] | ImageError:
+        index, seed = key
+        sample = self.samples[index]
+        try:
+            image = open_image(sample.path)
+        except ImageError as error:
+            return error  # raised where the batch arrives: a worker's exception would arrive as a traceback
+        return self.transform(image, seed), self.labels[sample.pid], sample.camid, sample.viewid
+
+
+class ImageDataset(Dataset[Any]):
+    """Images to be embedded, in their order.
+
+    Args:
+        samples: a split.
+        transform: image to tensor.
+    """
+
+    def __init__(self, samples: Sequence[Sample], transform: Callable[[Image.Image], Tensor]) -> None:
+        self.samples, self.transform = samples, transform
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[tuple[Tensor, ...], int, int, int] | ImageError:
+        sample = self.samples[index]
+        try:
+            image = open_image(sample.path)
+        except ImageError as error:
+            return error
+        return (self.transform(image),), UNLABELLED, sample.camid, sample.viewid
+
+
+def collate(items: Sequence[Any]) -> Batch | ImageError:
+    """A batch of items, or the first error among them."""
+    for item in items:
+        if isinstance(item, ImageError):
+            return item
+    images, labels, camids, viewids = zip(*items, strict=True)
+    stacked = [torch.stack(views) for views in zip(*images, strict=True)]
+    numbers = (torch.tensor(column, dtype=torch.int64) for column in (labels, camids, viewids))
+    return Batch(stacked[0], *numbers, *stacked[1:])
+
+
+def batches(loader: Iterable[Batch | ImageError]) -> Iterator[Batch]:
+    """The loader's batches; raises the ImageError of a batch that could not be made."""
+    for batch in loader:
+        if isinstance(batch, ImageError):
+            raise batch
+        yield batch
+
+
+def loader(dataset: Dataset[Any], *, workers: int, pin: bool, **sampling: Any) -> DataLoader[Any]:
+    """A DataLoader over either dataset; `sampling` is batch_sampler or batch_size."""
+    return DataLoader(
+        dataset,
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=pin,
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),
+        **sampling,
+    )

@@ -1,0 +1,88 @@
+"""Which images make a batch."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from svllreid.errors import DatasetError
+
+MAX_SEED = 2**63 - 1
+
+
+class PKSampler(Sampler[list[tuple[int, int]]]):
+    """P x K batches: K images of each of P identities.
+
+    Each identity's images are shuffled and cut into groups of K (fewer than K images: drawn with replacement to K; the
+    remainder below K is left out this epoch). A batch takes one group from each of P identities drawn without
+    replacement among those with groups left; the epoch ends when fewer than P have any.
+
+    Args:
+        labels: of every training image.
+        batch_size: P x K.
+        num_instances: K.
+        seed: with the epoch, decides every draw; each image comes with the seed of its own augmentation.
+    Raises: DatasetError: a batch needs more identities than there are, or is no multiple of K.
+    Source: Hermans et al. 2017, arXiv:1703.07737.
+    """
+
+    def __init__(self, labels: Sequence[int], batch_size: int, num_instances: int, seed: int) -> None:
+        self.indices = [np.flatnonzero(np.asarray(labels) == label) for label in np.unique(labels)]
+        self.num_instances = num_instances
+        self.pids_per_batch, remainder = divmod(batch_size, num_instances)
+        self.seed = seed
+        self.epoch = 0
+        if remainder or not self.pids_per_batch:
+            raise DatasetError(
+                f"a batch of {batch_size} images is not a multiple of {num_instances} images per identity; "
+                "change SOLVER.STAGE2.IMS_PER_BATCH or DATALOADER.NUM_INSTANCE"
+            )
+        if self.pids_per_batch < 2:
+            raise DatasetError(
+                f"a batch of {batch_size} images holds one identity of {num_instances}, and the triplet loss needs two; "
+                "raise SOLVER.STAGE2.IMS_PER_BATCH or lower DATALOADER.NUM_INSTANCE"
+            )
+        if len(self.indices) < self.pids_per_batch:
+            raise DatasetError(
+                f"the training set has {len(self.indices)} identities, a batch needs {self.pids_per_batch}; lower "
+                f"SOLVER.STAGE2.IMS_PER_BATCH to at most {len(self.indices) * num_instances}, or add identities"
+            )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the batches of this epoch next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Batches of this epoch."""
+        return len(self._plan(np.random.default_rng([self.seed, self.epoch])))
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        for batch in self._plan(rng):
+            seeds = rng.integers(MAX_SEED, size=len(batch))
+            yield [(int(index), int(seed)) for index, seed in zip(batch, seeds, strict=True)]
+
+    def _plan(self, rng: np.random.Generator) -> list[np.ndarray]:
+        groups = [self._groups(indices, rng) for indices in self.indices]
+        left = [identity for identity, own in enumerate(groups) if own]
+        plan = []
+        while len(left) >= self.pids_per_batch:
+            drawn = rng.choice(left, size=self.pids_per_batch, replace=False)
+            plan.append(np.concatenate([groups[identity].popleft() for identity in drawn]))
+            left = [identity for identity in left if groups[identity]]
+        return plan
+
+    def _groups(self, indices: np.ndarray, rng: np.random.Generator) -> deque[np.ndarray]:
+        if len(indices) < self.num_instances:
+            return deque([rng.choice(indices, size=self.num_instances, replace=True)])
+        count = len(indices) // self.num_instances
+        return deque(np.split(rng.permutation(indices)[: count * self.num_instances], count))
+
+
+def permuted_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Stage 1's batches of cached features: a fresh permutation each epoch, the last partial batch included."""
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    return [order[start : start + batch_size] for start in range(0, count, batch_size)]

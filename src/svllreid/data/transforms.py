@@ -1,0 +1,101 @@
+"""From a decoded image to tensors: the test transform, and the training transform with its self-supervision views."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from PIL import Image
+from timm.data.random_erasing import RandomErasing
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
+
+# Both self-supervision views erase an area in this (published, near-degenerate) range of the image.
+VIEW_AREA = (0.33, 1 / 3)
+MIN_AREA = 0.02
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's and Python's generators seeded inside, as they were outside."""
+    torch_state, python_state = torch.random.get_rng_state(), random.getstate()
+    torch.default_generator.manual_seed(seed)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.random.set_rng_state(torch_state)
+        random.setstate(python_state)
+
+
+class TestTransform:
+    """Resize bilinearly, normalise.
+
+    Args:
+        size: height and width.
+        mean, std: of each channel, images in 0..1.
+    """
+
+    __test__ = False  # not a test case, whatever its name
+
+    def __init__(self, size: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        self.size, self.mean, self.std = list(size), list(mean), list(std)
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """(3, H, W) float."""
+        resized = F.resize(image, self.size, InterpolationMode.BILINEAR)
+        return F.normalize(F.to_dtype(F.pil_to_tensor(resized), torch.float32, scale=True), self.mean, self.std)
+
+
+class TrainTransform:
+    """Resize bicubically once; then flip, pad and crop, normalise, erase: once for the image, once for each view.
+
+    Args:
+        size: height and width.
+        mean, std: of each channel, images in 0..1.
+        flip: probability of a horizontal flip.
+        padding: black border from which the crop is taken.
+        erase: probability of random erasing, filled with noise per pixel.
+        max_area: largest share of the image erased (the smallest is 0.02).
+        views: self-supervision views, 0 or 2; they erase about a third of the image.
+    Source: Zhong et al. 2020, arXiv:1708.04896 (random erasing); Wang et al. 2025, arXiv:2407.20647 (views).
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        *,
+        flip: float = 0.5,
+        padding: int = 10,
+        erase: float = 0.5,
+        max_area: float = 1 / 3,
+        views: int = 0,
+    ) -> None:
+        self.size, self.views = list(size), views
+        self.vary = v2.Compose(
+            [
+                v2.RandomHorizontalFlip(flip),
+                v2.RandomCrop(size, padding=padding),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(list(mean), list(std)),
+            ]
+        )
+        self.erase = _erasing(erase, MIN_AREA, max_area)
+        self.erase_view = _erasing(erase, *VIEW_AREA)
+
+    def __call__(self, image: Image.Image, seed: int) -> tuple[Tensor, ...]:
+        """(3, H, W) float of the image and of each view; the same seed gives the same tensors."""
+        resized = F.pil_to_tensor(F.resize(image, self.size, InterpolationMode.BICUBIC))
+        with seeded(seed):
+            varied = [self.erase(self.vary(resized))]
+            varied += [self.erase_view(self.vary(resized)) for _ in range(self.views)]
+        return tuple(varied)
+
+
+def _erasing(probability: float, min_area: float, max_area: float) -> RandomErasing:
+    return RandomErasing(probability, min_area, max_area, mode="pixel", max_count=1, device="cpu")

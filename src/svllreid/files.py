@@ -1,0 +1,56 @@
+"""Files are written beside and renamed: a reader sees the old one or the new one, never half of either."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from svllreid.errors import OutputError
+
+
+@contextmanager
+def write_beside(path: Path) -> Iterator[Path]:
+    """A temporary path that becomes `path` when the block ends well, and is removed when it does not.
+
+    Raises: OutputError: the folder cannot be written, or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        # torch.save turns a failed write into a RuntimeError that does not say why.
+        refused = _refusal(path, error)
+        if refused is None:
+            raise
+        raise refused from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _refusal(path: Path, error: OSError | RuntimeError) -> OutputError | None:
+    code = error.errno if isinstance(error, OSError) else None
+    failed_write = isinstance(error, RuntimeError) and ("write" in str(error) or "Parent directory" in str(error))
+    if code in (errno.ENOSPC, errno.EDQUOT) or failed_write:
+        return OutputError(f"{path} could not be written: no space left; nothing was changed. Free space or set another OUTPUT_DIR")
+    if isinstance(error, OSError):
+        return OutputError(f"{path} could not be written: {error.strerror or error}; set OUTPUT_DIR to a folder that can be")
+    return None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file beside and rename it."""
+    with write_beside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file beside and rename it."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -1,0 +1,109 @@
+"""Progress bars, the text log and TensorBoard."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def logging_to(file: Path | None, console: Console) -> Iterator[None]:
+    """The package's log lines on the console and, where given, at the end of a file."""
+    package = logging.getLogger("svllreid")
+    shown = RichHandler(console=console, show_path=False, show_level=False, log_time_format="[%H:%M:%S]", markup=False)
+    handlers: list[logging.Handler] = [shown]
+    if file is not None:
+        handlers.append(logging.FileHandler(file, encoding="utf-8"))
+        handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = package.level
+    package.setLevel(logging.INFO)
+    for handler in handlers:
+        package.addHandler(handler)
+    try:
+        yield
+    finally:
+        package.setLevel(level)
+        for handler in handlers:
+            package.removeHandler(handler)
+            handler.close()
+
+
+class LiveReport:
+    """A bar per epoch with losses by name, learning rate, images per second and time left; scalars for TensorBoard.
+
+    Args:
+        console: where the bars are drawn.
+        folder: where TensorBoard's events are written.
+    """
+
+    def __init__(self, console: Console, folder: Path) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=True,
+        )
+        self.writer = SummaryWriter(str(folder))
+        self.bar = self.progress.add_task("", visible=False, note="")
+        self.last: tuple[float, float] = (0.0, 0.0)
+
+    def __enter__(self) -> LiveReport:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+        self.writer.close()
+
+    def start_epoch(self, stage: int, epoch: int, max_epochs: int, steps: int) -> None:
+        """Show the epoch's bar."""
+        text = f"stage {stage} epoch {epoch}/{max_epochs}"
+        self.progress.reset(self.bar, description=text, total=steps, visible=True, note="")
+
+    def advance(self) -> None:
+        """Move the bar by one step."""
+        self.progress.advance(self.bar)
+
+    def step(self, stage: int, step: int, values: dict[str, float], lr: float, images_per_second: float) -> None:
+        """Show and record the mean losses of the last steps."""
+        self.last = (lr, images_per_second)
+        self.progress.update(self.bar, note=f"{_losses(values)}  lr {lr:.1e}  {images_per_second:.0f} img/s")
+        for name, value in {**values, "lr": lr, "images_per_second": images_per_second}.items():
+            self.writer.add_scalar(f"stage{stage}/{name}", value, step)
+
+    def end_epoch(self, stage: int, epoch: int, values: dict[str, float]) -> None:
+        """Log the epoch's mean losses."""
+        lr, speed = self.last
+        logger.info("stage %d epoch %d: %s  lr %.2e  %.0f img/s", stage, epoch, _losses(values), lr, speed)
+
+    def scalars(self, prefix: str, values: dict[str, Any], step: int) -> None:
+        """Record the numbers among some values."""
+        for name, value in values.items():
+            if isinstance(value, float):
+                self.writer.add_scalar(f"{prefix}/{name}", value, step)
+
+    @contextmanager
+    def counting(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar for other long work; call the given function with what has been done since."""
+        bar = self.progress.add_task(text, total=total, note="")
+        try:
+            yield lambda done: self.progress.advance(bar, done)
+        finally:
+            self.progress.remove_task(bar)
+
+
+def _losses(values: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in values.items())
