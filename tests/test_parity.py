@@ -83,9 +83,7 @@ def vit(golden, recipe):
         return config, fill(model, recipe, prefix, keys)
 
     batch = Batch(images, LABELS, cameras, torch.full((16,), -1), view1, view2)
-    return SimpleNamespace(
-        make=make, batch=batch, prefix=prefix, table=table, arrays=data.arrays, used=set()
-    )
+    return SimpleNamespace(make=make, batch=batch, prefix=prefix, table=table, arrays=data.arrays, used=set())
 
 
 def test_checkpoint_keys_are_the_published_ones(vit, recipe):
@@ -210,8 +208,7 @@ def test_schedules(vit):
         for e in range(1, 121)
     ]
     second = [
-        step_lr(e, base_lr=5e-6, steps=(30, 50), gamma=0.1, warmup_factor=0.1, warmup_epochs=10)
-        for e in range(1, 61)
+        step_lr(e, base_lr=5e-6, steps=(30, 50), gamma=0.1, warmup_factor=0.1, warmup_epochs=10) for e in range(1, 61)
     ]
     near(np.array(first), vit.arrays["schedule/stage1_lr"], rtol=1e-9, atol=0)
     near(np.array(second), vit.arrays["schedule/stage2_lr"], rtol=1e-9, atol=0)

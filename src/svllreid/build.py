@@ -19,7 +19,15 @@ from svllreid.data.samplers import PKSampler
 from svllreid.data.transforms import TestTransform, TrainTransform
 from svllreid.errors import CheckpointError, DatasetError, DeviceError
 from svllreid.evaluation.rerank import RerankOptions
-from svllreid.models.checkpoint import CLASSIFIERS, HEADS, TEXT, CheckpointInfo, describe, fit_checkpoint, read_checkpoint
+from svllreid.models.checkpoint import (
+    CLASSIFIERS,
+    HEADS,
+    TEXT,
+    CheckpointInfo,
+    describe,
+    fit_checkpoint,
+    read_checkpoint,
+)
 from svllreid.models.clip import State, load_clip
 from svllreid.models.prompts import PromptAugmentation
 from svllreid.models.reid import SVLLReID
@@ -31,6 +39,7 @@ from svllreid.types import Pid, Sample, Splits
 logger = logging.getLogger(__name__)
 
 VERI_VIEWS = 8
+PRECISIONS: dict[str, Any] = {"32": "32-true", "16-mixed": "16-mixed", "bf16-mixed": "bf16-mixed"}
 
 
 def build_model(
@@ -94,10 +103,12 @@ def load_dataset(name: str, root: str | Path) -> Splits:
 
 
 def build_splits(config: Config) -> Splits:
-    """The splits that the configuration names; several training sets are joined."""
+    """The splits that the configuration names: several training sets joined, some training identities held out."""
     names = (config.datasets.names,) if isinstance(config.datasets.names, str) else config.datasets.names
     read = [load_dataset(name, config.datasets.root_dir) for name in names]
-    return read[0] if len(read) == 1 else readers.join(read)
+    splits = read[0] if len(read) == 1 else readers.join(read)
+    share = config.datasets.val_identities
+    return readers.hold_out(splits, share, config.solver.seed) if share else splits
 
 
 @dataclass(frozen=True)
@@ -121,6 +132,13 @@ class TrainingData:
     def numbers(self) -> list[int]:
         """The label of each sample."""
         return [self.labels[sample.pid] for sample in self.samples]
+
+
+def build_model_for(config: Config, data: TrainingData, clip: str | None = None) -> SVLLReID:
+    """The network with classifiers, prompts and side information for this training data; see `build_model`."""
+    return build_model(
+        config, num_classes=len(data.labels), num_cameras=data.num_cameras, num_views=data.num_views, clip=clip
+    )
 
 
 def build_sampler(config: Config, data: TrainingData) -> PKSampler:
@@ -177,9 +195,7 @@ def build_fabric(config: Config, device: str = "auto") -> Fabric:
     precision = config.solver.precision
     if precision == "auto":
         precision = "16-mixed" if kind == "cuda" else "32"
-    return Fabric(
-        accelerator=kind, devices=[int(index)] if index else 1, precision={"32": "32-true"}.get(precision, precision)
-    )  # type: ignore[arg-type]
+    return Fabric(accelerator=kind, devices=[int(index)] if index else 1, precision=PRECISIONS[precision])
 
 
 def load_trained(path: str | Path, config: Config | None = None) -> tuple[SVLLReID, Config, CheckpointInfo | None]:
@@ -205,9 +221,7 @@ def load_trained(path: str | Path, config: Config | None = None) -> tuple[SVLLRe
     )
     num_cameras, num_views = _table_sizes(state, config, str(path), info)
     classes = len(state["classifier.weight"]) if "classifier.weight" in state else 1
-    model = build_model(
-        testing, num_classes=classes, num_cameras=num_cameras, num_views=num_views, clip="random"
-    )
+    model = build_model(testing, num_classes=classes, num_cameras=num_cameras, num_views=num_views, clip="random")
     fit_checkpoint(model, state, str(path), skip=(*CLASSIFIERS, *TEXT, *HEADS))
     return model, config, info
 

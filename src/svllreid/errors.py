@@ -1,4 +1,7 @@
-"""Every error a user can cause. The text says what is wrong, where, and how to mend it; the command line prints it and exits 2."""
+"""Every error a user can cause: the text says what is wrong, where, and how to mend it.
+
+The command line prints it and exits 2.
+"""
 
 
 class ReidError(Exception):

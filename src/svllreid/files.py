@@ -39,9 +39,13 @@ def _refusal(path: Path, error: OSError | RuntimeError) -> OutputError | None:
     code = error.errno if isinstance(error, OSError) else None
     failed_write = isinstance(error, RuntimeError) and ("write" in str(error) or "Parent directory" in str(error))
     if code in (errno.ENOSPC, errno.EDQUOT) or failed_write:
-        return OutputError(f"{path} could not be written: no space left; nothing was changed. Free space or set another OUTPUT_DIR")
+        return OutputError(
+            f"{path} could not be written: no space left; nothing was changed. Free space or set another OUTPUT_DIR"
+        )
     if isinstance(error, OSError):
-        return OutputError(f"{path} could not be written: {error.strerror or error}; set OUTPUT_DIR to a folder that can be")
+        return OutputError(
+            f"{path} could not be written: {error.strerror or error}; set OUTPUT_DIR to a folder that can be"
+        )
     return None
 
 

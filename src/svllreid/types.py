@@ -69,7 +69,9 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        return Batch(*(None if value is None else value.to(device, non_blocking=True) for value in self))
+        images, labels, camids, viewids = (value.to(device, non_blocking=True) for value in self[:4])
+        view1, view2 = (value if value is None else value.to(device, non_blocking=True) for value in self[4:])
+        return Batch(images, labels, camids, viewids, view1, view2)
 
 
 class StepResult(NamedTuple):

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import track
 
 app = typer.Typer(no_args_is_help=True, help="Make and inspect datasets.")
 

@@ -20,12 +20,12 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[KEY VALUE]...",
-        help="Keys of the configuration with their values, as KEY VALUE or KEY=VALUE; `svllreid config keys` lists them.",
+        help="Configuration keys and values, KEY VALUE or KEY=VALUE; `svllreid config keys` lists them.",
         show_default=False,
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 SkipUnreadable = Annotated[
     bool,
-    typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and say how many, instead of stopping."),
+    typer.Option("--skip-unreadable", help="Leave out images that cannot be read, counted, instead of stopping."),
 ]

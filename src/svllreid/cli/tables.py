@@ -10,7 +10,9 @@ from rich.table import Table
 
 def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
     """The metrics of one test, in percent."""
-    table = Table(title=f"{metrics['dataset']}: {metrics['num_queries']} queries, {metrics['num_gallery']} gallery images")
+    table = Table(
+        title=f"{metrics['dataset']}: {metrics['num_queries']} queries, {metrics['num_gallery']} gallery images"
+    )
     for name in ("mAP", "rank1", "rank5", "rank10", "mINP"):
         table.add_column(name.replace("rank", "rank-"), justify="right")
     table.add_row(*(f"{100 * metrics[name]:.1f} %" for name in ("mAP", "rank1", "rank5", "rank10", "mINP")))

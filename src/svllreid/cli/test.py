@@ -20,11 +20,12 @@ def test(
     Example: `svllreid test --config-file person/vit_svllreid.yml DATASETS.ROOT_DIR ~/data TEST.WEIGHT
     outputs/market/ViT-B-16_60.pth`
     """
-    from svllreid import run
     from svllreid.cli.tables import print_metrics
+    from svllreid.jobs.preparing import Options
+    from svllreid.jobs.testing import run_test, test_config
 
-    config = run.test_config(config_file, overrides or ())
-    print_metrics(Console(), run.test(config, run.Options(device=device, skip_unreadable=skip_unreadable)))
+    config = test_config(config_file, overrides or ())
+    print_metrics(Console(), run_test(config, Options(device=device, skip_unreadable=skip_unreadable)))
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # not a test case, whatever its name

@@ -32,11 +32,12 @@ def train(
     Example: `svllreid train --config-file person/vit_svllreid.yml DATASETS.NAMES market1501 DATASETS.ROOT_DIR ~/data
     OUTPUT_DIR outputs/market`
     """
-    from svllreid import run
     from svllreid.cli.tables import print_metrics
     from svllreid.config import load_config
+    from svllreid.jobs.preparing import Options
+    from svllreid.jobs.training import train as train_model
 
-    options = run.Options(device, stage, stage1_weights, fresh, allow_config_change, skip_unreadable)
-    metrics = run.train(load_config(config_file, overrides or ()), options)
+    options = Options(device, stage, stage1_weights, fresh, allow_config_change, skip_unreadable)
+    metrics = train_model(load_config(config_file, overrides or ()), options)
     if metrics is not None:
         print_metrics(Console(), metrics)

@@ -136,7 +136,9 @@ def _explain(fault: Any) -> str:
         near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
         same_end = [name for name in names if name.rpartition(".")[2] == key.rpartition(".")[2]]
         hint = (same_end or near)[:2]
-        return f"unknown key {key}" + (f"; did you mean {' or '.join(hint)}?" if hint else "; see `svllreid config keys`")
+        return f"unknown key {key}" + (
+            f"; did you mean {' or '.join(hint)}?" if hint else "; see `svllreid config keys`"
+        )
     value = fault["input"]
     if fault["type"] == "literal_error":
         allowed = re.findall(r"'([^']*)'", fault["ctx"]["expected"])

@@ -53,11 +53,14 @@ class Datasets(Section):
     """What is trained and tested on."""
 
     names: Names = "market1501"
-    """Dataset, or a list to train on jointly: market1501, dukemtmc, occ_duke, msmt17, veri, VehicleID, folder, manifest."""
+    """Dataset, or a list to train on jointly: market1501, dukemtmc, occ_duke, msmt17, veri, VehicleID, folder,
+    manifest."""
     root_dir: Text = "../data"
     """Folder that holds the dataset as its authors distribute it; for `manifest` the CSV or Parquet file."""
     noun: Text = ""
     """The prompt's noun, "A photo of a X X X X noun."; empty: vehicle for veri and VehicleID, person for the others."""
+    val_identities: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the training identities held out as query and gallery, to choose settings; 0: test on the test set."""
 
 
 class Input(Section):

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from svllreid.errors import ImageError
@@ -29,7 +31,9 @@ def open_image(path: Path) -> Image.Image:
         ) from None
 
 
-def readable(samples: Sequence[Sample], progress: Callable[[int], None] | None = None) -> tuple[list[Sample], list[str]]:
+def readable(
+    samples: Sequence[Sample], progress: Callable[[int], None] | None = None
+) -> tuple[list[Sample], list[str]]:
     """The samples whose images decode, and a line about each of the others."""
     kept, faults = [], []
     for sample in samples:
@@ -45,7 +49,7 @@ def readable(samples: Sequence[Sample], progress: Callable[[int], None] | None =
 
 def label_of(samples: Sequence[Sample]) -> dict[Pid, int]:
     """Contiguous training labels 0..N-1 of the identities in sorted order."""
-    return {pid: label for label, pid in enumerate(sorted({sample.pid for sample in samples}))}  # type: ignore[type-var]
+    return {pid: label for label, pid in enumerate(sorted({sample.pid for sample in samples}))}
 
 
 class TrainDataset(Dataset[Any]):
@@ -131,3 +135,12 @@ def loader(dataset: Dataset[Any], *, workers: int, pin: bool, **sampling: Any) -
         generator=torch.Generator(),
         **sampling,
     )
+
+
+def raw_pixels(samples: Sequence[Sample], size: tuple[int, int] = (128, 64)) -> Tensor:
+    """The images themselves as features (n, 3 * H * W), L2-normalised: what a method must beat."""
+    height, width = size
+    rows = [
+        np.asarray(open_image(sample.path).resize((width, height), Image.Resampling.BILINEAR)) for sample in samples
+    ]
+    return F.normalize(torch.from_numpy(np.stack(rows)).flatten(1).float(), dim=1)

@@ -42,8 +42,8 @@ class PKSampler(Sampler[list[tuple[int, int]]]):
             )
         if self.pids_per_batch < 2:
             raise DatasetError(
-                f"a batch of {batch_size} images holds one identity of {num_instances}, and the triplet loss needs two; "
-                "raise SOLVER.STAGE2.IMS_PER_BATCH or lower DATALOADER.NUM_INSTANCE"
+                f"a batch of {batch_size} images holds one identity of {num_instances}, and the triplet loss needs "
+                "two; raise SOLVER.STAGE2.IMS_PER_BATCH or lower DATALOADER.NUM_INSTANCE"
             )
         if len(self.indices) < self.pids_per_batch:
             raise DatasetError(

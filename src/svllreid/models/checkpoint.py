@@ -75,7 +75,9 @@ def read_info(path: Path) -> CheckpointInfo | None:
     try:
         return CheckpointInfo(**json.loads(beside.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{beside}, which belongs to {path.name}, cannot be read: {error}; restore or remove it") from None
+        raise CheckpointError(
+            f"{beside}, which belongs to {path.name}, cannot be read: {error}; restore or remove it"
+        ) from None
 
 
 def describe(state: State) -> str:

@@ -93,13 +93,17 @@ def architecture_of(name: str) -> dict[str, Any]:
         return TINY
     if name not in open_clip.list_models():
         near = difflib.get_close_matches(name, ["tiny", *open_clip.list_models()], n=3, cutoff=0.4)
-        raise ConfigError(f"MODEL.NAME: unknown backbone {name!r}; nearest: {', '.join(near) or 'ViT-B-16, RN50, tiny'}")
+        raise ConfigError(
+            f"MODEL.NAME: unknown backbone {name!r}; nearest: {', '.join(near) or 'ViT-B-16, RN50, tiny'}"
+        )
     architecture = open_clip.get_model_config(name)
     text = architecture.get("text_cfg", {})
     odd = [key for key in architecture if key not in _FITTING_KEYS[""]]
     for part in ("vision_cfg", "text_cfg"):
         odd += [f"{part}.{key}" for key in architecture.get(part, {}) if key not in _FITTING_KEYS[part]]
-    odd += [f"text_cfg.{key}" for key, value in (("context_length", 77), ("vocab_size", 49408)) if text.get(key) != value]
+    odd += [
+        f"text_cfg.{key}" for key, value in (("context_length", 77), ("vocab_size", 49408)) if text.get(key) != value
+    ]
     if odd:
         raise ConfigError(
             f"MODEL.NAME: the towers of {name} do not fit: {', '.join(dict.fromkeys(odd))} "

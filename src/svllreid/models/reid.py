@@ -91,18 +91,21 @@ class SVLLReID(nn.Module):
         """What is added to the CLS tokens, (B, W); zero where camera or view is unknown (-1), None without SIE."""
         if not (self.sie_camera or self.sie_view) or (camids is None and viewids is None):
             return None
-        rows: Tensor | None = None
-        known: Tensor | None = None
-        for used, ids, count in ((self.sie_camera, camids, self.num_cameras), (self.sie_view, viewids, self.num_views)):
-            if used:
-                if ids is None:
-                    raise ValueError("side information needs camids where sie_camera and viewids where sie_view is on")
-                rows = ids if rows is None else rows * count + ids
-                known = ids >= 0 if known is None else known & (ids >= 0)
-        table = self.sie_coe * self.cv_embed[torch.where(known, rows, 0)]
-        return table * known[:, None]
+        used = []
+        for on, ids, count in ((self.sie_camera, camids, self.num_cameras), (self.sie_view, viewids, self.num_views)):
+            if on and ids is None:
+                raise ValueError("side information needs camids where sie_camera and viewids where sie_view is on")
+            if on and ids is not None:
+                used.append((ids, count))
+        rows = torch.zeros_like(used[0][0])
+        known = torch.ones_like(rows, dtype=torch.bool)
+        for ids, count in used:
+            rows, known = rows * count + ids, known & (ids >= 0)
+        return self.sie_coe * self.cv_embed[torch.where(known, rows, 0)] * known[:, None]
 
-    def encode_image(self, images: Tensor, camids: Tensor | None = None, viewids: Tensor | None = None) -> ImageFeatures:
+    def encode_image(
+        self, images: Tensor, camids: Tensor | None = None, viewids: Tensor | None = None
+    ) -> ImageFeatures:
         """Features of (B, 3, H, W) images; without ids no side information is added."""
         return self.image_encoder(images, self.side_information(camids, viewids))
 

@@ -55,7 +55,8 @@ class ViTEncoder(nn.Module):
     def __init__(self, tower: VisionTransformer, image_size: tuple[int, int], stride: tuple[int, int]) -> None:
         super().__init__()
         patch = tower.conv1.kernel_size
-        self.grid = tuple((size - p) // s + 1 for size, p, s in zip(image_size, patch, stride, strict=True))
+        height, width = ((size - p) // s + 1 for size, p, s in zip(image_size, patch, stride, strict=True))
+        self.grid = (height, width)
         self.conv1 = tower.conv1
         self.conv1.stride = tuple(stride)
         self.class_embedding = tower.class_embedding
@@ -92,15 +93,17 @@ class ResNetEncoder(nn.Module):
 
     def __init__(self, tower: ModifiedResNet, image_size: tuple[int, int]) -> None:
         super().__init__()
-        for name in ("conv1", "bn1", "act1", "conv2", "bn2", "act2", "conv3", "bn3", "act3", "avgpool"):
-            setattr(self, name, getattr(tower, name))
+        self.conv1, self.bn1, self.act1 = tower.conv1, tower.bn1, tower.act1
+        self.conv2, self.bn2, self.act2 = tower.conv2, tower.bn2, tower.act2
+        self.conv3, self.bn3, self.act3 = tower.conv3, tower.bn3, tower.act3
+        self.avgpool = tower.avgpool
         self.layer1, self.layer2, self.layer3, self.layer4 = tower.layer1, tower.layer2, tower.layer3, tower.layer4
         first = self.layer4[0]
         first.avgpool = nn.Identity()
         first.downsample[0] = nn.Identity()
         self.attnpool = tower.attnpool
         # One strided convolution halves and rounds up, three poolings halve and round down.
-        self.grid = tuple(((size + 1) // 2) // 8 for size in image_size)
+        self.grid = ((image_size[0] + 1) // 2 // 8, (image_size[1] + 1) // 2 // 8)
         positions = resize_positions(self.attnpool.positional_embedding.detach(), self.grid)
         self.attnpool.positional_embedding = nn.Parameter(positions)
         self.proj_dim = self.attnpool.c_proj.out_features

@@ -57,14 +57,19 @@ class FeatureEncoder:
         Raises: DatasetError: an image that cannot be read, ids that do not fit the images or the trained table.
         """
         ids = []
-        for name, given, count in (("camids", camids, self.model.num_cameras), ("viewids", viewids, self.model.num_views)):
+        for name, given, count in (
+            ("camids", camids, self.model.num_cameras),
+            ("viewids", viewids, self.model.num_views),
+        ):
             values = [UNKNOWN] * len(images) if given is None else [int(value) for value in given]
             if len(values) != len(images):
                 raise DatasetError(f"{len(images)} images but {len(values)} {name}; give one for each image")
             used = self.model.sie_camera if name == "camids" else self.model.sie_view
             beyond = [value for value in values if used and not UNKNOWN <= value < count]
             if beyond:
-                raise DatasetError(f"{name} {beyond[0]} is beyond the {count} the model was trained with; give -1 for unknown")
+                raise DatasetError(
+                    f"{name} {beyond[0]} is beyond the {count} the model was trained with; give -1 for unknown"
+                )
             ids.append(torch.tensor(values, dtype=torch.int64, device=self.device))
         parts = []
         for start in range(0, len(images), self.batch_size):

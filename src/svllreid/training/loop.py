@@ -80,7 +80,7 @@ class StagePlan:
 
 def run_stage(fabric: Fabric, plan: StagePlan, state_file: Path, report: Report) -> Progress:
     """Train a stage to its end, continuing where `state_file` says an earlier run stopped."""
-    model = plan.task.model
+    model: nn.Module = plan.task.get_submodule("model")
     progress = Progress()
     saved = load_state(state_file)
     if saved is not None:
@@ -100,9 +100,7 @@ def run_stage(fabric: Fabric, plan: StagePlan, state_file: Path, report: Report)
     return progress
 
 
-def _run_epoch(
-    fabric: Fabric, plan: StagePlan, task: nn.Module, optimizer: Any, epoch: int, report: Report
-) -> None:
+def _run_epoch(fabric: Fabric, plan: StagePlan, task: nn.Module, optimizer: Any, epoch: int, report: Report) -> None:
     lr = plan.lr(epoch)
     set_lr(optimizer, lr)
     task.train()

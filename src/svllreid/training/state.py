@@ -44,4 +44,6 @@ def load_state(path: Path) -> dict[str, Any] | None:
         content = torch.load(path, map_location="cpu", weights_only=True)
         return {**content, "progress": Progress(**content["progress"])}
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); remove it to start the stage over, or use --fresh") from None
+        raise CheckpointError(
+            f"{path} cannot be read ({error}); remove it to start the stage over, or use --fresh"
+        ) from None

@@ -1,0 +1,208 @@
+"""What the readers share: finding a dataset's folder, listing images, reading list files. No pixels are read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from svllreid.errors import DatasetError
+from svllreid.types import Sample
+
+Root = str | os.PathLike[str]
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+@dataclass(frozen=True, slots=True)
+class ListLine:
+    """One line of a list file: the image as written, and the identity behind it."""
+
+    number: int
+    image: str
+    pid: int
+
+
+def first_three(items: Sequence[object]) -> str:
+    """The first three items for a message, and that there are more."""
+    return ", ".join(str(item) for item in items[:3]) + (", ..." if len(items) > 3 else "")
+
+
+def by_path(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    """The samples sorted by path, the same on every system."""
+    return tuple(sorted(samples, key=lambda sample: sample.path.as_posix()))
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turns what the file system refuses into a DatasetError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(
+            f"{path} cannot be read: {error.strerror or error}. Check the path and its permissions."
+        ) from error
+
+
+def list_images(folder: Path) -> list[str]:
+    """Names of the images directly in a folder, sorted; hidden files, sub-folders and other files are passed over.
+
+    Raises: DatasetError: the folder cannot be read.
+    """
+    with readable(folder), os.scandir(folder) as entries:
+        return sorted(
+            entry.name
+            for entry in entries
+            if entry.name.lower().endswith(IMAGE_SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
+        )
+
+
+def list_folders(folder: Path) -> list[str]:
+    """Names of the folders directly in a folder, sorted, hidden ones left out.
+
+    Raises: DatasetError: the folder cannot be read.
+    """
+    with readable(folder), os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+
+
+def contents(folder: Path) -> str:
+    """What lies in a folder, in words for a message."""
+    with readable(folder):
+        names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if not names:
+        return "it is empty"
+    return "it holds " + ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def existing_folder(root: Root, name: str, wanted: str) -> Path:
+    """ROOT_DIR as a path, known to be a folder.
+
+    Args:
+        root: DATASETS.ROOT_DIR; `~` is the home folder.
+        name: the reader's name, for the message.
+        wanted: what the folder should hold, for the message.
+    Raises: DatasetError: nothing there, or a file.
+    """
+    path = Path(root).expanduser()
+    if path.is_file():
+        raise DatasetError(
+            f"{name}: ROOT_DIR {path} is a file. Give the folder that holds {wanted} (unpack an archive)."
+        )
+    if not path.is_dir():
+        raise DatasetError(f"{name}: ROOT_DIR {path} does not exist. Set it to the folder that holds {wanted}.")
+    return path
+
+
+def locate(root: Root, name: str, folder: str, parts: Sequence[str]) -> Path:
+    """The dataset's folder: `root/folder`, its last part directly under root, or root itself where it holds the parts.
+
+    Args:
+        root: DATASETS.ROOT_DIR.
+        name: the reader's name, for the message.
+        folder: the folder as its authors distribute it, relative to root, with `/`.
+        parts: names of sub-folders, any of which tells the dataset's own folder.
+    Raises: DatasetError: no such folder.
+    """
+    base = existing_folder(root, name, folder)
+    for candidate in (base / folder, base / Path(folder).name):
+        if candidate.is_dir():
+            return candidate
+    if any((base / part).is_dir() for part in parts):
+        return base
+    raise DatasetError(
+        f"{name}: {base / folder} does not exist, and {base} does not hold {', '.join(parts)} itself; "
+        f"{contents(base)}. Set ROOT_DIR to the folder that holds {folder}."
+    )
+
+
+def require_folder(dataset: Path, part: str, name: str) -> Path:
+    """A sub-folder that the layout needs.
+
+    Raises: DatasetError: it is missing.
+    """
+    path = dataset / part
+    if not path.is_dir():
+        raise DatasetError(
+            f"{name}: folder {path} is missing; looked in {dataset}, {contents(dataset)}. "
+            "Unpack the whole archive, with its own folder names."
+        )
+    return path
+
+
+def read_text(path: Path, name: str) -> str:
+    """A text file in UTF-8, with or without byte order mark.
+
+    Raises: DatasetError: missing, unreadable or in another encoding.
+    """
+    if not path.is_file():
+        beside = contents(path.parent) if path.parent.is_dir() else f"the folder {path.parent} is missing too"
+        raise DatasetError(f"{name}: file {path} is missing; {beside}. Unpack the whole archive.")
+    try:
+        with readable(path):
+            return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            f"{name}: {path} is not UTF-8 text (byte {error.start}). Save it as UTF-8, or unpack it again."
+        ) from error
+
+
+def read_list(path: Path, name: str) -> list[ListLine]:
+    """The lines `image identity` of a list file; blank lines, CRLF and surrounding spaces do not matter.
+
+    Raises: DatasetError: a missing or empty file, or lines in another form (count, and the first three).
+    """
+    lines, bad = [], []
+    for number, text in enumerate(read_text(path, name).splitlines(), start=1):
+        fields = text.rsplit(maxsplit=1)
+        if not fields:
+            continue
+        if len(fields) == 2 and fields[1].isascii() and fields[1].isdigit():
+            lines.append(ListLine(number, fields[0].strip(), int(fields[1])))
+        else:
+            bad.append(f"line {number} {text.strip()!r}")
+    if bad:
+        raise DatasetError(
+            f"{name}: {len(bad)} lines of {path} are not an image name and a whole identity number: "
+            f"{first_three(bad)}. Mend them, or unpack the file again."
+        )
+    if not lines:
+        raise DatasetError(f"{name}: {path} lists no image. Unpack it again.")
+    return lines
+
+
+def absent(paths: Iterable[Path]) -> list[Path]:
+    """Those paths that are no file, in the given order.
+
+    Folders are listed once each: asking for every file by itself takes minutes on a network disk.
+    """
+    listed: dict[Path, frozenset[str]] = {}
+    missing = []
+    for path in paths:
+        if path.parent not in listed:
+            listed[path.parent] = _file_names(path.parent)
+        # A file system that ignores case finds names that its listing spells otherwise.
+        if path.name not in listed[path.parent] and not path.is_file():
+            missing.append(path)
+    return missing
+
+
+def _file_names(folder: Path) -> frozenset[str]:
+    if not folder.is_dir():
+        return frozenset()
+    with readable(folder), os.scandir(folder) as entries:
+        return frozenset(entry.name for entry in entries if entry.is_file())
+
+
+def require_present(paths: Sequence[Path], name: str, source: Path) -> None:
+    """Checks that every image a list names is there.
+
+    Raises: DatasetError: how many are absent, the first three, and the likely cause.
+    """
+    missing = absent(paths)
+    if missing:
+        raise DatasetError(
+            f"{name}: {len(missing)} of the {len(paths)} images that {source} names are absent: "
+            f"{first_three(missing)}. The likely cause is a partial unzip or copy: unpack the archive again."
+        )

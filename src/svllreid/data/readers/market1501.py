@@ -1,0 +1,24 @@
+"""Market-1501."""
+
+from __future__ import annotations
+
+from svllreid.data.readers.layout import Root
+from svllreid.data.readers.three_folders import Layout, read_three_folders
+from svllreid.types import Splits
+
+LAYOUT = Layout("market1501", folder="Market-1501-v15.09.15", example="0002_c1s1_000451_03.jpg")
+
+
+def read_market1501(root: Root) -> Splits:
+    """Reads Market-1501, or any set laid out like it.
+
+    Layout: `Market-1501-v15.09.15/{bounding_box_train,query,bounding_box_test}/0002_c1s1_000451_03.jpg`. Identity -1 is
+    junk, dropped and counted in the notes; identity 0, the distractors, stays in the gallery.
+
+    Args:
+        root: the folder that holds `Market-1501-v15.09.15`, or that folder itself.
+    Returns: cross-camera splits, cameras zero-based, samples sorted by file name.
+    Raises: DatasetError: a missing folder, a split without images, or file names in another form.
+    Source: Zheng et al. 2015, "Scalable Person Re-identification: A Benchmark".
+    """
+    return read_three_folders(root, LAYOUT)

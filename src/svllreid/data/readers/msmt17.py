@@ -1,0 +1,84 @@
+"""MSMT17, versions 1 and 2."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from svllreid.data.readers.layout import (
+    Root,
+    by_path,
+    contents,
+    first_three,
+    locate,
+    read_list,
+    require_folder,
+    require_present,
+)
+from svllreid.errors import DatasetError
+from svllreid.types import Sample, Splits
+
+FOLDER = "MSMT17"
+V1_FOLDERS = ("train", "test")
+V2_FOLDERS = ("mask_train_v2", "mask_test_v2")
+# Groups: the camera, one-based, third of the fields between underscores.
+NAME = re.compile(r"[^_]*_[^_]*_0*([1-9]\d*)_", re.ASCII)
+
+
+def read_msmt17(root: Root) -> Splits:
+    """Reads MSMT17: train is list_train and list_val together.
+
+    Layout: `MSMT17/{train,test}` (or `mask_train_v2`, `mask_test_v2`), and `MSMT17/list_{train,val,query,gallery}.txt`
+    of lines `0000/0000_000_01_0303morning_0015_0.jpg 0`. Identities are counted from 0 in train and again in test: an
+    equal number there is another person.
+
+    Args:
+        root: the folder that holds `MSMT17`, or that folder itself.
+    Returns: cross-camera splits, cameras zero-based, samples sorted by path; a note says which version was found.
+    Raises: DatasetError: missing folders or lists, lines or names in another form, or listed images that are absent.
+    Source: Wei et al. 2018, arXiv:1711.08565.
+    """
+    dataset = locate(root, "msmt17", FOLDER, V1_FOLDERS + V2_FOLDERS)
+    train, test, version = _folders(dataset)
+    return Splits(
+        "msmt17",
+        train=by_path(_read(dataset, train, "list_train.txt") + _read(dataset, train, "list_val.txt")),
+        query=by_path(_read(dataset, test, "list_query.txt")),
+        gallery=by_path(_read(dataset, test, "list_gallery.txt")),
+        notes=(version,),
+    )
+
+
+def _folders(dataset: Path) -> tuple[Path, Path, str]:
+    """The image folders, and what they tell of the version."""
+    here = [folder for folder in (V1_FOLDERS, V2_FOLDERS) if any((dataset / part).is_dir() for part in folder)]
+    if not here:
+        raise DatasetError(
+            f"msmt17: {dataset} has neither train and test nor mask_train_v2 and mask_test_v2; {contents(dataset)}. "
+            "Unpack the whole archive."
+        )
+    train, test = (require_folder(dataset, part, "msmt17") for part in here[0])
+    # A link named train often stands for mask_train_v2, for code that knows the old name only.
+    if train.resolve().name == V2_FOLDERS[0]:
+        return train, test, "MSMT17 V2 (mask_train_v2): faces are blurred, mAP is several points below V1"
+    beside = "; mask_train_v2 lies beside it and is not read" if len(here) > 1 else ""
+    return train, test, f"MSMT17 V1, or V2 renamed, which folders named train and test cannot tell{beside}"
+
+
+def _read(dataset: Path, folder: Path, list_name: str) -> list[Sample]:
+    source = dataset / list_name
+    samples, bad = [], []
+    for line in read_list(source, "msmt17"):
+        path = folder / line.image
+        match = NAME.match(path.name)
+        if match:
+            samples.append(Sample(path, line.pid, int(match[1]) - 1))
+        else:
+            bad.append(f"line {line.number} {line.image}")
+    if bad:
+        raise DatasetError(
+            f"msmt17: {len(bad)} names in {source} have no camera (counted from 1) as third field, as "
+            f"0000_000_01_0303morning_0015_0.jpg has: {first_three(bad)}. Unpack the list again."
+        )
+    require_present([sample.path for sample in samples], "msmt17", source)
+    return samples

@@ -1,0 +1,95 @@
+"""Datasets of three folders whose file names say identity and camera: Market-1501, DukeMTMC-reID and its kin, VeRi."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from svllreid.data.readers.layout import IMAGE_SUFFIXES, Root, first_three, list_images, locate, require_folder
+from svllreid.errors import DatasetError
+from svllreid.types import Sample, Splits
+
+JUNK = -1
+# Group 1 is the identity, group 2 the one-based camera, after which nothing is asked for: `c1s1_`, `c2_`, `c001_`.
+NAME = re.compile(r"(-1|\d+)_c0*([1-9]\d*)(?:s\d+)?_", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What tells one three-folder dataset from another.
+
+    Args:
+        name: the reader's name.
+        folder: the dataset's folder under ROOT_DIR.
+        train, query, gallery: its sub-folders.
+        example: a file name of the dataset, for messages.
+        noun: the prompt's noun.
+    """
+
+    name: str
+    folder: str
+    example: str
+    train: str = "bounding_box_train"
+    query: str = "query"
+    gallery: str = "bounding_box_test"
+    noun: str = "person"
+
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        """The three sub-folders: train, query, gallery."""
+        return self.train, self.query, self.gallery
+
+
+def find(root: Root, layout: Layout) -> Path:
+    """The dataset's folder, with its three sub-folders.
+
+    Raises: DatasetError: one of them is missing.
+    """
+    dataset = locate(root, layout.name, layout.folder, layout.parts)
+    for part in layout.parts:
+        require_folder(dataset, part, layout.name)
+    return dataset
+
+
+def read_three_folders(root: Root, layout: Layout) -> Splits:
+    """Reads train, query and gallery by the names of their files; images of identity -1 are junk, dropped and counted.
+
+    Args:
+        root: the folder that holds the dataset's folder, or that folder itself.
+        layout: the dataset's names.
+    Returns: samples sorted by file name, cameras zero-based.
+    Raises: DatasetError: a missing folder, a split without images, or file names in another form.
+    """
+    dataset = find(root, layout)
+    splits, notes = [], []
+    for part in layout.parts:
+        samples = _read_folder(dataset / part, layout)
+        kept = tuple(sample for sample in samples if sample.pid != JUNK)
+        if len(kept) < len(samples):
+            notes.append(f"{part}: {len(samples) - len(kept)} junk images (identity -1) dropped")
+        if not kept:
+            raise DatasetError(
+                f"{layout.name}: {dataset / part} holds no image ({', '.join(IMAGE_SUFFIXES)}) to use. "
+                "Unpack the archive again."
+            )
+        splits.append(kept)
+    train, query, gallery = splits
+    return Splits(layout.name, train, query, gallery, noun=layout.noun, notes=tuple(notes))
+
+
+def _read_folder(folder: Path, layout: Layout) -> list[Sample]:
+    samples, bad = [], []
+    names = list_images(folder)
+    for name in names:
+        match = NAME.match(name)
+        if match:
+            samples.append(Sample(folder / name, int(match[1]), int(match[2]) - 1))
+        else:
+            bad.append(name)
+    if bad:
+        raise DatasetError(
+            f"{layout.name}: {len(bad)} of {len(names)} file names in {folder} do not say identity and camera "
+            f"(cameras count from 1) as {layout.example} does: {first_three(bad)}. Rename or remove them."
+        )
+    return samples

@@ -1,0 +1,98 @@
+"""VeRi-776, with its viewpoint labels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from svllreid.data.readers.layout import Root, existing_folder, first_three, read_text
+from svllreid.data.readers.three_folders import Layout, find, read_three_folders
+from svllreid.errors import DatasetError
+from svllreid.types import UNKNOWN, Sample, Splits
+
+LAYOUT = Layout(
+    "veri",
+    folder="VeRi",
+    train="image_train",
+    query="image_query",
+    gallery="image_test",
+    example="0001_c001_00016450_0.jpg",
+    noun="vehicle",
+)
+LABEL_FILES = ("keypoint_train.txt", "keypoint_test.txt")
+NUM_VIEWS = 8
+
+
+def read_veri(root: Root, *, views_dir: Root | None = None, drop_unlabelled_test: bool = False) -> Splits:
+    """Reads VeRi-776.
+
+    Layout: `VeRi/{image_train,image_query,image_test}/0001_c001_00016450_0.jpg` and, beside them, `keypoint_train.txt`
+    and `keypoint_test.txt`: in each line the first field is the image's path, matched by its base name, and the last
+    the view, 0 to 7; of two lines on one image the last counts. A training image without a label is dropped, a test
+    image keeps view UNKNOWN; where neither file is there, every view is UNKNOWN and nothing dropped. Notes count them.
+
+    Args:
+        root: the folder that holds `VeRi`, or that folder itself.
+        views_dir: the folder of the label files, where it is another one.
+        drop_unlabelled_test: leave test images without a label out, as the published test does.
+    Returns: cross-camera splits, cameras and views zero-based, samples sorted by file name.
+    Raises: DatasetError: missing folders, file names or label lines in another form, one label file of the two, none
+        where they are asked for, or a split that no label fits.
+    Source: Liu et al. 2016, "A Deep Learning-based Approach to Progressive Vehicle Re-identification for Urban
+        Surveillance"; labels: Wang et al. 2017, "Orientation Invariant Feature Embedding and Spatial Temporal
+        Regularization for Vehicle Re-identification".
+    """
+    splits = read_three_folders(root, LAYOUT)
+    folder = find(root, LAYOUT) if views_dir is None else existing_folder(views_dir, "veri", " and ".join(LABEL_FILES))
+    if not any((folder / file).is_file() for file in LABEL_FILES):
+        if views_dir is not None or drop_unlabelled_test:
+            raise DatasetError(
+                f"veri: no viewpoint labels: {folder} holds neither {' nor '.join(LABEL_FILES)}. Set "
+                "DATASETS.VERI_VIEWS to their folder; without them, leave it and TEST.VERI_DROP_UNLABELLED unset."
+            )
+        return replace(splits, notes=(*splits.notes, f"no viewpoint labels in {folder}: every view unknown"))
+    train_views, test_views = (_read_views(folder / file) for file in LABEL_FILES)
+    train, train_notes = _label("training", splits.train, train_views, drop=True)
+    query, query_notes = _label("query", splits.query, test_views, drop=drop_unlabelled_test)
+    gallery, gallery_notes = _label("gallery", splits.gallery, test_views, drop=drop_unlabelled_test)
+    notes = (*splits.notes, *train_notes, *query_notes, *gallery_notes)
+    return replace(splits, train=train, query=query, gallery=gallery, notes=notes)
+
+
+def _read_views(path: Path) -> dict[str, int]:
+    """The view of each image, by base name."""
+    views, bad = {}, []
+    for number, text in enumerate(read_text(path, "veri").splitlines(), start=1):
+        fields = text.split()
+        if not fields:
+            continue
+        if len(fields) > 1 and fields[-1] in map(str, range(NUM_VIEWS)):
+            views[re.split(r"[/\\]", fields[0])[-1]] = int(fields[-1])
+        else:
+            bad.append(f"line {number} {text.strip()[-60:]!r}")
+    if bad:
+        raise DatasetError(
+            f"veri: {len(bad)} lines of {path} are not an image path first and a view from 0 to {NUM_VIEWS - 1} last: "
+            f"{first_three(bad)}. Mend them, or fetch the file again."
+        )
+    return views
+
+
+def _label(
+    split: str, samples: Iterable[Sample], views: dict[str, int], *, drop: bool
+) -> tuple[tuple[Sample, ...], list[str]]:
+    """The samples with their views, and a note on those without."""
+    labelled = [replace(sample, viewid=views.get(sample.path.name, UNKNOWN)) for sample in samples]
+    unknown = sum(sample.viewid == UNKNOWN for sample in labelled)
+    if unknown == len(labelled):
+        raise DatasetError(
+            f"veri: none of the {len(labelled)} {split} images has a viewpoint label. The label files name other "
+            "images: set DATASETS.VERI_VIEWS to the folder of VeRi's own."
+        )
+    if not unknown:
+        return tuple(labelled), []
+    done = "dropped" if drop else "kept, view unknown"
+    kept = tuple(sample for sample in labelled if not drop or sample.viewid != UNKNOWN)
+    return kept, [f"{unknown} {split} images without viewpoint label {done}"]

@@ -1,0 +1,1 @@
+"""What the command line does with what `build` makes: train, test, demo."""

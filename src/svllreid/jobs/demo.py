@@ -1,0 +1,70 @@
+"""The demonstration: people rendered, both stages trained, the result beside the untrained model and raw pixels."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from svllreid import build
+from svllreid.config import Config, load_config
+from svllreid.data.dataset import raw_pixels
+from svllreid.data.synthetic import synthesize
+from svllreid.evaluation.protocols import evaluate_split
+from svllreid.jobs.preparing import Options
+from svllreid.jobs.testing import evaluate
+from svllreid.jobs.training import train
+from svllreid.training.report import LiveReport
+from svllreid.types import Splits
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """Metrics of each kind of feature, and where the trained model's files are."""
+
+    rows: dict[str, dict[str, Any]]
+    metrics: Path
+    picture: Path
+
+
+def run_demo(folder: Path, *, identities: int, seed: int, console: Console | None = None) -> Demonstration:
+    """Render people into `folder`, train on half of them, and search for the others.
+
+    Args:
+        folder: `data` and `run` below it are made anew.
+        identities: people to train, and as many others to test.
+        seed: of people and training.
+    Raises: ReidError: the folder cannot be written.
+    """
+    console = console or Console(stderr=True)
+    data, run = folder / "data", folder / "run"
+    shutil.rmtree(data, ignore_errors=True)
+    console.print(f"rendering {identities} people to train and {identities} others to test")
+    synthesize(data, identities=identities, seed=seed)
+    settings = {"DATASETS.ROOT_DIR": str(data), "OUTPUT_DIR": str(run), "SOLVER.SEED": seed}
+    config = load_config("demo.yml", settings)
+    splits = build.build_splits(config)
+    rows = {
+        "raw pixels": measure_raw_pixels(splits),
+        "untrained model": measure_untrained(config, splits, console, run),
+    }
+    trained = train(config, Options(device="cpu", fresh=True), console)
+    rows["trained model"] = trained or {}
+    return Demonstration(rows, run / "metrics.json", run / "ranklist.png")
+
+
+def measure_raw_pixels(splits: Splits) -> dict[str, Any]:
+    """Metrics of the images themselves as features."""
+    q_feats, g_feats = raw_pixels(splits.query), raw_pixels(splits.gallery)
+    return evaluate_split(q_feats, g_feats, splits.query, splits.gallery, splits.protocol).metrics
+
+
+def measure_untrained(config: Config, splits: Splits, console: Console, folder: Path) -> dict[str, Any]:
+    """Metrics of the model before training."""
+    data = build.TrainingData.of(splits.train)
+    model = build.build_model_for(config, data)
+    with LiveReport(console, folder) as report:
+        return evaluate(model, config, splits, build.build_fabric(config, "cpu"), report)[0].metrics

@@ -1,0 +1,266 @@
+"""Training: stage 1, then stage 2 with evaluation, in an OUTPUT_DIR that can be continued."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from rich.console import Console
+from torch import Tensor
+
+import svllreid
+from svllreid import build
+from svllreid.config import Config
+from svllreid.data.dataset import batches
+from svllreid.data.samplers import permuted_batches
+from svllreid.errors import CheckpointError, ConfigError
+from svllreid.evaluation.features import extract
+from svllreid.files import write_text
+from svllreid.jobs.continuing import check_same_run, clear_run, output_dir
+from svllreid.jobs.preparing import Options, check_cameras, load_splits, without_needless_sie
+from svllreid.jobs.testing import evaluate, headline, report_test
+from svllreid.models.checkpoint import HEADS, TEXT, CheckpointInfo, fit_checkpoint, read_checkpoint, save_checkpoint
+from svllreid.models.reid import SVLLReID
+from svllreid.training.loop import StagePlan, run_stage
+from svllreid.training.optim import adam
+from svllreid.training.report import LiveReport, logging_to
+from svllreid.training.schedule import cosine_lr, step_lr
+from svllreid.training.state import Progress
+
+logger = logging.getLogger(__name__)
+
+# Published code numbers these in an order that differs from the sorted one.
+UNSORTED_WHEN_PUBLISHED = ("dukemtmc", "occ_duke")
+
+
+def train(config: Config, options: Options = Options(), console: Console | None = None) -> dict[str, Any] | None:
+    """Train stage 1, then stage 2 with evaluation; continue or stop where OUTPUT_DIR holds the same run.
+
+    Returns: the metrics of the last epoch; None where stage 2 was not asked for or there is nothing to test on.
+    Raises: ReidError: anything the user can mend.
+    """
+    console = console or Console(stderr=True)
+    folder = output_dir(config)
+    if options.fresh:
+        clear_run(folder, config.model.name)
+    if not options.allow_config_change:
+        check_same_run(folder, config)
+    write_text(folder / "config.yml", yaml.safe_dump(config.to_yaml_tree(), sort_keys=False))
+    with logging_to(folder / "log.txt", console), LiveReport(console, folder) as report:
+        return TrainingRun(config, options, folder, report).run()
+
+
+class TrainingRun:
+    """One training run in its OUTPUT_DIR."""
+
+    def __init__(self, config: Config, options: Options, folder: Path, report: LiveReport) -> None:
+        self.options, self.folder, self.report = options, folder, report
+        self.fabric = build.build_fabric(config, options.device)
+        self.splits = load_splits(config, options, report)
+        self.data = build.TrainingData.of(self.splits.train)
+        self.config = without_needless_sie(config, self.splits)
+        self.name = config.model.name
+        self.stages = stages_to_run(self.config, options)
+        self.sampler = build.build_sampler(self.config, self.data) if 2 in self.stages else None
+        check_cameras(self.config, self.splits, self.data.num_cameras, self.data.num_views)
+
+    def run(self) -> dict[str, Any] | None:
+        """Run the stages that are not finished yet."""
+        todo = [stage for stage in self.stages if not self.final_file(stage).is_file()]
+        for stage in set(self.stages) - set(todo):
+            logger.info("stage %d is finished: %s", stage, self.final_file(stage))
+        if todo:
+            model = self.build_model(todo)
+            logger.info("%s", self.summary(model))
+            if 1 in todo:
+                self.stage1(model)
+            if 2 in todo:
+                self.stage2(model)
+        if 2 not in self.stages:
+            logger.info("stage 1's prompts are in %s; continue with --stage 2", self.final_file(1))
+            return None
+        if not todo and (self.folder / "metrics.json").is_file():
+            logger.info(
+                "this run is complete; --fresh starts over. Its numbers are in %s", self.folder / "metrics.json"
+            )
+        return self.test_last()
+
+    def final_file(self, stage: int) -> Path:
+        """The checkpoint of a stage's last epoch."""
+        return self.file(stage, (self.config.solver.stage1 if stage == 1 else self.config.solver.stage2).max_epochs)
+
+    def file(self, stage: int, epoch: int) -> Path:
+        """The checkpoint of an epoch, under its published name."""
+        return self.folder / (f"{self.name}_stage1_{epoch}.pth" if stage == 1 else f"{self.name}_{epoch}.pth")
+
+    def summary(self, model: SVLLReID) -> str:
+        """One line about data, model and device."""
+        parameters = sum(p.numel() for p in model.image_encoder.parameters()) / 1e6
+        return (
+            f"{self.splits.name}: {len(self.data.labels)} identities, {len(self.data.samples)} images, "
+            f"{self.data.num_cameras} cameras; {self.name} with {parameters:.1f} million vision parameters on "
+            f"{self.fabric.device}"
+        )
+
+    def build_model(self, todo: list[int]) -> SVLLReID:
+        """The model on its device: from CLIP, or for stage 2 alone from a stage-1 file, which holds CLIP's weights."""
+        if 1 in todo or not self.config.model.use_text:
+            return build.build_model_for(self.config, self.data).to(self.fabric.device)
+        file = self.options.stage1_weights or self.final_file(1)
+        if not file.is_file():
+            raise CheckpointError(
+                f"stage 2 needs stage 1's prompts, and there is no {file}; run stage 1 (--stage 1), or name its file "
+                "with --stage1-weights"
+            )
+        state, info = read_checkpoint(file)
+        self.check_identities(file, info)
+        model = build.build_model_for(self.config, self.data, clip="random")
+        fit_checkpoint(model, state, str(file), skip=HEADS)
+        logger.info("stage 1's prompts come from %s", file)
+        return model.to(self.fabric.device)
+
+    def check_identities(self, file: Path, info: CheckpointInfo | None) -> None:
+        """Prompts belong to labels: refuse a stage-1 file whose identities are numbered otherwise."""
+        if info is not None and info.pids != list(self.data.labels):
+            raise CheckpointError(f"{file} has prompts of other identities than {self.splits.name}; run stage 1 on it")
+        if info is None and self.splits.name in UNSORTED_WHEN_PUBLISHED:
+            raise CheckpointError(
+                f"{file} is a published stage-1 file of {self.splits.name}, whose identities are numbered in another "
+                "order than the sorted one here, so its prompts would go to the wrong people; run stage 1 instead"
+            )
+
+    def stage1(self, model: SVLLReID) -> None:
+        """Learn the prompts from cached image features."""
+        stage, seed = self.config.solver.stage1, self.config.solver.seed
+        features = self.image_features(model)
+        labels = torch.tensor(self.data.numbers, device=self.fabric.device)
+        task = build.build_stage1(self.config, model)
+
+        def epoch_batches(epoch: int) -> tuple[int, Iterable[Sequence[Any]]]:
+            plan = permuted_batches(len(features), stage.ims_per_batch, seed, epoch)
+            generator = torch.Generator(self.fabric.device)
+            generator.manual_seed(int(np.random.SeedSequence([seed, 1, epoch]).generate_state(1, np.uint64)[0] >> 1))
+            indices = (torch.from_numpy(part).to(self.fabric.device) for part in plan)
+            return len(plan), ((features[part], labels[part], generator) for part in indices)
+
+        def after_epoch(epoch: int, progress: Progress) -> None:
+            if epoch % stage.checkpoint_period == 0 or epoch == stage.max_epochs:
+                self.save(model, 1, epoch)
+
+        plan = StagePlan(
+            stage=1,
+            task=task,
+            optimizer=adam(task.trained.items(), lr=stage.base_lr, weight_decay=stage.weight_decay),
+            max_epochs=stage.max_epochs,
+            lr=lambda epoch: cosine_lr(
+                epoch,
+                base_lr=stage.base_lr,
+                max_epochs=stage.max_epochs,
+                lr_min=stage.lr_min,
+                warmup_epochs=stage.warmup_epochs,
+                warmup_lr_init=stage.warmup_lr_init,
+            ),
+            batches=epoch_batches,
+            kept=lambda name: name.startswith(("prompt_learner.cls_ctx", "text_mlp.")),
+            log_period=stage.log_period,
+            after_epoch=after_epoch,
+        )
+        run_stage(self.fabric, plan, self.folder / "state" / "stage1.pt", self.report)
+
+    def image_features(self, model: SVLLReID) -> Tensor:
+        """`proj` (n, E) of the training images: test transform, eval mode, no side information."""
+        model.eval()
+        loader = build.build_test_loader(self.config, self.data.samples, self.fabric)
+        with self.report.counting("stage 1: image features", len(self.data.samples)) as count, self.fabric.autocast():
+            features = extract(
+                lambda batch: model.encode_image(batch.images).proj, batches(loader), self.fabric.device, count
+            )
+        return features.to(self.fabric.device).clone()  # cloned: no inference tensor, autograd may keep it
+
+    def stage2(self, model: SVLLReID) -> None:
+        """Train the image encoder."""
+        stage = self.config.solver.stage2
+        task = build.build_stage2(self.config, model.eval())
+        sampler = self.sampler or build.build_sampler(self.config, self.data)
+        loader = build.build_train_loader(self.config, self.data, sampler, self.fabric)
+
+        def epoch_batches(epoch: int) -> tuple[int, Iterable[Sequence[Any]]]:
+            sampler.set_epoch(epoch)
+            return len(sampler), ((batch.to(self.fabric.device),) for batch in batches(loader))
+
+        def after_epoch(epoch: int, progress: Progress) -> None:
+            last = epoch == stage.max_epochs
+            if epoch % stage.checkpoint_period == 0 or last:
+                self.save(model, 2, epoch)
+            if (epoch % stage.eval_period == 0 or last) and self.splits.query and self.splits.gallery:
+                metrics = evaluate(model, self.config, self.splits, self.fabric, self.report)[0].metrics
+                self.report.scalars("eval", metrics, epoch)
+                logger.info("epoch %d: %s", epoch, headline(metrics))
+                if metrics["mAP"] > progress.best.get("mAP", -1.0):
+                    progress.best_epoch, progress.best = epoch, metrics
+                    self.save(model, 2, epoch, self.folder / f"{self.name}_best.pth")
+
+        plan = StagePlan(
+            stage=2,
+            task=task,
+            optimizer=adam(
+                task.trained.items(),
+                lr=stage.base_lr,
+                weight_decay=stage.weight_decay,
+                bias_lr_factor=stage.bias_lr_factor,
+                weight_decay_bias=stage.weight_decay_bias,
+            ),
+            max_epochs=stage.max_epochs,
+            lr=lambda epoch: step_lr(
+                epoch,
+                base_lr=stage.base_lr,
+                steps=stage.steps,
+                gamma=stage.gamma,
+                warmup_factor=stage.warmup_factor,
+                warmup_epochs=stage.warmup_iters,
+                warmup_method=stage.warmup_method,
+            ),
+            batches=epoch_batches,
+            kept=lambda name: not name.startswith(TEXT),
+            log_period=stage.log_period,
+            after_epoch=after_epoch,
+        )
+        run_stage(self.fabric, plan, self.folder / "state" / "stage2.pt", self.report)
+
+    def save(self, model: SVLLReID, stage: int, epoch: int, file: Path | None = None) -> None:
+        """Write a checkpoint and what belongs to it."""
+        info = CheckpointInfo(
+            config=self.config.to_yaml_tree(),
+            num_classes=len(self.data.labels),
+            num_cameras=self.data.num_cameras,
+            num_views=self.data.num_views,
+            pids=list(self.data.labels),
+            stage=stage,
+            epoch=epoch,
+            version=svllreid.__version__,
+        )
+        save_checkpoint(file or self.file(stage, epoch), model, info)
+
+    def test_last(self) -> dict[str, Any] | None:
+        """Test the last epoch's checkpoint, as published."""
+        if not (self.splits.query and self.splits.gallery):
+            logger.info(
+                "the dataset has no query and gallery, so nothing is tested; the model is %s", self.final_file(2)
+            )
+            return None
+        model, _, _ = build.load_trained(self.final_file(2), self.config)
+        return report_test(model, self.config, self.splits, self.fabric, self.report, self.folder, self.final_file(2))
+
+
+def stages_to_run(config: Config, options: Options) -> list[int]:
+    """Stage 1 and 2, or the one asked for."""
+    if config.model.use_text:
+        return [options.stage] if options.stage else [1, 2]
+    if options.stage == 1:
+        raise ConfigError("--stage 1: the one-stage baseline (MODEL.USE_TEXT false) has no stage 1; leave --stage out")
+    return [2]

@@ -1,0 +1,84 @@
+import pytest
+
+from svllreid.data.readers.vehicleid import read_vehicleid
+from svllreid.errors import DatasetError
+
+LISTS = {
+    "train_list.txt": "0000002 10\n0000001 9\n",
+    "test_list_800.txt": "0000003 5 \r\n0000004 5\r\n\r\n0000005 6\r\n",
+    "test_list_2400.txt": "0000003 5\n",
+}
+
+
+@pytest.fixture
+def dataset(tmp_path, touch):
+    folder = tmp_path / "VehicleID_V1.0"
+    touch(folder, [f"image/000000{k}.jpg" for k in range(1, 6)])
+    (folder / "train_test_split").mkdir()
+    for name, text in LISTS.items():
+        (folder / "train_test_split" / name).write_text(text, newline="")
+    return folder
+
+
+def test_all_test_images_are_queries_for_the_protocol_to_draw_from(tmp_path, dataset):
+    splits = read_vehicleid(tmp_path)
+    assert [(s.path, s.pid, s.camid) for s in splits.train] == [
+        (dataset / "image/0000001.jpg", 9, 0),
+        (dataset / "image/0000002.jpg", 10, 0),
+    ]
+    assert [(s.path.name, s.pid, s.camid) for s in splits.query] == [
+        ("0000003.jpg", 5, 0),
+        ("0000004.jpg", 5, 0),
+        ("0000005.jpg", 6, 0),
+    ]
+    assert splits.gallery == ()
+    assert (splits.protocol, splits.noun) == ("vehicleid-10", "vehicle")
+    assert read_vehicleid(dataset) == splits
+
+
+def test_identity_of_one_image_is_kept_for_the_gallery_and_noted(tmp_path, dataset):
+    splits = read_vehicleid(tmp_path)
+    assert [sample.pid for sample in splits.query].count(6) == 1
+    assert splits.notes == ("1 test identities have one image: in the gallery of every draw, never a query",)
+    with (dataset / "train_test_split/test_list_800.txt").open("a") as file:
+        file.write("0000001 6\n")
+    assert read_vehicleid(tmp_path).notes == ()
+
+
+def test_sizes(tmp_path, dataset):
+    assert len(read_vehicleid(tmp_path, test_size="large").query) == 1
+    with pytest.raises(DatasetError, match=r"test_list_1600\.txt is missing"):
+        read_vehicleid(tmp_path, test_size="medium")
+    with pytest.raises(DatasetError, match=r"'huge' is unknown\. Choose one of small, medium, large"):
+        read_vehicleid(tmp_path, test_size="huge")
+
+
+def test_any_image_format_answers_to_a_listed_name(tmp_path, dataset):
+    (dataset / "image/0000001.jpg").rename(dataset / "image/0000001.JPG")
+    assert read_vehicleid(tmp_path).train[0].path.name == "0000001.JPG"
+
+
+def test_first_of_two_formats_is_taken(tmp_path, dataset):
+    (dataset / "image/0000001.png").touch()
+    assert read_vehicleid(tmp_path).train[0].path.name == "0000001.jpg"
+
+
+def test_partial_unzip_counts_and_shows_the_absent(tmp_path, dataset):
+    for k in (3, 5):
+        (dataset / f"image/000000{k}.jpg").unlink()
+    with pytest.raises(
+        DatasetError, match=r"2 of the 3 images .*test_list_800\.txt.*absent.*: 0000003, 0000005\. .*partial"
+    ):
+        read_vehicleid(tmp_path)
+
+
+def test_bad_line_is_named(tmp_path, dataset):
+    (dataset / "train_test_split/train_list.txt").write_text("0000001 9\n0000002\n")
+    with pytest.raises(DatasetError, match=r"1 lines of .*train_list\.txt are not .*: line 2 '0000002'"):
+        read_vehicleid(tmp_path)
+
+
+def test_missing_images_folder(tmp_path, dataset):
+    (dataset / "image").rename(dataset / "images")
+    with pytest.raises(DatasetError, match=r"image is missing; looked in .*it holds images, train_test_split"):
+        read_vehicleid(tmp_path)
