@@ -28,7 +28,7 @@ from svllreid.models.checkpoint import (
     fit_checkpoint,
     read_checkpoint,
 )
-from svllreid.models.clip import State, load_clip
+from svllreid.models.clip import State, architecture_of, load_clip
 from svllreid.models.prompts import PromptAugmentation
 from svllreid.models.reid import SVLLReID
 from svllreid.retrieval.encoder import FeatureEncoder
@@ -229,6 +229,9 @@ def load_trained(path: str | Path, config: Config | None = None) -> tuple[SVLLRe
 def _table_sizes(state: State, config: Config, origin: str, info: CheckpointInfo | None) -> tuple[int, int]:
     """Cameras and views of the side information table."""
     camera, view = config.model.sie_camera, config.model.sie_view
+    resnet = isinstance(architecture_of(config.model.name)["vision_cfg"]["layers"], list)
+    if resnet != ("image_encoder.attnpool.positional_embedding" in state):
+        return 1, 1  # another backbone, which fitting the weights will explain
     if ("cv_embed" in state) != (camera or view):
         has, switch = ("has", "true") if "cv_embed" in state else ("has no", "false")
         raise CheckpointError(f"{origin} {has} side information; set MODEL.SIE_CAMERA or MODEL.SIE_VIEW to {switch}")

@@ -1,0 +1,117 @@
+"""Views, erasing, and where randomness comes from."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from svllreid.data import dataset as dataset_module
+from svllreid.data.dataset import ImageDataset, TrainDataset, collate, label_of, open_image, raw_pixels, readable
+from svllreid.data.transforms import TestTransform, TrainTransform
+from svllreid.errors import ImageError
+from svllreid.types import Sample
+
+HALF = (0.5, 0.5, 0.5)
+
+
+@pytest.fixture
+def image():
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 40, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def test_test_transform_is_resize_and_normalise(image):
+    tensor = TestTransform((32, 16), HALF, HALF)(image)
+    expected = np.asarray(image.resize((16, 32), Image.Resampling.BILINEAR), np.float32) / 127.5 - 1
+    np.testing.assert_allclose(tensor.numpy(), expected.transpose(2, 0, 1), atol=1e-6)
+
+
+def test_same_seed_same_views_and_nothing_leaks(image):
+    transform = TrainTransform((32, 16), HALF, HALF, erase=1.0, padding=2, views=2)
+    torch.manual_seed(5)
+    random.seed(5)
+    before = (torch.rand(1), random.random())
+    torch.manual_seed(5)
+    random.seed(5)
+    first, again, other = transform(image, 1), transform(image, 1), transform(image, 2)
+    assert (torch.rand(1), random.random()) == before
+    assert len(first) == 3
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], other[0])
+    assert not torch.equal(first[1], first[2])
+
+
+def erased_share(tensor, clean):
+    return (tensor != clean).any(dim=0).float().mean().item()
+
+
+def test_erased_areas():
+    flat = Image.new("RGB", (50, 100), (90, 90, 90))
+    clean = TrainTransform((100, 50), HALF, HALF, erase=0.0, padding=0, views=2)(flat, 0)
+    assert torch.equal(clean[0], clean[1])
+    transform = TrainTransform((100, 50), HALF, HALF, erase=1.0, padding=0, max_area=0.25, views=2)
+    shares = [[erased_share(t, c) for t, c in zip(transform(flat, seed), clean, strict=True)] for seed in range(60)]
+    image_shares, view_shares = np.array(shares)[:, 0], np.array(shares)[:, 1:]
+    assert image_shares.min() < 0.1 and 0.2 < image_shares.max() < 0.27
+    assert 0.29 < view_shares.min() and view_shares.max() < 0.36
+    half = TrainTransform((100, 50), HALF, HALF, erase=0.5, padding=0, views=2)
+    erased = np.array([[erased_share(t, c) > 0 for t, c in zip(half(flat, s), clean, strict=True)] for s in range(200)])
+    assert (abs(erased.mean(axis=0) - 0.5) < 0.12).all()
+
+
+def test_flip_and_padding():
+    pixels = np.zeros((20, 10, 3), np.uint8)
+    pixels[:, :5] = 255
+    image = Image.fromarray(pixels)
+    flipped = TrainTransform((20, 10), HALF, HALF, flip=1.0, padding=0, erase=0.0)(image, 0)[0]
+    assert flipped[0, 0, 0] == -1 and flipped[0, 0, -1] == 1
+    white = Image.new("RGB", (10, 20), (255, 255, 255))
+    crops = [TrainTransform((20, 10), HALF, HALF, padding=5, erase=0.0)(white, s)[0] for s in range(20)]
+    assert all(set(crop.unique().tolist()) <= {-1.0, 1.0} for crop in crops)
+    assert any((crop == -1).any() for crop in crops)
+
+
+@pytest.fixture
+def samples(tmp_path, image):
+    image.save(tmp_path / "good.png")
+    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0 not much more")
+    return [Sample(tmp_path / "good.png", 7, 1, -1), Sample(tmp_path / "cut.jpg", 9)]
+
+
+def test_an_image_is_decoded_once_for_all_its_views(samples, monkeypatch):
+    opened = []
+    monkeypatch.setattr(dataset_module, "open_image", lambda path: opened.append(path) or open_image(path))
+    transform = TrainTransform((32, 16), HALF, HALF, views=2)
+    item = TrainDataset(samples, label_of(samples), transform)[0, 3]
+    assert len(item[0]) == 3 and len(opened) == 1
+    batch = collate([item, item])
+    assert batch.images.shape == batch.view1.shape == batch.view2.shape == (2, 3, 32, 16)
+    assert (batch.labels.tolist(), batch.camids.tolist(), batch.viewids.tolist()) == ([0, 0], [1, 1], [-1, -1])
+
+
+def test_unreadable_images_are_named(samples):
+    broken = samples[1]
+    with pytest.raises(ImageError, match=r"cut\.jpg cannot be read.*--skip-unreadable"):
+        open_image(broken.path)
+    with pytest.raises(ImageError, match="missing.jpg"):
+        open_image(broken.path.with_name("missing.jpg"))
+    data = ImageDataset(samples, TestTransform((32, 16), HALF, HALF))
+    assert isinstance(collate([data[0], data[1]]), ImageError)
+    kept, faults = readable(samples)
+    assert kept == samples[:1] and len(faults) == 1 and "cut.jpg" in faults[0]
+
+
+def test_truncated_image_is_unreadable(tmp_path, image):
+    image.save(tmp_path / "whole.jpg")
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageError, match=r"half\.jpg"):
+        open_image(tmp_path / "half.jpg")
+
+
+def test_raw_pixels(samples):
+    features = raw_pixels(samples[:1], (4, 2))
+    assert features.shape == (1, 24)
+    assert features.norm().item() == pytest.approx(1)

@@ -1,0 +1,102 @@
+"""Checkpoints in the published layout, and files that do not fit."""
+
+import json
+
+import pytest
+import torch
+
+from svllreid import Encoder, build_model
+from svllreid.build import load_trained
+from svllreid.errors import CheckpointError
+from svllreid.models.checkpoint import CLASSIFIERS, fit_checkpoint, read_checkpoint
+
+
+@pytest.fixture
+def published(small_config, tmp_path):
+    """A file as published code writes it: a flat state dict, no json, written from two processes."""
+    torch.manual_seed(3)
+    model = build_model(small_config(), num_classes=7, num_cameras=2)
+    model.bottleneck.running_mean += 1
+    path = tmp_path / "tiny_60.pth"
+    torch.save({f"module.{name}": value for name, value in model.state_dict().items()}, path)
+    return model, path
+
+
+def test_published_file_loads_with_a_configuration(published, small_config):
+    model, path = published
+    loaded, _, info = load_trained(path, small_config())
+    images, cameras = torch.randn(2, 3, 32, 16), torch.tensor([0, 1])
+    model.eval(), loaded.eval()
+    assert info is None and loaded.num_cameras == 2
+    for after in (False, True):
+        expected = model.embed(images, cameras, after_neck=after)
+        assert torch.equal(loaded.embed(images, cameras, after_neck=after), expected)
+
+
+def test_without_configuration_the_keys_are_asked_for(published):
+    _, path = published
+    with pytest.raises(CheckpointError, match=r"--config-file.*MODEL\.STRIDE_SIZE.*ViT of width 256 with 6 blocks"):
+        Encoder.load(path)
+
+
+def test_views_and_cameras_are_told_apart_by_veris_eight(small_config, tmp_path):
+    both = small_config({"MODEL.SIE_VIEW": True})
+    torch.save(build_model(both, num_classes=2, num_cameras=3, num_views=8).state_dict(), tmp_path / "a.pth")
+    model, _, _ = load_trained(tmp_path / "a.pth", both)
+    assert (model.num_cameras, model.num_views) == (3, 8)
+    torch.save(build_model(both, num_classes=2, num_cameras=3, num_views=3).state_dict(), tmp_path / "b.pth")
+    with pytest.raises(CheckpointError, match="9 rows of side information"):
+        load_trained(tmp_path / "b.pth", both)
+
+
+def test_another_datasets_classifiers_are_left_out(published, small_config):
+    model, path = published
+    other = build_model(small_config({"MODEL.USE_TEXT": False}), num_classes=4, num_cameras=2)
+    before = other.classifier.weight.clone()
+    state, _ = read_checkpoint(path)
+    left_out = fit_checkpoint(other, state, "file", skip=(*CLASSIFIERS, "prompt_learner.", "text_encoder.", "text_mlp."))
+    assert {"classifier.weight", "classifier_proj.weight"} <= set(left_out)
+    assert torch.equal(other.classifier.weight, before)
+    assert torch.equal(other.bottleneck.running_mean, model.bottleneck.running_mean)
+
+
+def test_wrong_shapes_are_listed_and_nothing_is_loaded(published, small_config):
+    _, path = published
+    bigger = small_config({"INPUT.SIZE_TRAIN": [64, 32]})
+    other = build_model(bigger, num_classes=7, num_cameras=2)
+    before = other.image_encoder.conv1.weight.clone()
+    state, _ = read_checkpoint(path)
+    with pytest.raises(CheckpointError, match=r"(?s)INPUT\.SIZE_TRAIN.*positional_embedding: \(3, 256\) in the file, \(9, 256\)"):
+        fit_checkpoint(other, state, "file")
+    assert torch.equal(other.image_encoder.conv1.weight, before)
+
+
+def test_another_backbone_is_named(published, small_config):
+    _, path = published
+    with pytest.raises(CheckpointError, match=r"a ViT of width 256.*does not fit.*a ResNet with \[3, 4, 6, 3\]"):
+        load_trained(path, small_config({"MODEL.NAME": "RN50", "MODEL.SIE_CAMERA": False, "MODEL.SIE_COE": 1.0}))
+
+
+def test_side_information_must_agree(published, small_config):
+    _, path = published
+    with pytest.raises(CheckpointError, match=r"has side information; set MODEL\.SIE_CAMERA"):
+        load_trained(path, small_config({"MODEL.SIE_CAMERA": False}))
+
+
+def test_what_is_no_checkpoint(tmp_path, small_config):
+    (tmp_path / "a.pth").write_bytes(b"hello")
+    torch.save({"visual.conv1.weight": torch.zeros(1)}, tmp_path / "clip.pth")
+    for name, words in (
+        ("none.pth", "no weight file"),
+        ("a.pth", "not a readable weight file"),
+        ("clip.pth", r"CLIP's own weights: give it as MODEL\.PRETRAINED"),
+    ):
+        with pytest.raises(CheckpointError, match=words):
+            load_trained(tmp_path / name, small_config())
+
+
+def test_broken_json_beside(published, small_config):
+    _, path = published
+    path.with_suffix(".json").write_text(json.dumps({"what": 1}))
+    with pytest.raises(CheckpointError, match="restore or remove it"):
+        load_trained(path, small_config())
