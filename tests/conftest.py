@@ -72,17 +72,17 @@ SMALL = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_config(market):
-    """Builds a configuration that trains in a second; keyword-like overrides as a mapping."""
+    """Builds a configuration that trains in seconds; overrides as a mapping of keys."""
 
-    def make(overrides=None, **output):
-        return svllreid.load_config(overrides={**SMALL, "DATASETS.ROOT_DIR": str(market), **(overrides or {}), **output})
+    def make(overrides=None):
+        return svllreid.load_config(overrides={**SMALL, "DATASETS.ROOT_DIR": str(market), **(overrides or {})})
 
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_arguments(market):
     """The same as words of a command line."""
     return [f"{key}={value}" for key, value in {**SMALL, "DATASETS.ROOT_DIR": market}.items()]

@@ -9,19 +9,30 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
 
+class ConsoleHandler(logging.Handler):
+    """Log lines above the progress bars, unbroken, so that paths in them can be copied."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        self.console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def logging_to(file: Path | None, console: Console) -> Iterator[None]:
     """The package's log lines on the console and, where given, at the end of a file."""
     package = logging.getLogger("svllreid")
-    shown = RichHandler(console=console, show_path=False, show_level=False, log_time_format="[%H:%M:%S]", markup=False)
-    handlers: list[logging.Handler] = [shown]
+    handlers: list[logging.Handler] = [ConsoleHandler(console)]
+    handlers[0].setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     if file is not None:
         handlers.append(logging.FileHandler(file, encoding="utf-8"))
         handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

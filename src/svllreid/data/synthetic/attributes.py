@@ -1,0 +1,209 @@
+"""Who the synthetic people are: lasting attributes, drawn from (seed, pid) alone, and their description in English."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from typing import TypeVar
+
+import numpy as np
+
+RGB = tuple[int, int, int]
+T = TypeVar("T")
+
+PALETTE: dict[str, RGB] = {
+    "black": (30, 30, 34),
+    "white": (236, 236, 232),
+    "grey": (132, 134, 138),
+    "red": (192, 34, 40),
+    "orange": (230, 118, 34),
+    "yellow": (232, 204, 58),
+    "green": (44, 128, 66),
+    "light blue": (116, 176, 222),
+    "dark blue": (32, 46, 116),
+    "purple": (112, 54, 144),
+    "pink": (232, 136, 172),
+    "brown": (110, 70, 42),
+    "beige": (208, 186, 146),
+}
+SKIN: dict[str, RGB] = {
+    "pale": (240, 208, 186),
+    "light": (224, 180, 148),
+    "olive": (196, 150, 110),
+    "brown": (146, 100, 68),
+    "dark": (92, 62, 46),
+}
+HAIR: dict[str, RGB] = {
+    "black": (26, 22, 22),
+    "brown": (84, 54, 34),
+    "blond": (206, 172, 98),
+    "red": (150, 66, 30),
+    "grey": (158, 156, 154),
+}
+HAIR_LENGTHS = ("short", "medium", "long")
+PATTERNS = ("plain", "stripes", "checks", "dots", "two-tone")
+SLEEVES = ("long", "short", "none")
+TROUSERS = ("black", "grey", "dark blue", "light blue", "brown", "beige", "green", "white", "red", "purple")
+SHORTS = ("black", "grey", "beige", "light blue", "red", "green")
+SKIRTS = ("black", "dark blue", "red", "beige", "pink", "purple", "yellow")
+LOWERS = tuple(
+    (kind, colour)
+    for kind, colours in (("trousers", TROUSERS), ("shorts", SHORTS), ("skirt", SKIRTS))
+    for colour in colours
+)
+OUTFITS = tuple(product(PALETTE, PATTERNS, LOWERS))
+_PERSON, _OUTFITS = 11, 12  # first word of each random stream, so that no two streams coincide
+
+
+@dataclass(frozen=True)
+class Tint:
+    """A named colour as one person wears it.
+
+    Args:
+        name: its name in the palette.
+        rgb: 0 to 255, the palette's colour with a slight shift of its own.
+    """
+
+    name: str
+    rgb: RGB
+
+
+@dataclass(frozen=True)
+class Item:
+    """A bag (`backpack`, `shoulder bag`, `handbag`) or a hat (`cap`, `beanie`)."""
+
+    kind: str
+    tint: Tint
+
+
+@dataclass(frozen=True)
+class Person:
+    """What stays the same about someone in every image.
+
+    Args:
+        pid: identity.
+        stature, height: `short`, `average` or `tall`, and the factor on the drawn height.
+        build, width: `slim`, `average` or `broad`, and the factor on the drawn width.
+        skin, hair: colours; hair_length: one of HAIR_LENGTHS.
+        upper, second: colours of the upper garment, the second shown by every pattern but `plain`.
+        pattern: one of PATTERNS; sleeves: one of SLEEVES.
+        lower_kind, lower: `trousers`, `shorts` or `skirt`, and its colour.
+        shoes: colour.
+        bag, hat: None where the person has none.
+    """
+
+    pid: int
+    stature: str
+    height: float
+    build: str
+    width: float
+    skin: Tint
+    hair: Tint
+    hair_length: str
+    upper: Tint
+    second: Tint
+    pattern: str
+    sleeves: str
+    lower_kind: str
+    lower: Tint
+    shoes: Tint
+    bag: Item | None
+    hat: Item | None
+
+
+def draw_person(seed: int, pid: int) -> Person:
+    """The person numbered `pid` of the population `seed`.
+
+    The outfit (upper colour, pattern, lower garment, its colour) comes from a shuffled list of all outfits, so no two
+    pids that differ by less than its length (1,495) share one; everything else is an independent draw.
+
+    Args:
+        seed: population, not negative.
+        pid: identity, not negative.
+    Returns: the same Person for the same arguments.
+    Raises: ValueError: a negative seed or pid.
+    """
+    rng = np.random.default_rng([_PERSON, seed, pid])
+    upper, pattern, (lower_kind, lower) = OUTFITS[_outfit_order(seed)[pid % len(OUTFITS)]]
+    stature, height = _pick(rng, (("short", 0.93), ("average", 1.0), ("tall", 1.06)))
+    build, width = _pick(rng, (("slim", 0.86), ("average", 1.0), ("broad", 1.2)))
+    return Person(
+        pid=pid,
+        stature=stature,
+        height=height + rng.uniform(-0.015, 0.015),
+        build=build,
+        width=width + rng.uniform(-0.04, 0.04),
+        skin=_tint(rng, SKIN, _pick(rng, tuple(SKIN))),
+        hair=_tint(rng, HAIR, _pick(rng, tuple(HAIR))),
+        hair_length=_pick(rng, HAIR_LENGTHS),
+        upper=_tint(rng, PALETTE, upper),
+        second=_tint(rng, PALETTE, _pick(rng, _contrasting(upper))),
+        pattern=pattern,
+        sleeves=_pick(rng, SLEEVES, (0.5, 0.38, 0.12)),
+        lower_kind=lower_kind,
+        lower=_tint(rng, PALETTE, lower),
+        shoes=_tint(rng, PALETTE, _pick(rng, ("black", "white", "brown", "grey", "red", "light blue"))),
+        bag=_item(rng, ("backpack", "shoulder bag", "handbag"), 0.65),
+        hat=_item(rng, ("cap", "beanie"), 0.35),
+    )
+
+
+def describe(person: Person) -> str:
+    """One line of plain English about someone's lasting attributes.
+
+    Example: `a tall person with long brown hair, in a red and white striped shirt with long sleeves, dark blue trousers
+    and white shoes, carrying a black backpack, wearing a grey cap`.
+    """
+    adjectives = [word for word in (person.stature, person.build) if word != "average"]
+    figure = f"a {', '.join(adjectives)} person" if adjectives else "a person"
+    colours = {
+        "plain": person.upper.name,
+        "stripes": f"{person.upper.name} and {person.second.name} striped",
+        "checks": f"{person.upper.name} and {person.second.name} checked",
+        "dots": f"{person.upper.name} shirt with {person.second.name} dots",
+        "two-tone": f"half {person.upper.name}, half {person.second.name}",
+    }[person.pattern]
+    shirt = colours if person.pattern == "dots" else f"{colours} shirt"
+    cut = {"long": "long sleeves", "short": "short sleeves", "none": "no sleeves"}[person.sleeves]
+    joint = "and" if person.pattern == "dots" else "with"
+    lower = f"{person.lower.name} {person.lower_kind}"
+    if person.lower_kind == "skirt":
+        lower = _with_article(lower)
+    text = f"{figure} with {person.hair_length} {person.hair.name} hair, in {_with_article(shirt)} {joint} {cut}, "
+    text += f"{lower} and {person.shoes.name} shoes"
+    if person.bag is not None:
+        text += f", carrying {_with_article(f'{person.bag.tint.name} {person.bag.kind}')}"
+    if person.hat is not None:
+        text += f", wearing {_with_article(f'{person.hat.tint.name} {person.hat.kind}')}"
+    return text
+
+
+@lru_cache(maxsize=8)
+def _outfit_order(seed: int) -> tuple[int, ...]:
+    return tuple(np.random.default_rng([_OUTFITS, seed]).permutation(len(OUTFITS)).tolist())
+
+
+def _contrasting(name: str) -> tuple[str, ...]:
+    """Palette names far enough from `name` for a pattern of both to show."""
+    own = np.array(PALETTE[name])
+    return tuple(other for other, rgb in PALETTE.items() if np.linalg.norm(own - rgb) > 130)
+
+
+def _pick(rng: np.random.Generator, options: tuple[T, ...], odds: tuple[float, ...] | None = None) -> T:
+    return options[int(rng.choice(len(options), p=odds))]
+
+
+def _tint(rng: np.random.Generator, colours: dict[str, RGB], name: str) -> Tint:
+    red, green, blue = np.clip(np.array(colours[name]) + rng.integers(-10, 11, 3), 0, 255).tolist()
+    return Tint(name, (red, green, blue))
+
+
+def _item(rng: np.random.Generator, kinds: tuple[str, ...], odds: float) -> Item | None:
+    worn = rng.random() < odds
+    item = Item(_pick(rng, kinds), _tint(rng, PALETTE, _pick(rng, tuple(PALETTE))))
+    return item if worn else None
+
+
+def _with_article(text: str) -> str:
+    return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"

@@ -1,0 +1,382 @@
+"""CMC, mAP and mINP of ranked galleries, from distances or straight from features.
+
+Only the ranks of the matches are needed, a few of many thousand: each row of distances is sorted as plain numbers and
+the matches are looked up in it, which is far cheaper than ordering the gallery. Blocks of query rows follow each other;
+the whole matrix never exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from svllreid.errors import EvaluationError
+from svllreid.evaluation.distance import (
+    Features,
+    PairwiseDistances,
+    Progress,
+    ProgressCallback,
+    block_tensor,
+    in_threads,
+    smallest,
+)
+from svllreid.evaluation.rerank import Reranker, RerankOptions
+
+_SCRATCH_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How well a gallery was ranked; all values are fractions, not percent.
+
+    Args:
+        cmc: (max_rank,) float64; cmc[r − 1] is the share of counted queries with a match among the first r.
+        mean_ap: mean over the counted queries of the average precision.
+        mean_inp: mean over the counted queries of matches / rank of the last match.
+        num_valid_queries: queries counted, those with a match left.
+        average_precisions: (Nq,) float64, NaN where the query is not counted.
+        inverse_precisions: (Nq,) float64, matches / rank of the last match, NaN where not counted.
+        first_match_ranks: (Nq,) int64, counted from 1 without junk; 0 where not counted.
+        num_matches: (Nq,) int64, matches left after junk is removed.
+    Source: mINP: Ye et al., TPAMI 2021, arXiv:2001.04193.
+    """
+
+    cmc: np.ndarray
+    mean_ap: float
+    mean_inp: float
+    num_valid_queries: int
+    average_precisions: np.ndarray
+    inverse_precisions: np.ndarray
+    first_match_ranks: np.ndarray
+    num_matches: np.ndarray
+
+
+def evaluate_ranking(
+    distmat: Any,
+    q_pids: Any,
+    g_pids: Any,
+    q_camids: Any = None,
+    g_camids: Any = None,
+    max_rank: int = 50,
+    *,
+    progress: ProgressCallback | None = None,
+) -> Ranking:
+    """Rank a gallery for each query by given distances.
+
+    Gallery entries of the query's pid and camid are junk and leave that query's ranking; without camids nothing does.
+    Equal distances keep the order of the gallery. A query without a match left is not counted.
+
+    Args:
+        distmat: (Nq, Ng) real numbers, smaller is nearer; infinity is allowed, NaN is not. Integers count as float64.
+        q_pids, g_pids: (Nq,) and (Ng,) identities, integers or strings.
+        q_camids, g_camids: (Nq,) and (Ng,) cameras, both or neither.
+        max_rank: length of the CMC; beyond the gallery's size the curve stays flat.
+        progress: called as `progress(done, total)`, in queries.
+    Returns: Ranking.
+    Raises: EvaluationError: lengths differ, NaN, unusable types, or no query with a match.
+    """
+    distmat = distmat.detach() if isinstance(distmat, torch.Tensor) else np.asanyarray(distmat)
+    shape, kind = tuple(distmat.shape), str(distmat.dtype)
+    if len(shape) != 2 or 0 in shape:
+        raise EvaluationError(f"distmat: shape {shape}; give (queries, gallery images), at least one of each")
+    if "float" not in kind and "int" not in kind:
+        raise EvaluationError(f"distmat: type {kind}; convert the distances to float32")
+    labels = _Labels(shape, q_pids, g_pids, q_camids, g_camids)
+    dtype = torch.float32 if kind.endswith(("float16", "float32")) else torch.float64
+    device = distmat.device if isinstance(distmat, torch.Tensor) else torch.device("cpu")
+    step = _scratch_rows(shape[1], device)
+    tracker = Progress(progress, shape[0])
+    return _evaluate(lambda a, b: block_tensor(distmat[a:b], dtype, device), step, labels, max_rank, tracker)
+
+
+def evaluate_features(
+    q_feats: Any,
+    g_feats: Any,
+    q_pids: Any,
+    g_pids: Any,
+    q_camids: Any = None,
+    g_camids: Any = None,
+    *,
+    max_rank: int = 50,
+    metric: str = "euclidean",
+    rerank: RerankOptions | None = None,
+    device: torch.device | str | None = None,
+    block_rows: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> Ranking:
+    """Rank a gallery for each query by the distance of features, in blocks, without the distance matrix.
+
+    Equal, ties included, to `evaluate_ranking` of the whole matrix (`squared_euclidean` or `cosine`; with `rerank`, of
+    `svllreid.rerank`). Memory beyond the features: one block of rows (about 100 MB, at least 128 rows); with `rerank`
+    also some hundred numbers an image.
+
+    Args:
+        q_feats, g_feats: (Nq, D) and (Ng, D) float16, float32 or float64, tensor, array or memory map (read in blocks).
+            float64 is compared in float64, all else in float32.
+        q_pids, g_pids, q_camids, g_camids, max_rank: see `evaluate_ranking`.
+        metric: `euclidean` or `cosine`.
+        rerank: k-reciprocal re-ranking (Euclidean only); None ranks by plain distance.
+        device: where to compute; None is where q_feats lies.
+        block_rows: query rows of a block, rounded up to whole tiles; None chooses by memory. Never changes the result.
+        progress: called as `progress(done, total)`, in images.
+    Returns: Ranking.
+    Raises: EvaluationError: see `evaluate_ranking`; also NaN or infinite features, different dimensions, no floats.
+    """
+    query = Features(q_feats, "q_feats", device)
+    gallery = Features(g_feats, "g_feats", query.device)
+    labels = _Labels((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
+    if block_rows is not None and block_rows < 1:
+        raise EvaluationError(f"block_rows {block_rows} must be at least 1, or None")
+    source: PairwiseDistances | Reranker
+    if rerank is None:
+        tracker = Progress(progress, query.count)
+        source = PairwiseDistances(query, gallery, metric)
+    else:
+        if metric != "euclidean":
+            raise EvaluationError(f"re-ranking is defined on Euclidean distances, not {metric!r}; leave metric out")
+        tracker = Progress(progress, Reranker.work(query.count, gallery.count) + query.count)
+        source = Reranker(query, gallery, rerank, tracker)
+    step = source.block_rows() if block_rows is None else -(-block_rows // source.tile[0]) * source.tile[0]
+    return _evaluate(source.rows, step, labels, max_rank, tracker)
+
+
+def nearest(
+    q_feats: Any,
+    g_feats: Any,
+    q_pids: Any = None,
+    g_pids: Any = None,
+    q_camids: Any = None,
+    g_camids: Any = None,
+    k: int = 10,
+    *,
+    metric: str = "euclidean",
+    device: torch.device | str | None = None,
+    progress: ProgressCallback | None = None,
+) -> np.ndarray:
+    """The k nearest gallery rows of each query, junk removed, equal distances in gallery order; in blocks.
+
+    Args:
+        q_feats, g_feats, q_camids, g_camids, metric, device, progress: see `evaluate_features`.
+        q_pids, g_pids: identities, only needed with camids, to know junk; None removes nothing.
+        k: entries a query, at least 1; more than the gallery has is filled up with −1.
+    Returns: (Nq, k) int64 gallery rows, nearest first, −1 where the gallery has no more.
+    Raises: EvaluationError: see `evaluate_features`.
+    """
+    if k < 1:
+        raise EvaluationError(f"k {k} must be at least 1")
+    query = Features(q_feats, "q_feats", device)
+    gallery = Features(g_feats, "g_feats", query.device)
+    if q_pids is None and g_pids is None:
+        q_pids, g_pids = np.arange(query.count), np.arange(query.count, query.count + gallery.count)
+    labels = _Labels((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
+    source = PairwiseDistances(query, gallery, metric)
+    step, tracker = source.block_rows(), Progress(progress, query.count)
+    found = np.full((query.count, k), -1, dtype=np.int64)
+    for start in range(0, query.count, step):
+        stop = min(start + step, query.count)
+        block = source.rows(start, stop)
+        rows, columns, junk = labels.pairs(start, stop)
+        block[rows[junk], columns[junk]] = torch.inf
+        values, indices = smallest(block, min(k, gallery.count))
+        indices[torch.isinf(values)] = -1
+        found[start:stop, : indices.shape[1]] = indices.cpu().numpy()
+        tracker.add(stop - start)
+    return found
+
+
+def _codes(query: Any, gallery: Any, what: str, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Integers or strings of both sides, numbered together from 0."""
+    sides = [_label_array(values, f"{side}_{what}") for side, values in (("q", query), ("g", gallery))]
+    for side, name, values, count in zip("qg", ("query", "gallery"), sides, shape, strict=True):
+        if len(values) != count:
+            raise EvaluationError(f"{side}_{what}: {len(values)} entries for {count} {name} images; give one an image")
+    if sides[0].dtype.kind != sides[1].dtype.kind:
+        kinds = f"q_{what} are {sides[0].dtype}, g_{what} {sides[1].dtype}"
+        raise EvaluationError(f"{kinds}; use integers in both or strings in both")
+    codes = np.unique(np.concatenate(sides), return_inverse=True)[1]
+    return codes[: shape[0]], codes[shape[0] :]
+
+
+def _label_array(values: Any, name: str) -> np.ndarray:
+    array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
+    if not isinstance(array, np.ndarray) or array.dtype == object:
+        entries = list(array)
+        mixed = len({isinstance(entry, str) for entry in entries}) > 1
+        array = np.asarray(entries, dtype=object if mixed else None)
+    if array.ndim != 1 or array.dtype.kind not in "iuUS":
+        raise EvaluationError(f"{name}: {array.dtype}, shape {array.shape}; give a list of integers or of strings")
+    return array.astype(np.int64) if array.dtype.kind in "iu" else array
+
+
+class _Labels:
+    """Which gallery columns share each query's identity, and which of those are junk."""
+
+    def __init__(self, shape: tuple[int, int], q_pids: Any, g_pids: Any, q_camids: Any, g_camids: Any) -> None:
+        query, gallery = _codes(q_pids, g_pids, "pids", shape)
+        if (q_camids is None) != (g_camids is None):
+            raise EvaluationError("only one of q_camids and g_camids is given; give both, or neither (no junk)")
+        self.cameras = None if q_camids is None else _codes(q_camids, g_camids, "camids", shape)
+        self.shape = shape
+        self.order = np.argsort(gallery, kind="stable")
+        self.starts = np.searchsorted(gallery[self.order], query, side="left")
+        self.counts = np.searchsorted(gallery[self.order], query, side="right") - self.starts
+
+    def pairs(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Pairs of equal pid of queries start..stop: row in the block, gallery column (ascending), is it junk."""
+        counts = self.counts[start:stop]
+        rows = np.repeat(np.arange(stop - start), counts)
+        inside = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        columns = self.order[inside + np.repeat(self.starts[start:stop], counts)]
+        if self.cameras is None:
+            return rows, columns, np.zeros(len(rows), dtype=bool)
+        return rows, columns, self.cameras[0][start:stop][rows] == self.cameras[1][columns]
+
+
+def _scratch_rows(width: int, device: torch.device) -> int:
+    budget = _SCRATCH_BYTES.get(device.type, _SCRATCH_BYTES["cpu"])
+    return max(2 * torch.get_num_threads(), budget // (4 * width))
+
+
+def _evaluate(
+    rows_of: Callable[[int, int], torch.Tensor], step: int, labels: _Labels, max_rank: int, tracker: Progress
+) -> Ranking:
+    """Rank block after block of distance rows and put the metrics together."""
+    if max_rank < 1:
+        raise EvaluationError(f"max_rank {max_rank} must be at least 1")
+    num_queries, width = labels.shape
+    queries, ranks, buffer = [], [], np.empty((0, width), np.float32)
+    for start in range(0, num_queries, step):
+        block = rows_of(start, min(start + step, num_queries))
+        block = block if block.device.type in _SCRATCH_BYTES else block.cpu()
+        rows_at_once = _scratch_rows(width, block.device)
+        if block.device.type == "cpu" and (len(buffer) == 0 or buffer.itemsize != block.itemsize):
+            buffer = np.empty((min(rows_at_once, step), width), block.numpy().dtype)
+        top = start
+        for part in block.split(rows_at_once):
+            pairs = labels.pairs(top, top + len(part))
+            ranks.append(_match_ranks(part, *pairs, buffer, top))
+            queries.append(pairs[0][~pairs[2]] + top)
+            top += len(part)
+        tracker.add(len(block))
+    return _metrics(np.concatenate(queries), np.concatenate(ranks), labels, max_rank)
+
+
+def _match_ranks(
+    block: torch.Tensor, rows: np.ndarray, columns: np.ndarray, junk: np.ndarray, buffer: np.ndarray, first: int
+) -> np.ndarray:
+    """Ranks from 1 of the matches of a block of distance rows.
+
+    Args:
+        block: (n, Ng) distances, left as they are.
+        rows, columns, junk: (P,) the pairs of equal identity, by row.
+        buffer: (at least n, Ng) array to sort in; not used off the CPU.
+        first: query of the first row, for messages.
+    Returns: (matches,) int64, in the order of the pairs that are not junk.
+    """
+    line, column = rows[~junk], columns[~junk]
+    look_up = _look_up if block.device.type == "cpu" else _look_up_on_device
+    before, tied, broken = look_up(block, (rows[junk], columns[junk]), line, column, buffer)
+    if broken.any():
+        row = first + int(np.flatnonzero(broken)[0])
+        raise EvaluationError(f"distmat: row {row} holds NaN; look at the features or the model behind it")
+    for row in np.unique(line[tied]):
+        chosen = tied & (line == row)
+        values = block[int(row)].cpu().numpy().copy()
+        values[columns[junk & (rows == row)]] = np.nan
+        before[chosen] += _tied_before(values, column[chosen])
+    return before + 1
+
+
+_Found = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _look_up(
+    block: torch.Tensor, junk: tuple[np.ndarray, np.ndarray], line: np.ndarray, column: np.ndarray, buffer: np.ndarray
+) -> _Found:
+    """For matches at (line, column): how many entries of the row are smaller, is one equal; for rows: is there NaN.
+
+    Each thread copies some rows, makes the junk infinite, sorts and looks up.
+    """
+    values, ordered = block.numpy(), buffer[: len(block)]
+    wanted, before = values[line, column], np.zeros(len(line), np.int64)
+    share = -(-len(block) // (4 * torch.get_num_threads()))
+    edges, junk_edges = (np.searchsorted(part, np.arange(len(block) + share + 1)) for part in (line, junk[0]))
+
+    def work(top: int) -> None:
+        part, bottom = ordered[top : top + share], min(top + share, len(block))
+        inside = slice(junk_edges[top], junk_edges[bottom])
+        np.copyto(part, values[top:bottom])
+        part[junk[0][inside] - top, junk[1][inside]] = np.inf
+        part.sort(axis=1)
+        for row in range(top, bottom):
+            matches = slice(edges[row], edges[row + 1])
+            before[matches] = ordered[row].searchsorted(wanted[matches])
+
+    in_threads(work, range(0, len(block), share))
+    following = np.minimum(before + 1, ordered.shape[1] - 1)
+    tied = (ordered[line, following] == wanted) & (before < following)
+    return before, tied, np.isnan(ordered[:, -1])  # NaN comes last
+
+
+def _look_up_on_device(
+    block: torch.Tensor, junk: tuple[np.ndarray, np.ndarray], line: np.ndarray, column: np.ndarray, _: np.ndarray
+) -> _Found:
+    """`_look_up` on another device."""
+    counts = np.bincount(line, minlength=len(block))
+    slot = np.arange(len(line)) - np.repeat(np.cumsum(counts) - counts, counts)
+    at, place, image, *hidden = (torch.from_numpy(part).to(block.device) for part in (line, slot, column, *junk))
+    ordered = block.index_put(tuple(hidden), block.new_tensor(torch.inf)).sort(dim=1).values
+    wanted = block.new_full((len(block), max(1, int(counts.max()))), torch.inf)
+    wanted[at, place] = block[at, image]
+    before = torch.searchsorted(ordered, wanted)  # (n, most matches of a row)
+    following = (before + 1).clamp_(max=ordered.shape[1] - 1)
+    tied = (ordered.gather(1, following) == wanted) & (before < following)
+    found = before[at, place], tied[at, place], torch.isnan(ordered[:, -1])
+    return found[0].cpu().numpy(), found[1].cpu().numpy(), found[2].cpu().numpy()
+
+
+def _tied_before(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """How many entries of `values` (Ng,) before each of `columns` equal the entry there; NaN equals nothing."""
+    tied = np.flatnonzero(np.isin(values, values[columns]))
+    tied = tied[np.argsort(values[tied], kind="stable")]
+    place = np.empty(len(values), dtype=np.int64)
+    place[tied] = np.arange(len(tied))
+    return place[columns] - np.searchsorted(values[tied], values[columns])
+
+
+def _metrics(queries: np.ndarray, ranks: np.ndarray, labels: _Labels, max_rank: int) -> Ranking:
+    """Metrics from the rank of every match.
+
+    Args:
+        queries: (M,) the query of each match, ascending.
+        ranks: (M,) its rank from 1.
+    Raises: EvaluationError: no match at all.
+    """
+    num_queries, width = labels.shape
+    if len(ranks) == 0:
+        why = "all matches are junk (same pid and camid)" if labels.counts.any() else "no query's pid is in the gallery"
+        raise EvaluationError(f"no query can be counted: {why}; check the split, and leave out camids nobody knows")
+    ranks = np.sort(queries * (width + 1) + ranks) - queries * (width + 1)
+    matches = np.bincount(queries, minlength=num_queries)
+    valid, ends = matches > 0, np.cumsum(matches)
+    ordinals = np.arange(len(ranks)) - np.repeat(ends - matches, matches) + 1
+    first, average, inverse = np.zeros(num_queries, np.int64), *np.full((2, num_queries), np.nan)
+    first[valid] = ranks[(ends - matches)[valid]]
+    average[valid] = np.bincount(queries, weights=ordinals / ranks, minlength=num_queries)[valid] / matches[valid]
+    inverse[valid] = matches[valid] / ranks[ends[valid] - 1]
+    hits = np.bincount(np.minimum(first[valid], max_rank + 1), minlength=max_rank + 2)[1 : max_rank + 1]
+    num_valid = int(valid.sum())
+    return Ranking(
+        cmc=np.cumsum(hits) / num_valid,
+        mean_ap=float(average[valid].mean()),
+        mean_inp=float(inverse[valid].mean()),
+        num_valid_queries=num_valid,
+        average_precisions=average,
+        inverse_precisions=inverse,
+        first_match_ranks=first,
+        num_matches=matches,
+    )

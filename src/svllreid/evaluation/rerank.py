@@ -1,0 +1,299 @@
+"""k-reciprocal re-ranking on sparse vectors: neighbours by blocks, no image-by-image loop and no N × N matrix.
+
+Source: Zhong et al., CVPR 2017, arXiv:1701.08398.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+
+from svllreid.errors import EvaluationError
+from svllreid.evaluation.distance import (
+    Features,
+    PairwiseDistances,
+    Progress,
+    ProgressCallback,
+    check_dimensions,
+    in_threads,
+    smallest,
+)
+
+# Neighbours kept beyond the largest list needed: near ties at a list's end are decided among these, in float64.
+_SLACK = 8
+_NEAR_TIE = 4e-6
+_SCRATCH_BYTES = {"cpu": 32 << 20, "cuda": 1 << 30}
+_PAIR_BYTES = 16 << 20
+_CHUNK_PAIRS = 1 << 16  # stays in a core's cache
+
+
+@dataclass(frozen=True)
+class RerankOptions:
+    """How to re-rank.
+
+    Args:
+        k1: neighbours that are tested for reciprocity, at least 1; a list never exceeds the N images there are.
+        k2: neighbours averaged over, at least 1; 1 averages nothing.
+        lambda_value: weight in [0, 1] of the original distance against the Jaccard distance.
+    Raises: EvaluationError: a value out of range.
+    """
+
+    k1: int = 50
+    k2: int = 15
+    lambda_value: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name, value in (("k1", self.k1), ("k2", self.k2)):
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+                raise EvaluationError(f"re-ranking: {name} is {value!r}; use an integer of at least 1")
+        if not 0.0 <= self.lambda_value <= 1.0:
+            raise EvaluationError(f"re-ranking: lambda_value is {self.lambda_value!r}; use a number from 0 to 1")
+
+
+def rerank(
+    q_feats: Any,
+    g_feats: Any,
+    *,
+    k1: int = 50,
+    k2: int = 15,
+    lambda_value: float = 0.3,
+    device: torch.device | str | None = None,
+    progress: ProgressCallback | None = None,
+) -> torch.Tensor | np.ndarray:
+    """Re-ranked distances of every query to every gallery image.
+
+    Args:
+        q_feats, g_feats: (Nq, D) and (Ng, D) float tensors or arrays; compared in float32.
+        k1, k2, lambda_value: see `RerankOptions`.
+        device: where to compute; None is where q_feats lies.
+        progress: called as `progress(done, total)`, in images.
+    Returns: (Nq, Ng) float32, smaller is nearer: a tensor on that device, or an array where q_feats is no tensor.
+    Raises: EvaluationError: bad features (see `evaluate_features`) or options.
+    """
+    options = RerankOptions(k1, k2, lambda_value)
+    query = Features(q_feats, "q_feats", device)
+    gallery = Features(g_feats, "g_feats", query.device)
+    tracker = Progress(progress, Reranker.work(query.count, gallery.count) + query.count)
+    reranker = Reranker(query, gallery, options, tracker)
+    result = torch.empty((query.count, gallery.count), device=query.device)
+    step = reranker.block_rows()
+    for start in range(0, query.count, step):
+        stop = min(start + step, query.count)
+        result[start:stop] = reranker.rows(start, stop)
+        tracker.add(stop - start)
+    return result if isinstance(q_feats, torch.Tensor) else result.cpu().numpy()
+
+
+@dataclass(frozen=True)
+class _Sparse:
+    """A sparse matrix by rows: entries of row i are starts[i]..starts[i + 1]."""
+
+    starts: torch.Tensor
+    columns: torch.Tensor
+    values: torch.Tensor
+
+    def expand(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """All entries of `rows` (n,), one row after the other: which of the n, and the entry's place."""
+        counts = self.starts[rows + 1] - self.starts[rows]
+        owner = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), counts)
+        inside = torch.arange(len(owner), device=rows.device) - (counts.cumsum(0) - counts)[owner]
+        return owner, inside + self.starts[rows][owner]
+
+
+def _stack(parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> _Sparse:
+    """Blocks of (entries per row, columns, values) as one matrix."""
+    counts, columns, values = (torch.cat(list(part)) for part in zip(*parts, strict=True))
+    return _Sparse(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), columns, values)
+
+
+class Reranker:
+    """Rows of the re-ranked distance matrix, on demand; the neighbourhoods are worked out when it is made.
+
+    Memory: the features once more, and some hundred numbers an image.
+
+    Args:
+        query: (Nq, D) features.
+        gallery: (Ng, D) features.
+        options: k1, k2, lambda_value.
+        tracker: told of the work done, `work(Nq, Ng)` units of it here.
+    Raises: EvaluationError: different D, NaN or infinite rows.
+    """
+
+    def __init__(self, query: Features, gallery: Features, options: RerankOptions, tracker: Progress) -> None:
+        check_dimensions(query, gallery)
+        self.options, self.tracker = options, tracker
+        self.num_queries, self.count = query.count, query.count + gallery.count
+        self.half = round(options.k1 / 2)
+        joined = torch.cat([part.rows(0, part.count).float() for part in (query, gallery)])  # (N, D)
+        parts = Features(joined[: query.count], query.name), Features(joined[query.count :], gallery.name)
+        self.plain = PairwiseDistances(*parts)
+        self.features = Features(joined, "features")
+        self.tile, self.device = self.plain.tile, joined.device
+        self._search()
+        vectors = self._encode()
+        self._invert(self._average(vectors) if options.k2 > 1 else vectors)
+
+    @staticmethod
+    def work(num_queries: int, num_gallery: int) -> int:
+        """Units of progress that making one takes: each image is searched for and encoded."""
+        return 2 * (num_queries + num_gallery)
+
+    def block_rows(self) -> int:
+        """Query rows of a block of the usual size."""
+        return self.plain.block_rows()
+
+    def _blocks(self, bytes_a_row: int) -> list[torch.Tensor]:
+        """All images (N,) in blocks whose scratch memory fits."""
+        budget = _SCRATCH_BYTES.get(self.device.type, _SCRATCH_BYTES["cpu"])
+        return list(torch.arange(self.count, device=self.device).split(max(1, budget // bytes_a_row)))
+
+    def _search(self) -> None:
+        """Find `neighbours` (N, K), `near` (N, K) their distances / row maximum, and `largest` (N,), it."""
+        ends = [min(self.count, end) for end in (self.options.k1 + 1, self.half + 1, self.options.k2)]
+        longest = max(ends)
+        distances = PairwiseDistances(self.features)
+        self.neighbours = torch.empty((self.count, longest), dtype=torch.int64, device=self.device)
+        self.near = torch.empty((self.count, longest), device=self.device)
+        self.largest = torch.empty(self.count, device=self.device)
+        step = distances.block_rows()
+        buffer = torch.empty((min(step, self.count), self.count), device=self.device)
+        for start in range(0, self.count, step):
+            stop = min(start + step, self.count)
+            block = distances.rows(start, stop, out=buffer)
+            own = torch.arange(stop - start, device=self.device)
+            block[own, own + start] = 0
+            largest = block.amax(dim=1)
+            largest[largest == 0] = 1  # all images equal: every distance stays 0
+            values, columns = smallest(block, min(self.count, longest + _SLACK))
+            self._settle(own + start, values, columns, ends, distances.query_norms)
+            self.neighbours[start:stop] = columns[:, :longest]
+            self.near[start:stop] = values[:, :longest] / largest[:, None]
+            self.largest[start:stop] = largest
+            self.tracker.add(stop - start)
+
+    def _settle(
+        self, rows: torch.Tensor, values: torch.Tensor, columns: torch.Tensor, ends: list[int], norms: torch.Tensor
+    ) -> None:
+        """Order neighbours (n, kept) anew, in float64, where float32 cannot tell which come before a list's end."""
+        close = torch.zeros_like(rows, dtype=torch.bool)
+        for end in ends:
+            if end < values.shape[1]:
+                margin = _NEAR_TIE * (norms[rows] + norms[columns[:, end]])
+                close |= values[:, end] - values[:, end - 1] <= margin
+        wide = torch.float64 if self.device.type != "mps" else torch.float32
+        step = max(1, _PAIR_BYTES // (8 * self.features.dim * values.shape[1]))
+        for part in close.nonzero()[:, 0].split(step):
+            ordered = columns[part].sort(dim=1).values
+            others = (
+                self.features.take(ordered.flatten()).to(wide).view(*ordered.shape, self.features.dim)
+            )  # (n, kept, D)
+            own = self.features.take(rows[part]).to(wide)[:, None]  # (n, 1, D)
+            exact, order = (others - own).square().sum(dim=2).sort(dim=1, stable=True)
+            columns[part], values[part] = ordered.gather(1, order), exact.to(values.dtype)
+
+    def _reciprocal(self, k: int) -> torch.Tensor:
+        """(N, k + 1) bool: which of the k + 1 nearest of each image have that image among theirs."""
+        nearest = self.neighbours[:, : k + 1]
+        blocks = self._blocks(8 * nearest.shape[1] ** 2)
+        return torch.cat([(nearest[nearest[rows]] == rows[:, None, None]).any(dim=2) for rows in blocks])
+
+    def _encode(self) -> _Sparse:
+        """V (N × N): weights of each image over its expanded reciprocal set, each row summing to 1."""
+        wide, narrow = self._reciprocal(self.options.k1), self._reciprocal(self.half)
+        near, short = self.neighbours[:, : wide.shape[1]], self.neighbours[:, : narrow.shape[1]]
+        blocks = self._blocks(5 * self.count + 32 * near.shape[1] * short.shape[1])
+        inside = torch.zeros((len(blocks[0]), self.count), dtype=torch.bool, device=self.device)
+        known = torch.full(inside.shape, -1.0, device=self.device)
+        parts = []
+        for rows in blocks:
+            line = torch.arange(len(rows), device=self.device)[:, None]
+            line_of = line.expand(-1, near.shape[1])
+            inside[line_of[wide[rows]], near[rows][wide[rows]]] = True
+            members = short[near[rows]]  # (n, k1 + 1, k1 / 2 + 1)
+            valid = narrow[near[rows]] & wide[rows][:, :, None]
+            common = (inside[line[:, :, None], members] & valid).sum(dim=2)
+            valid &= (3 * common > 2 * valid.sum(dim=2))[:, :, None]
+            inside[line[:, :, None].expand_as(members)[valid], members[valid]] = True
+            owner, column = inside[: len(rows)].nonzero(as_tuple=True)
+            known[line, self.neighbours[rows]] = self.near[rows]
+            distance = self._fill(known[owner, column], rows[owner], column)
+            weight = torch.exp(-distance)
+            weight /= torch.zeros(len(rows), device=self.device).index_add_(0, owner, weight)[owner]
+            parts.append((torch.bincount(owner, minlength=len(rows)), column, weight))
+            inside[owner, column] = False
+            known[line, self.neighbours[rows]] = -1.0
+            self.tracker.add(len(rows))
+        return _stack(parts)
+
+    def _fill(self, distance: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """Work out the normalised distances (n,) of pairs where `distance` is negative: not known from the search."""
+        missing = (distance < 0).nonzero()[:, 0]
+        for part in missing.split(max(1, _PAIR_BYTES // (4 * self.features.dim))):
+            gap = self.features.take(rows[part]) - self.features.take(columns[part])
+            distance[part] = gap.square_().sum(dim=1) / self.largest[rows[part]]
+        return distance
+
+    def _average(self, vectors: _Sparse) -> _Sparse:
+        """Each row becomes the mean over the first k2 neighbours' rows."""
+        nearest = self.neighbours[:, : self.options.k2]
+        blocks = self._blocks(8 * self.count)
+        total = torch.zeros(len(blocks[0]) * self.count, device=self.device)
+        parts = []
+        for rows in blocks:
+            owner, place = vectors.expand(nearest[rows].flatten())
+            at = owner // nearest.shape[1] * self.count + vectors.columns[place]
+            total.index_add_(0, at, vectors.values[place])
+            used = total[: len(rows) * self.count].nonzero()[:, 0]
+            values = total[used] / nearest.shape[1]
+            parts.append((torch.bincount(used // self.count, minlength=len(rows)), used % self.count, values))
+            total[used] = 0
+        return _stack(parts)
+
+    def _invert(self, vectors: _Sparse) -> None:
+        """Keep the queries' rows, and by column the gallery images that hold it with their weights; on the CPU."""
+        starts, columns, values = (part.cpu().numpy() for part in (vectors.starts, vectors.columns, vectors.values))
+        cut = starts[self.num_queries]
+        self.query = starts[: self.num_queries + 1], columns[:cut], values[:cut]
+        counts = np.diff(starts[self.num_queries :])
+        images = np.repeat(np.arange(len(counts)), counts)
+        order = np.argsort(columns[cut:], kind="stable")
+        self.sizes = np.bincount(columns[cut:], minlength=self.count)
+        ends = np.cumsum(self.sizes)[:-1]
+        self.holders, self.weights = np.split(images[order], ends), np.split(values[cut:][order], ends)
+
+    def rows(self, start: int, stop: int) -> torch.Tensor:
+        """Re-ranked distances of queries start..stop, start a multiple of `tile[0]`: (stop − start, Ng) float32."""
+        block = self.plain.rows(start, stop)
+        block *= self.options.lambda_value / self.largest[start:stop, None]
+        common = torch.zeros(block.shape)
+        share = -(-len(block) // (4 * torch.get_num_threads()))
+        edges = range(start, stop, share)
+        in_threads(lambda part: self._add_common(*part), zip(edges, common.split(share), strict=True))
+        common = common.to(self.device)
+        common.div_(2 - common).sub_(1).mul_(self.options.lambda_value - 1)  # (1 − λ) (1 − m / (2 − m))
+        return block.add_(common)
+
+    def _add_common(self, first: int, common: torch.Tensor) -> None:
+        """Add Σ min(V_i, V_j) of queries first, first + 1 … to `common` (n, Ng), some shared columns at a time."""
+        starts, columns, values = self.query
+        begin, end = starts[first], starts[first + len(common)]
+        columns, values = columns[begin:end], values[begin:end]
+        line = np.repeat(np.arange(len(common)) * common.shape[1], np.diff(starts[first : first + len(common) + 1]))
+        sizes = self.sizes[columns]
+        chunk = np.cumsum(sizes) // _CHUNK_PAIRS
+        edges = [0, *(np.flatnonzero(np.diff(chunk)) + 1).tolist(), len(columns)]
+        room = _CHUNK_PAIRS + int(sizes.max(initial=0))
+        places, shared, flat = np.empty(room, np.int64), np.empty(room, np.float32), common.view(-1)
+        for low, high in pairwise(edges):
+            used, counts = columns[low:high].tolist(), sizes[low:high]
+            place, least = places[: counts.sum()], shared[: counts.sum()]
+            np.concatenate([self.holders[column] for column in used], out=place)
+            np.concatenate([self.weights[column] for column in used], out=least)
+            np.minimum(least, np.repeat(values[low:high], counts), out=least)
+            place += np.repeat(line[low:high], counts)
+            flat.scatter_add_(0, torch.from_numpy(place), torch.from_numpy(least))
