@@ -52,7 +52,7 @@ def test_ties_are_stable(seed: int, num_queries: int, num_gallery: int, k1: int,
 def test_block_and_chunk_sizes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     q_feats, g_feats = clustered(1, 150, 200)
     expected = rerank(q_feats, g_feats, k1=12, k2=5)
-    monkeypatch.setitem(module._SCRATCH_BYTES, "cpu", 20_000)
+    monkeypatch.setattr(module, "_BLOCK_NUMBERS", 5000)
     monkeypatch.setattr(module, "_PAIR_BYTES", 4096)
     monkeypatch.setattr(module, "_CHUNK_PAIRS", 100)
     np.testing.assert_array_equal(rerank(q_feats, g_feats, k1=12, k2=5), expected)

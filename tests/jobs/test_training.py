@@ -60,7 +60,9 @@ def test_checkpoints_are_flat_and_say_what_they_are(finished):
     info = json.loads((folder / "tiny_2.json").read_text())
     assert (info["stage"], info["epoch"], info["num_classes"], info["num_cameras"]) == (2, 2, 4, 2)
     assert info["pids"] == [1, 2, 3, 4]
-    assert load_config(overrides=info["config"] and {"MODEL.NAME": "tiny"}).model.name == info["config"]["MODEL"]["NAME"]
+    assert (
+        load_config(overrides=info["config"] and {"MODEL.NAME": "tiny"}).model.name == info["config"]["MODEL"]["NAME"]
+    )
 
 
 def test_both_stages_train(finished):
@@ -74,7 +76,10 @@ def test_both_stages_train(finished):
 def test_testing_a_checkpoint_repeats_its_numbers_and_fetches_nothing(finished, tmp_path, monkeypatch):
     config, folder, metrics = finished
     monkeypatch.setattr("open_clip.download_pretrained", lambda *a, **k: pytest.fail("fetched"))
-    update = {"test": config.test.model_copy(update={"weight": str(folder / "tiny_2.pth")}), "output_dir": str(tmp_path)}
+    update = {
+        "test": config.test.model_copy(update={"weight": str(folder / "tiny_2.pth")}),
+        "output_dir": str(tmp_path),
+    }
     update["model"] = config.model.model_copy(update={"pretrained": "openai"})
     again = run_test(config.model_copy(update=update))
     assert again == {**metrics, "weight": str(folder / "tiny_2.pth")}
@@ -202,7 +207,9 @@ def test_published_stage1_files_of_duke_are_refused(small_config, tmp_path, mark
         for image in (market / "Market-1501-v15.09.15" / folder).iterdir():
             pid, camera, shot, _ = image.stem.split("_")
             shutil.copy(image, duke / folder / f"{pid}_{camera[:2]}_f{camera[1]}{shot}.jpg")
-    config = small_config({"DATASETS.NAMES": "dukemtmc", "DATASETS.ROOT_DIR": str(tmp_path), "OUTPUT_DIR": str(tmp_path / "b")})
+    config = small_config(
+        {"DATASETS.NAMES": "dukemtmc", "DATASETS.ROOT_DIR": str(tmp_path), "OUTPUT_DIR": str(tmp_path / "b")}
+    )
     with pytest.raises(CheckpointError, match="numbered in another order"):
         train(config, Options(stage=2, stage1_weights=file))
 
@@ -250,7 +257,10 @@ def test_own_folder_without_cameras(small_config, tmp_path, market):
     overrides = {"DATASETS.NAMES": "folder", "DATASETS.ROOT_DIR": str(tmp_path / "own"), "DATASETS.NOUN": "pedestrian"}
     metrics = train(small_config({**overrides, "OUTPUT_DIR": str(tmp_path / "out")}))
     assert metrics["protocol"] == "leave-self-out"
-    assert "MODEL.SIE_CAMERA is switched off: folder does not say the cam of its images" in (tmp_path / "out" / "log.txt").read_text()
+    assert (
+        "MODEL.SIE_CAMERA is switched off: folder does not say the cam of its images"
+        in (tmp_path / "out" / "log.txt").read_text()
+    )
     state = torch.load(tmp_path / "out" / "tiny_2.pth", weights_only=True)
     assert "cv_embed" not in state
     assert json.loads((tmp_path / "out" / "tiny_2.json").read_text())["pids"][0] == "person 0001"
@@ -302,7 +312,9 @@ def test_too_few_identities_are_noticed_before_stage_1(small_config, tmp_path):
 
 
 def test_held_out_identities(small_config, tmp_path):
-    config = small_config({"DATASETS.VAL_IDENTITIES": 0.5, "SOLVER.STAGE2.IMS_PER_BATCH": 4, "OUTPUT_DIR": str(tmp_path)})
+    config = small_config(
+        {"DATASETS.VAL_IDENTITIES": 0.5, "SOLVER.STAGE2.IMS_PER_BATCH": 4, "OUTPUT_DIR": str(tmp_path)}
+    )
     metrics = train(config)
     assert (metrics["num_queries"], metrics["num_gallery"]) == (4, 8)
     assert json.loads((tmp_path / "tiny_2.json").read_text())["num_classes"] == 2

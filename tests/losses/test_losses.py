@@ -49,7 +49,9 @@ def test_simclr_is_symmetric_and_its_two_views_are_averaged(rows, seed):
         total = 0.0
         for i in range(rows):
             positive = (own[i] @ other[i] / 0.1).exp()
-            negatives = sum((own[i] @ own[j] / 0.1).exp() + (own[i] @ other[j] / 0.1).exp() for j in range(rows) if j != i)
+            negatives = sum(
+                (own[i] @ own[j] / 0.1).exp() + (own[i] @ other[j] / 0.1).exp() for j in range(rows) if j != i
+            )
             total -= math.log(positive / (positive + negatives))
         return total / rows
 

@@ -54,7 +54,9 @@ def test_another_datasets_classifiers_are_left_out(published, small_config):
     other = build_model(small_config({"MODEL.USE_TEXT": False}), num_classes=4, num_cameras=2)
     before = other.classifier.weight.clone()
     state, _ = read_checkpoint(path)
-    left_out = fit_checkpoint(other, state, "file", skip=(*CLASSIFIERS, "prompt_learner.", "text_encoder.", "text_mlp."))
+    left_out = fit_checkpoint(
+        other, state, "file", skip=(*CLASSIFIERS, "prompt_learner.", "text_encoder.", "text_mlp.")
+    )
     assert {"classifier.weight", "classifier_proj.weight"} <= set(left_out)
     assert torch.equal(other.classifier.weight, before)
     assert torch.equal(other.bottleneck.running_mean, model.bottleneck.running_mean)
@@ -66,7 +68,9 @@ def test_wrong_shapes_are_listed_and_nothing_is_loaded(published, small_config):
     other = build_model(bigger, num_classes=7, num_cameras=2)
     before = other.image_encoder.conv1.weight.clone()
     state, _ = read_checkpoint(path)
-    with pytest.raises(CheckpointError, match=r"(?s)INPUT\.SIZE_TRAIN.*positional_embedding: \(3, 256\) in the file, \(9, 256\)"):
+    with pytest.raises(
+        CheckpointError, match=r"(?s)INPUT\.SIZE_TRAIN.*positional_embedding: \(3, 256\) in the file, \(9, 256\)"
+    ):
         fit_checkpoint(other, state, "file")
     assert torch.equal(other.image_encoder.conv1.weight, before)
 

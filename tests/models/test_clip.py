@@ -71,7 +71,9 @@ def test_weights_of_every_format(kind, state, tmp_path, small_config):
     torch.testing.assert_close(model.image_encoder.positional_embedding, resized, rtol=0, atol=0)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     same = build_model(config, num_classes=3, num_cameras=2, clip=dict(state))
-    torch.testing.assert_close(same.text_encoder.text_projection, model.text_encoder.text_projection, rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(
+        same.text_encoder.text_projection, model.text_encoder.text_projection, rtol=1e-2, atol=1e-3
+    )
 
 
 def test_positions_are_resized_bilinearly_and_cls_keeps_its_own():
@@ -118,7 +120,9 @@ def test_other_towers_are_refused_by_name(name, words):
         assert word in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["ViT-B-16", "ViT-B-32", "ViT-L-14", "ViT-H-14", "ViT-B-16-quickgelu", "RN50", "RN101"])
+@pytest.mark.parametrize(
+    "name", ["ViT-B-16", "ViT-B-32", "ViT-L-14", "ViT-H-14", "ViT-B-16-quickgelu", "RN50", "RN101"]
+)
 def test_clip_towers_fit(name):
     assert architecture_of(name)["text_cfg"]["context_length"] == 77
 

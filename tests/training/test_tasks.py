@@ -29,14 +29,20 @@ def gradients(loss, parameters):
 
 @pytest.mark.parametrize("ssl_type", ["SIMCLR", "SIMSIAM"])
 def test_every_stage2_loss_carries_gradient(small_config, ssl_type, monkeypatch):
-    task = build_stage2(small_config({"MODEL.SSL_TYPE": ssl_type}), model_of(small_config({"MODEL.SSL_TYPE": ssl_type})))
+    task = build_stage2(
+        small_config({"MODEL.SSL_TYPE": ssl_type}), model_of(small_config({"MODEL.SSL_TYPE": ssl_type}))
+    )
     import svllreid.training.stage2 as stage2
 
     losses = {}
     for name in ("identity_loss", "triplet_loss", "simclr_loss", "simsiam_loss"):
         original = getattr(stage2, name)
         monkeypatch.setattr(
-            stage2, name, lambda *a, original=original, name=name: losses.setdefault(name, []).append(original(*a)) or losses[name][-1]
+            stage2,
+            name,
+            lambda *a, original=original, name=name: (
+                losses.setdefault(name, []).append(original(*a)) or losses[name][-1]
+            ),
         )
     result = task(batch_of())
     assert set(result.terms) == {"loss_id", "loss_triplet", "loss_i2t", "loss_ssl"}
@@ -96,7 +102,9 @@ def test_text_is_encoded_once_for_each_identity(small_config):
     each = model.encode_prompts(model.prompt_learner(LABELS))
     torch.testing.assert_close(result.terms["loss_i2t"], supcon_loss(features, each, LABELS, LABELS).detach())
     with_views = build_stage1(small_config(), model_of(small_config()))
-    with_views.model.text_encoder.register_forward_hook(lambda module, args, output: lengths.append((len(args[0]), args[1])))
+    with_views.model.text_encoder.register_forward_hook(
+        lambda module, args, output: lengths.append((len(args[0]), args[1]))
+    )
     with_views(features, LABELS, torch.Generator())
     assert lengths[-1] == (12, 12), "plain prompts and both views in one pass"
 
@@ -114,7 +122,10 @@ def test_switches_leave_their_loss_out(small_config):
     off = small_config({"MODEL.USE_SSL": False, "MODEL.USE_SSL_STAGE1": False})
     model = model_of(off)
     assert not hasattr(model, "image_mlp") and not hasattr(model, "text_mlp")
-    assert set(build_stage1(off, model)(torch.randn(8, 128), LABELS, torch.Generator()).terms) == {"loss_i2t", "loss_t2i"}
+    assert set(build_stage1(off, model)(torch.randn(8, 128), LABELS, torch.Generator()).terms) == {
+        "loss_i2t",
+        "loss_t2i",
+    }
     assert set(build_stage2(off, model)(batch_of(views=False)).terms) == {"loss_id", "loss_triplet", "loss_i2t"}
     base = small_config({"MODEL.USE_TEXT": False, "MODEL.USE_SSL": False})
     model = model_of(base)

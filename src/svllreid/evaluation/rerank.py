@@ -5,10 +5,11 @@ Source: Zhong et al., CVPR 2017, arXiv:1701.08398.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,9 +28,11 @@ from svllreid.evaluation.distance import (
 # Neighbours kept beyond the largest list needed: near ties at a list's end are decided among these, in float64.
 _SLACK = 8
 _NEAR_TIE = 4e-6
-_SCRATCH_BYTES = {"cpu": 32 << 20, "cuda": 1 << 30}
 _PAIR_BYTES = 16 << 20
+_BLOCK_NUMBERS = 1 << 21
 _CHUNK_PAIRS = 1 << 16  # stays in a core's cache
+
+_Part = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -89,26 +92,31 @@ def rerank(
     return result if isinstance(q_feats, torch.Tensor) else result.cpu().numpy()
 
 
-@dataclass(frozen=True)
-class _Sparse:
+class _Sparse(NamedTuple):
     """A sparse matrix by rows: entries of row i are starts[i]..starts[i + 1]."""
 
-    starts: torch.Tensor
-    columns: torch.Tensor
-    values: torch.Tensor
+    starts: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
 
-    def expand(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def entries(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """All entries of `rows` (n,), one row after the other: which of the n, and the entry's place."""
         counts = self.starts[rows + 1] - self.starts[rows]
-        owner = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), counts)
-        inside = torch.arange(len(owner), device=rows.device) - (counts.cumsum(0) - counts)[owner]
-        return owner, inside + self.starts[rows][owner]
+        first = np.cumsum(counts) - counts
+        places = np.arange(counts.sum()) + np.repeat(self.starts[rows] - first, counts)
+        return np.repeat(np.arange(len(rows)), counts), places
 
 
-def _stack(parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> _Sparse:
-    """Blocks of (entries per row, columns, values) as one matrix."""
-    counts, columns, values = (torch.cat(list(part)) for part in zip(*parts, strict=True))
-    return _Sparse(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), columns, values)
+def _sparse_by_blocks(blocks: list[np.ndarray], work: Callable[[np.ndarray], _Part]) -> _Sparse:
+    """A matrix whose rows are worked out in threads, block by block, as (entries a row, columns, values)."""
+    parts: dict[int, _Part] = {}
+
+    def keep(rows: np.ndarray) -> None:
+        parts[int(rows[0])] = work(rows)
+
+    in_threads(keep, blocks)
+    counts, columns, values = (np.concatenate(part) for part in zip(*(parts[k] for k in sorted(parts)), strict=True))
+    return _Sparse(np.concatenate([[0], np.cumsum(counts)]), columns, values)
 
 
 class Reranker:
@@ -133,10 +141,12 @@ class Reranker:
         parts = Features(joined[: query.count], query.name), Features(joined[query.count :], gallery.name)
         self.plain = PairwiseDistances(*parts)
         self.features = Features(joined, "features")
-        self.tile, self.device = self.plain.tile, joined.device
+        self.tile, self.device, self.host = self.plain.tile, joined.device, joined.cpu().numpy()
         self._search()
-        vectors = self._encode()
+        self.wide, self.narrow = self._reciprocal(options.k1), self._reciprocal(self.half)
+        vectors = _sparse_by_blocks(self._blocks(self.count), self._encode)
         self._invert(self._average(vectors) if options.k2 > 1 else vectors)
+        tracker.add(self.count)
 
     @staticmethod
     def work(num_queries: int, num_gallery: int) -> int:
@@ -147,19 +157,18 @@ class Reranker:
         """Query rows of a block of the usual size."""
         return self.plain.block_rows()
 
-    def _blocks(self, bytes_a_row: int) -> list[torch.Tensor]:
-        """All images (N,) in blocks whose scratch memory fits."""
-        budget = _SCRATCH_BYTES.get(self.device.type, _SCRATCH_BYTES["cpu"])
-        return list(torch.arange(self.count, device=self.device).split(max(1, budget // bytes_a_row)))
+    def _blocks(self, numbers_a_row: int) -> list[np.ndarray]:
+        """All images (N,) in blocks that keep their scratch memory small."""
+        step = max(1, _BLOCK_NUMBERS // numbers_a_row)
+        return [np.arange(start, min(start + step, self.count)) for start in range(0, self.count, step)]
 
     def _search(self) -> None:
         """Find `neighbours` (N, K), `near` (N, K) their distances / row maximum, and `largest` (N,), it."""
         ends = [min(self.count, end) for end in (self.options.k1 + 1, self.half + 1, self.options.k2)]
         longest = max(ends)
         distances = PairwiseDistances(self.features)
-        self.neighbours = torch.empty((self.count, longest), dtype=torch.int64, device=self.device)
-        self.near = torch.empty((self.count, longest), device=self.device)
-        self.largest = torch.empty(self.count, device=self.device)
+        self.neighbours = np.empty((self.count, longest), np.int64)
+        self.near, self.largest = np.empty((self.count, longest), np.float32), np.empty(self.count, np.float32)
         step = distances.block_rows()
         buffer = torch.empty((min(step, self.count), self.count), device=self.device)
         for start in range(0, self.count, step):
@@ -171,9 +180,9 @@ class Reranker:
             largest[largest == 0] = 1  # all images equal: every distance stays 0
             values, columns = smallest(block, min(self.count, longest + _SLACK))
             self._settle(own + start, values, columns, ends, distances.query_norms)
-            self.neighbours[start:stop] = columns[:, :longest]
-            self.near[start:stop] = values[:, :longest] / largest[:, None]
-            self.largest[start:stop] = largest
+            self.neighbours[start:stop] = columns[:, :longest].cpu().numpy()
+            self.near[start:stop] = (values[:, :longest] / largest[:, None]).cpu().numpy()
+            self.largest[start:stop] = largest.cpu().numpy()
             self.tracker.add(stop - start)
 
     def _settle(
@@ -196,72 +205,71 @@ class Reranker:
             exact, order = (others - own).square().sum(dim=2).sort(dim=1, stable=True)
             columns[part], values[part] = ordered.gather(1, order), exact.to(values.dtype)
 
-    def _reciprocal(self, k: int) -> torch.Tensor:
+    def _reciprocal(self, k: int) -> np.ndarray:
         """(N, k + 1) bool: which of the k + 1 nearest of each image have that image among theirs."""
         nearest = self.neighbours[:, : k + 1]
-        blocks = self._blocks(8 * nearest.shape[1] ** 2)
-        return torch.cat([(nearest[nearest[rows]] == rows[:, None, None]).any(dim=2) for rows in blocks])
+        result = np.empty(nearest.shape, bool)
 
-    def _encode(self) -> _Sparse:
-        """V (N × N): weights of each image over its expanded reciprocal set, each row summing to 1."""
-        wide, narrow = self._reciprocal(self.options.k1), self._reciprocal(self.half)
-        near, short = self.neighbours[:, : wide.shape[1]], self.neighbours[:, : narrow.shape[1]]
-        blocks = self._blocks(5 * self.count + 32 * near.shape[1] * short.shape[1])
-        inside = torch.zeros((len(blocks[0]), self.count), dtype=torch.bool, device=self.device)
-        known = torch.full(inside.shape, -1.0, device=self.device)
-        parts = []
-        for rows in blocks:
-            line = torch.arange(len(rows), device=self.device)[:, None]
-            line_of = line.expand(-1, near.shape[1])
-            inside[line_of[wide[rows]], near[rows][wide[rows]]] = True
-            members = short[near[rows]]  # (n, k1 + 1, k1 / 2 + 1)
-            valid = narrow[near[rows]] & wide[rows][:, :, None]
-            common = (inside[line[:, :, None], members] & valid).sum(dim=2)
-            valid &= (3 * common > 2 * valid.sum(dim=2))[:, :, None]
-            inside[line[:, :, None].expand_as(members)[valid], members[valid]] = True
-            owner, column = inside[: len(rows)].nonzero(as_tuple=True)
-            known[line, self.neighbours[rows]] = self.near[rows]
-            distance = self._fill(known[owner, column], rows[owner], column)
-            weight = torch.exp(-distance)
-            weight /= torch.zeros(len(rows), device=self.device).index_add_(0, owner, weight)[owner]
-            parts.append((torch.bincount(owner, minlength=len(rows)), column, weight))
-            inside[owner, column] = False
-            known[line, self.neighbours[rows]] = -1.0
-            self.tracker.add(len(rows))
-        return _stack(parts)
+        def work(rows: np.ndarray) -> None:
+            result[rows] = (nearest[nearest[rows]] == rows[:, None, None]).any(axis=2)
 
-    def _fill(self, distance: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Work out the normalised distances (n,) of pairs where `distance` is negative: not known from the search."""
-        missing = (distance < 0).nonzero()[:, 0]
-        for part in missing.split(max(1, _PAIR_BYTES // (4 * self.features.dim))):
-            gap = self.features.take(rows[part]) - self.features.take(columns[part])
-            distance[part] = gap.square_().sum(dim=1) / self.largest[rows[part]]
-        return distance
+        in_threads(work, self._blocks(nearest.shape[1] ** 2))
+        return result
+
+    def _encode(self, rows: np.ndarray) -> _Part:
+        """Rows of V: weights of each image over its expanded reciprocal set, each row summing to 1."""
+        wide = self.wide[rows]  # (n, k1 + 1)
+        near = self.neighbours[rows, : wide.shape[1]]
+        line = np.arange(len(rows))[:, None] * self.count
+        inside, listed = np.zeros((2, len(rows) * self.count), bool)
+        inside[(line + near)[wide]] = True
+        valid = self.narrow[near] & wide[:, :, None]  # (n, k1 + 1, k1 / 2 + 1)
+        members = self.neighbours[near, : valid.shape[2]] + line[:, :, None]
+        common = (inside[members] & valid).sum(axis=2)
+        valid &= (3 * common > 2 * valid.sum(axis=2))[:, :, None]
+        inside[members[valid]] = True
+        chosen = np.flatnonzero(inside)
+        owner, columns = np.divmod(chosen, self.count)
+        place = line + self.neighbours[rows]
+        listed[place] = True
+        distances = np.empty(len(inside), np.float32)  # known from the search where listed
+        distances[place] = self.near[rows]
+        weights = np.exp(-self._filled(distances[chosen], ~listed[chosen], rows[owner], columns))
+        weights /= np.bincount(owner, weights, minlength=len(rows)).astype(np.float32)[owner]
+        return np.bincount(owner, minlength=len(rows)), columns, weights
+
+    def _filled(self, distances: np.ndarray, missing: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """The normalised distances (n,) of pairs of images, those that are missing worked out."""
+        pairs = np.flatnonzero(missing)
+        for part in np.array_split(pairs, 1 + len(pairs) * self.features.dim // _BLOCK_NUMBERS):
+            gap = self.host[rows[part]] - self.host[columns[part]]
+            distances[part] = np.einsum("ij,ij->i", gap, gap) / self.largest[rows[part]]
+        return distances
 
     def _average(self, vectors: _Sparse) -> _Sparse:
         """Each row becomes the mean over the first k2 neighbours' rows."""
         nearest = self.neighbours[:, : self.options.k2]
-        blocks = self._blocks(8 * self.count)
-        total = torch.zeros(len(blocks[0]) * self.count, device=self.device)
-        parts = []
-        for rows in blocks:
-            owner, place = vectors.expand(nearest[rows].flatten())
-            at = owner // nearest.shape[1] * self.count + vectors.columns[place]
-            total.index_add_(0, at, vectors.values[place])
-            used = total[: len(rows) * self.count].nonzero()[:, 0]
-            values = total[used] / nearest.shape[1]
-            parts.append((torch.bincount(used // self.count, minlength=len(rows)), used % self.count, values))
-            total[used] = 0
-        return _stack(parts)
+
+        def work(rows: np.ndarray) -> _Part:
+            owner, places = vectors.entries(nearest[rows].ravel())
+            cell = owner // nearest.shape[1] * self.count + vectors.columns[places]
+            key = np.sort((cell << 32) | np.arange(len(cell)))  # a stable argsort, much faster
+            cell, values = key >> 32, vectors.values[places[key & 0xFFFFFFFF]]
+            first = np.flatnonzero(np.diff(cell, prepend=-1))
+            owner, columns = np.divmod(cell[first], self.count)
+            return np.bincount(owner, minlength=len(rows)), columns, np.add.reduceat(values, first) / nearest.shape[1]
+
+        mean = len(vectors.columns) // self.count + 1
+        return _sparse_by_blocks(self._blocks(4 * mean * nearest.shape[1]), work)
 
     def _invert(self, vectors: _Sparse) -> None:
-        """Keep the queries' rows, and by column the gallery images that hold it with their weights; on the CPU."""
-        starts, columns, values = (part.cpu().numpy() for part in (vectors.starts, vectors.columns, vectors.values))
+        """Keep the queries' rows, and by column the gallery images that hold it with their weights."""
+        starts, columns, values = vectors
         cut = starts[self.num_queries]
-        self.query = starts[: self.num_queries + 1], columns[:cut], values[:cut]
+        self.query = _Sparse(starts[: self.num_queries + 1], columns[:cut], values[:cut])
         counts = np.diff(starts[self.num_queries :])
         images = np.repeat(np.arange(len(counts)), counts)
-        order = np.argsort(columns[cut:], kind="stable")
+        order = np.sort((columns[cut:] << 32) | np.arange(len(images))) & 0xFFFFFFFF  # a stable argsort, much faster
         self.sizes = np.bincount(columns[cut:], minlength=self.count)
         ends = np.cumsum(self.sizes)[:-1]
         self.holders, self.weights = np.split(images[order], ends), np.split(values[cut:][order], ends)
@@ -269,7 +277,7 @@ class Reranker:
     def rows(self, start: int, stop: int) -> torch.Tensor:
         """Re-ranked distances of queries start..stop, start a multiple of `tile[0]`: (stop − start, Ng) float32."""
         block = self.plain.rows(start, stop)
-        block *= self.options.lambda_value / self.largest[start:stop, None]
+        block *= torch.from_numpy(self.options.lambda_value / self.largest[start:stop, None]).to(block)
         common = torch.zeros(block.shape)
         share = -(-len(block) // (4 * torch.get_num_threads()))
         edges = range(start, stop, share)

@@ -1,0 +1,36 @@
+"""The picture: query first, right and wrong framed in their colours."""
+
+import pytest
+from PIL import Image, ImageColor
+
+from svllreid.types import Sample
+from svllreid.viz.ranklist import FRAME, GAP, QUERY, RIGHT, WRONG, draw_ranklist
+
+
+@pytest.fixture
+def samples(tmp_path):
+    def make(name, pid, colour):
+        Image.new("RGB", (20, 40), colour).save(tmp_path / name)
+        return Sample(tmp_path / name, pid, 0)
+
+    return make
+
+
+def test_frames_and_order(samples, tmp_path):
+    query = samples("q.png", 1, "black")
+    gallery = [samples("a.png", 2, "yellow"), samples("b.png", 1, "cyan")]
+    path = tmp_path / "out" / "ranklist.png"
+    draw_ranklist(path, [query], gallery, [[1, 0, -1]], ["the worst"], "title", size=(40, 20))
+    with Image.open(path) as page:
+        pixels = page.convert("RGB")
+    top = 2 * 18 + GAP + 18
+    cell = 20 + 2 * FRAME + GAP
+    found = []
+    for column in range(4):
+        left = GAP + column * cell + (GAP if column else 0)
+        if left + FRAME + 10 < pixels.width:
+            found.append((pixels.getpixel((left + 1, top + 1)), pixels.getpixel((left + FRAME + 10, top + FRAME + 20))))
+    frames = [ImageColor.getrgb(colour) for colour in (QUERY, RIGHT, WRONG)]
+    inside = [ImageColor.getrgb(colour) for colour in ("black", "cyan", "yellow")]
+    assert found[:3] == list(zip(frames, inside, strict=True))
+    assert found[3:] == [((255, 255, 255),) * 2]
