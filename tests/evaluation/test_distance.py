@@ -51,7 +51,8 @@ def test_bfloat16_and_gradients_are_read_as_float32() -> None:
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_blocks_and_copies_of_rows_change_no_bit(metric: str) -> None:
+def test_blocks_and_copies_of_rows_change_no_bit(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(module._TILE_SIDES, "cpu", (128, 1024))
     random = np.random.default_rng(1)
     g_feats = random.standard_normal((2500, 33), dtype=np.float32)
     copies = random.integers(0, 100, 900)
@@ -61,9 +62,10 @@ def test_blocks_and_copies_of_rows_change_no_bit(metric: str) -> None:
     distances = PairwiseDistances(
         Features(random.standard_normal((300, 33), dtype=np.float32), "q"), Features(g_feats, "g"), metric
     )
-    whole = distances.rows(0, 300)
-    for step in (128, 256):
-        parts = [distances.rows(start, min(start + step, 300)) for start in range(0, 300, step)]
+    whole = distances.rows(0, 300).clone()
+    tile = distances.tile[0]
+    for step in (tile, 2 * tile):
+        parts = [distances.rows(start, min(start + step, 300)).clone() for start in range(0, 300, step)]
         assert torch.equal(torch.cat(parts), whole)
     assert torch.equal(whole[:, 1600:], whole[:, copies])
     assert len(distances.copies) == 900

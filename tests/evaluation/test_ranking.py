@@ -13,6 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from svllreid.errors import EvaluationError
+from svllreid.evaluation import distance
 from svllreid.evaluation import ranking as module
 from svllreid.evaluation.distance import cosine, squared_euclidean
 from svllreid.evaluation.ranking import Ranking, evaluate_features, evaluate_ranking, nearest
@@ -139,6 +140,7 @@ def test_order_of_the_gallery_does_not_matter_without_ties(problem: dict[str, An
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_blocks_equal_the_whole_matrix(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(distance._TILE_SIDES, "cpu", (128, 1024))
     random = np.random.default_rng(3)
     g_feats = random.standard_normal((2300, 24), dtype=np.float32)
     g_feats[1500:] = g_feats[random.integers(0, 1500, 800)]

@@ -106,9 +106,9 @@ def test_bad_features_are_refused_by_their_own_name() -> None:
         rerank(q_feats, np.ones((3, 5), np.float32))
 
 
-def test_every_image_heads_its_own_list_where_rounding_is_larger_than_distances() -> None:
-    features = np.stack([np.full(300, 30.0), np.arange(300) * 1e-4], axis=1).astype(np.float32)
-    reranker = Reranker(
-        Features(features[:100], "q"), Features(features[100:], "g"), RerankOptions(1, 1), Progress(None, 1)
-    )
-    assert (reranker.neighbours == torch.arange(300)[:, None]).any(dim=1).all()
+def test_no_rounding_between_an_image_and_itself() -> None:
+    features = np.random.default_rng(5).standard_normal((40, 16)).astype(np.float32) + 30
+    query, gallery = Features(features[:10], "q"), Features(features[10:], "g")
+    reranker = Reranker(query, gallery, RerankOptions(3, 2), Progress(None, 1))
+    assert reranker.neighbours[:, 0].tolist() == list(range(40))
+    assert not reranker.near[:, 0].any()

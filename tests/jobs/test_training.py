@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from torch.nn import functional as F
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.nn import functional as F
 
 from svllreid import Encoder, load_config
 from svllreid.build import build_fabric, build_splits, load_trained
@@ -54,7 +54,7 @@ def test_scalars_by_name(finished):
 
 
 def test_checkpoints_are_flat_and_say_what_they_are(finished):
-    config, folder, _ = finished
+    _, folder, _ = finished
     state = torch.load(folder / "tiny_2.pth", weights_only=True)
     assert {"cv_embed", "classifier.weight", "prompt_learner.cls_ctx", "text_encoder.text_projection"} <= set(state)
     info = json.loads((folder / "tiny_2.json").read_text())

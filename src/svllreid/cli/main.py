@@ -10,6 +10,8 @@ from rich.console import Console
 from svllreid.cli import config, data, demo, test, train
 from svllreid.errors import ReidError
 
+INTERRUPTED = 130  # what typer makes of Ctrl-C
+
 app = typer.Typer(
     name="svllreid",
     help="Image re-identification where self-supervision meets vision-language learning.",
@@ -26,18 +28,18 @@ app.add_typer(config.app, name="config")
 
 def run() -> None:
     """Run the command line: exit 0 done, 2 the user's mistake, 1 ours, 130 interrupted."""
+    messages = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     try:
         code = app(standalone_mode=False)
     except ReidError as error:
-        Console(stderr=True, soft_wrap=True).print(f"svllreid: {error}", markup=False, highlight=False)
+        messages.print(f"svllreid: {error}")
         code = 2
-    except (KeyboardInterrupt, typer.Abort):
-        Console(stderr=True).print("svllreid: interrupted; the same command continues", markup=False)
-        code = 130
     except Exception as error:
-        # typer's own usage errors (click's) know how to show themselves.
+        # typer's own usage errors know how to show themselves.
         if not hasattr(error, "exit_code") or not hasattr(error, "show"):
             raise
         error.show()
         code = error.exit_code
+    if code == INTERRUPTED:
+        messages.print("svllreid: interrupted; the same command continues")
     sys.exit(code if isinstance(code, int) else 0)

@@ -18,9 +18,9 @@ from svllreid.errors import EvaluationError
 METRICS = ("euclidean", "cosine")
 ProgressCallback = Callable[[int, int], None]
 
-# (query rows, gallery rows) of one matrix product, and the bytes of one block of distance rows.
-_TILES = {"cpu": (128, 2048), "cuda": (1024, 16384)}
-_BLOCK_BYTES = {"cpu": 96 << 20, "cuda": 2 << 30}
+_TILE_SIDES = {"cpu": (512, 8192), "cuda": (1024, 16384)}  # most query rows, gallery rows of one matrix product
+_FEW_ROWS = 128  # where the gallery is so large that more make too large a block
+_BLOCK_BYTES = {"cpu": 96 << 20, "cuda": 2 << 30}  # of a block of distance rows
 _CHUNK_BYTES = 16 << 20
 _CACHE_BYTES = 1 << 20  # a piece that stays in a core's cache between two passes
 
@@ -176,38 +176,48 @@ class PairwiseDistances:
         self.query, self.gallery, self.metric = query, gallery, metric
         self.device = query.device
         self.shape = (query.count, gallery.count)
-        self.tile = _TILES.get(self.device.type, _TILES["cpu"])
+        self.tile = self._tile()
+        self.storage = torch.empty(0)
         self.gallery_norms, sums = _squared_norms(gallery)
         self.query_norms = self.gallery_norms if query is gallery else _squared_norms(query)[0]
         self.copies, self.origins = _duplicates(gallery, sums) if len(sums) else (torch.empty(0), torch.empty(0))
 
+    def _tile(self) -> tuple[int, int]:
+        """Query and gallery rows of every matrix product: a matter of the problem, not of how it is cut into blocks."""
+        rows, columns = _TILE_SIDES.get(self.device.type, _TILE_SIDES["cpu"])
+        if rows * self._row_bytes() > 2 * self._block_bytes():
+            rows = _FEW_ROWS
+        return _even_share(self.shape[0], rows), _even_share(self.shape[1], columns)
+
+    def _row_bytes(self) -> int:
+        return self.shape[1] * (8 if self.dtype == torch.float64 else 4)
+
+    def _block_bytes(self) -> int:
+        return _BLOCK_BYTES.get(self.device.type, _BLOCK_BYTES["cpu"])
+
     def block_rows(self) -> int:
         """Query rows of a block of the usual size: a multiple of the tile, so that a block starts where a tile does."""
-        width = 8 if self.dtype == torch.float64 else 4
-        budget = _BLOCK_BYTES.get(self.device.type, _BLOCK_BYTES["cpu"])
-        return max(1, budget // (width * self.shape[1] * self.tile[0])) * self.tile[0]
+        return max(1, self._block_bytes() // (self._row_bytes() * self.tile[0])) * self.tile[0]
 
-    def rows(self, start: int, stop: int, out: torch.Tensor | None = None) -> torch.Tensor:
+    def rows(self, start: int, stop: int) -> torch.Tensor:
         """Distances of queries start..stop to the whole gallery.
 
         Args:
             start, stop: query rows; start a multiple of `tile[0]`.
-            out: (at least stop − start, Ng) buffer to write to.
-        Returns: (stop − start, Ng) tensor, `out` or new.
+        Returns: (stop − start, Ng) tensor, the caller's to change, that the next call overwrites.
         """
-        if out is None:
-            out = torch.empty((stop - start, self.shape[1]), dtype=self.dtype, device=self.device)
-        block = out[: stop - start]
+        tall, wide = self.tile
         query = self.query.rows(start, stop)
-        tiles = _padded(query * -2 if self.metric == "euclidean" else query, self.tile[0]).split(self.tile[0])
-        for left in range(0, self.shape[1], self.tile[1]):
-            images = self.gallery.rows(left, min(left + self.tile[1], self.shape[1]))
-            columns = _padded(images, self.tile[1]).T  # (D, columns of the tile)
-            for tile, part in zip(tiles, block[:, left : left + len(images)].split(self.tile[0]), strict=True):
-                if part.shape == (len(tile), columns.shape[1]):
-                    torch.mm(tile, columns, out=part)
-                else:
-                    part.copy_((tile @ columns)[: part.shape[0], : part.shape[1]])
+        tiles = _padded(query * -2 if self.metric == "euclidean" else query, tall).split(tall)
+        if len(self.storage) < tall * len(tiles):
+            shape = (tall * len(tiles), -(-self.shape[1] // wide) * wide)
+            self.storage = torch.empty(shape, dtype=self.dtype, device=self.device)
+        for left in range(0, self.shape[1], wide):
+            columns = _padded(self.gallery.rows(left, min(left + wide, self.shape[1])), wide).T  # (D, wide)
+            for number, tile in enumerate(tiles):
+                top = number * tall
+                torch.mm(tile, columns, out=self.storage[top : top + tall, left : left + wide])
+        block = self.storage[: stop - start, : self.shape[1]]
         self._finish(block, self.query_norms[start:stop])
         if len(self.copies):
             block[:, self.copies] = block[:, self.origins]
@@ -242,14 +252,20 @@ class PairwiseDistances:
             np.maximum(part, 0, out=part)
 
 
+def _even_share(count: int, most: int) -> int:
+    """Cut `count` into parts of equal size, at most `most` (rounded up to 64)."""
+    share = -(-count // -(-count // most))
+    return -(-share // 64) * 64
+
+
 def _inverse_root(squares: torch.Tensor) -> torch.Tensor:
     return torch.where(squares > 0, squares, torch.inf).rsqrt()
 
 
 def _padded(rows: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Rows (n, D) followed by zeros up to a multiple; on a GPU as they are, where no exactness is promised."""
+    """Rows (n, D) followed by zeros up to a multiple."""
     missing = -len(rows) % multiple
-    if missing == 0 or rows.device.type != "cpu":
+    if missing == 0:
         return rows
     return torch.cat([rows, rows.new_zeros(missing, rows.shape[1])])
 
@@ -257,7 +273,7 @@ def _padded(rows: torch.Tensor, multiple: int) -> torch.Tensor:
 def _whole(query: Any, gallery: Any, metric: str, device: torch.device | str | None) -> torch.Tensor:
     query, gallery = Features(query, "q_feats", device), Features(gallery, "g_feats", device)
     distances = PairwiseDistances(query, Features(gallery.values, "g_feats", query.device), metric)
-    return distances.rows(0, query.count)
+    return distances.rows(0, query.count).contiguous()
 
 
 def squared_euclidean(q_feats: Any, g_feats: Any, device: torch.device | str | None = None) -> torch.Tensor:

@@ -170,10 +170,9 @@ class Reranker:
         self.neighbours = np.empty((self.count, longest), np.int64)
         self.near, self.largest = np.empty((self.count, longest), np.float32), np.empty(self.count, np.float32)
         step = distances.block_rows()
-        buffer = torch.empty((min(step, self.count), self.count), device=self.device)
         for start in range(0, self.count, step):
             stop = min(start + step, self.count)
-            block = distances.rows(start, stop, out=buffer)
+            block = distances.rows(start, stop)
             own = torch.arange(stop - start, device=self.device)
             block[own, own + start] = 0
             largest = block.amax(dim=1)
