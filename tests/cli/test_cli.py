@@ -115,9 +115,9 @@ def mistakes(small_arguments, tmp_path, trained_folder):
 
 
 NAMES = [
-    "missing root", "missing folder", "unknown key", "unknown dataset", "unknown backbone", "unknown method", "wrong type",
-    "missing file", "no such device", "unwritable", "wrong shape", "other backbone", "no checkpoint", "no weight",
-    "weights nowhere", "too few people", "bad option", "one identity",
+    "missing root", "missing folder", "unknown key", "unknown dataset", "unknown backbone", "unknown method",
+    "wrong type", "missing file", "no such device", "unwritable", "wrong shape", "other backbone", "no checkpoint",
+    "no weight", "weights nowhere", "too few people", "bad option", "one identity",
 ]  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def test_unreadable_images_are_named(samples):
     broken = samples[1]
     with pytest.raises(ImageError, match=r"cut\.jpg cannot be read.*--skip-unreadable"):
         open_image(broken.path)
-    with pytest.raises(ImageError, match="missing.jpg"):
+    with pytest.raises(ImageError, match=r"missing\.jpg"):
         open_image(broken.path.with_name("missing.jpg"))
     data = ImageDataset(samples, TestTransform((32, 16), HALF, HALF))
     assert isinstance(collate([data[0], data[1]]), ImageError)

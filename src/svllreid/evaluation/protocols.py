@@ -93,7 +93,7 @@ def nearest_of(
     protocol: str,
     k: int = 10,
 ) -> np.ndarray:
-    """The k nearest gallery images (rows, k) of some queries under the protocol, junk left out, -1 where there are no more."""
+    """The k nearest gallery images of some queries (rows, k), without junk; -1 where there are no more."""
     q_camids, g_camids = junk_groups(query, gallery, protocol)
     chosen = list(rows)
     return nearest(

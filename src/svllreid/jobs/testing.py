@@ -28,7 +28,7 @@ from svllreid.viz.ranklist import draw_ranklist
 
 logger = logging.getLogger(__name__)
 
-ROWS_OF_PICTURE = 10
+WORST_IN_PICTURE, OTHERS_IN_PICTURE = 6, 4
 
 
 def test_config(config_file: Path | None, overrides: Sequence[str]) -> Config:
@@ -98,21 +98,30 @@ def report_test(
     metrics = {**outcome.metrics, "dataset": splits.name, "weight": str(weight)}
     write_json(folder / "metrics.json", metrics)
     precision = outcome.ranking.average_precisions
-    worst = [int(row) for row in np.argsort(precision, kind="stable") if not np.isnan(precision[row])][:ROWS_OF_PICTURE]
-    neighbours = nearest_of(worst, q_feats, g_feats, splits.query, splits.gallery, splits.protocol)
+    rows = rows_of_picture(precision)
+    neighbours = nearest_of(rows, q_feats, g_feats, splits.query, splits.gallery, splits.protocol)
     draw_ranklist(
         folder / "ranklist.png",
-        [splits.query[row] for row in worst],
+        [splits.query[row] for row in rows],
         splits.gallery,
         neighbours.tolist(),
-        [_caption(splits.query[row], precision[row], int(outcome.ranking.first_match_ranks[row])) for row in worst],
-        f"{splits.name}, {headline(metrics)}: the {len(worst)} worst queries",
+        [_caption(splits.query[row], precision[row], int(outcome.ranking.first_match_ranks[row])) for row in rows],
+        f"{splits.name}, {headline(metrics)}: the {WORST_IN_PICTURE} worst queries, then better ones",
         _picture_size(config),
     )
     logger.info("%s", headline(metrics))
     logger.info("numbers: %s", folder / "metrics.json")
     logger.info("picture: %s", folder / "ranklist.png")
     return metrics
+
+
+def rows_of_picture(precision: np.ndarray) -> list[int]:
+    """The worst queries, then some spread evenly over the others up to the best; NaN is not counted."""
+    ordered = [int(row) for row in np.argsort(precision, kind="stable") if not np.isnan(precision[row])]
+    worst, others = ordered[:WORST_IN_PICTURE], ordered[WORST_IN_PICTURE:]
+    step = len(others) / OTHERS_IN_PICTURE
+    spread = [others[int((i + 1) * step) - 1] for i in range(OTHERS_IN_PICTURE)] if step >= 1 else others
+    return worst + spread
 
 
 def headline(metrics: dict[str, Any]) -> str:
