@@ -116,15 +116,14 @@ def plain_rerank(
         forward = order[image, : k + 1]
         return forward[(order[forward, : k + 1] == image).any(axis=1)]
 
-    vectors = np.zeros_like(distances)
+    vectors, inside = np.zeros_like(distances), np.zeros(len(features), bool)
+    small = [reciprocal(image, round(k1 / 2)) for image in range(len(features))]
     for image in range(len(features)):
         core = reciprocal(image, k1)
-        members = [core]
-        for other in core:
-            more = reciprocal(other, round(k1 / 2))
-            if 3 * np.isin(more, core).sum() > 2 * len(more):
-                members.append(more)
-        chosen = np.unique(np.concatenate(members))
+        inside[core] = True
+        more = [small[other] for other in core if 3 * np.count_nonzero(inside[small[other]]) > 2 * len(small[other])]
+        inside[core] = False
+        chosen = np.unique(np.concatenate([core, *more]))
         values = np.exp(-distances[image, chosen])
         vectors[image, chosen] = values / values.sum()
     if k2 > 1:
@@ -135,12 +134,12 @@ def plain_rerank(
 def plain_jaccard(vectors: np.ndarray, num_queries: int) -> np.ndarray:
     """Jaccard distances (Nq, Ng) of dense vectors (N, N), by columns that are not zero."""
     holders = [np.flatnonzero(column) for column in vectors.T]
+    weights = [column[rows] for column, rows in zip(vectors.T, holders, strict=True)]
     result = np.empty((num_queries, len(vectors)), vectors.dtype)
     for query in range(num_queries):
         common = np.zeros(len(vectors), vectors.dtype)
         for column in np.flatnonzero(vectors[query]):
-            rows = holders[column]
-            common[rows] += np.minimum(vectors[query, column], vectors[rows, column])
+            common[holders[column]] += np.minimum(vectors[query, column], weights[column])
         result[query] = 1 - common / (2 - common)
     return result[:, num_queries:]
 

@@ -1,0 +1,108 @@
+"""Every command of the README runs: on small images, with the backbone and the epochs made small."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from svllreid.cli.main import run
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.split("#")[0].strip()
+    for block in re.findall(r"```bash\n(.*?)```", README, re.S)
+    for line in block.splitlines()
+    if line.strip()
+]
+# What the small settings turn the published epochs into.
+SMALLER = {"ViT-B-16_stage1_120": "tiny_stage1_2", "ViT-B-16_60": "tiny_2"}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, market):
+    """The folders that the README speaks of."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "data").mkdir()
+    source = market / "Market-1501-v15.09.15"
+    shutil.copytree(source, folder / "data" / source.name)
+    rows = ["path,pid,camid,split"]
+    for split, images in (("train", "bounding_box_train"), ("query", "query"), ("gallery", "bounding_box_test")):
+        for image in sorted((source / images).iterdir()):
+            pid, camera, shot, _ = image.stem.split("_")
+            target = folder / "data" / "mine" / split / pid / f"{pid}_{camera[:2]}_{shot}.jpg"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, target)
+            rows.append(f"{target.relative_to(folder / 'data')},{pid},{int(camera[1]) - 1},{split}")
+    (folder / "data" / "mine.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_the_two_commands_stand_first_and_make_knows_them():
+    assert [command.split()[:2] for command in COMMANDS[:2]] == [["make", "demo"], ["make", "test"]]
+    for target in re.findall(r"`?make ([a-z-]+)", README):
+        dry = ["make", "--dry-run", target]
+        assert subprocess.run(dry, cwd=ROOT, capture_output=True, check=False).returncode == 0, target
+
+
+@pytest.fixture(scope="module")
+def ran(workplace):
+    """Commands run so far: later ones test what earlier ones trained."""
+    return {}
+
+
+@pytest.mark.parametrize("command", COMMANDS[2:])
+def test_command(command, workplace, ran, small_arguments, monkeypatch, capsys):
+    for published, small in SMALLER.items():
+        command = command.replace(published, small)
+    words = shlex.split(command)
+    words = words[1:] if words[0] == "svllreid" else [re.fullmatch(r"(train|test)_svllreid\.py", words[1])[1], *words[2:]]
+    if words[0] in ("train", "test") and not (words[0] == "test" and "--config-file" not in words and "--config_file" not in words):
+        words += [word for word in small_arguments if not word.startswith("DATASETS.")]
+    if words[:2] == ["data", "synth"]:
+        words[words.index("--identities") + 1] = "5"
+    monkeypatch.chdir(workplace)
+    if words[0] == "train" and "outputs/market" in words and "market" in ran:
+        words.append("--fresh")
+    monkeypatch.setattr(sys, "argv", ["svllreid", *words])
+    with pytest.raises(SystemExit) as end:
+        run()
+    captured = capsys.readouterr()
+    assert end.value.code == 0, captured.err
+    ran["market" if "outputs/market" in words else command] = True
+    assert "Traceback" not in captured.err
+
+
+def test_python_example(workplace, market, monkeypatch):
+    code = re.search(r"```python\n(.*?)```", README, re.S)[1]
+    images = sorted((market / "Market-1501-v15.09.15" / "query").iterdir())
+    monkeypatch.chdir(workplace)
+    for name, image in zip(("query.jpg", "a.jpg", "b.jpg"), images, strict=False):
+        shutil.copy(image, name)
+    code = re.sub(r"tiny_\d+\.pth", "tiny_2.pth", code)
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["distances"].shape == (1, 2)
+
+
+def test_shipped_files_that_the_readme_names_exist():
+    for name in re.findall(r"configs/[\w/.]+\.yml", README):
+        assert (ROOT / name).is_file(), name
+    tree = re.search(r"## The tree\n\n```\n(.*?)```", README, re.S)[1]
+    for line in tree.splitlines():
+        name = line.split()[0]
+        base = ROOT / "src" / "svllreid" if line.startswith("  ") else ROOT
+        assert (base / name).exists(), name
+
+
+def test_every_key_that_the_readme_names_exists():
+    from svllreid.config import known_keys
+
+    known = {key for key, _ in known_keys()}
+    named = set(re.findall(r"\b(?:MODEL|SOLVER|INPUT|TEST|DATASETS|DATALOADER)\.[A-Z0-9_.]+[A-Z0-9]", README))
+    assert named <= known
+    assert len(named) > 15
