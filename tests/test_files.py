@@ -1,0 +1,47 @@
+"""Files appear whole or not at all."""
+
+import errno
+
+import pytest
+import torch
+
+from svllreid.errors import OutputError
+from svllreid.files import write_beside, write_json
+
+
+def test_renamed_when_done(tmp_path):
+    path = tmp_path / "new" / "file.json"
+    write_json(path, {"ä": 1})
+    assert path.read_text(encoding="utf-8") == '{\n "ä": 1\n}\n'
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "no space left"),
+        (OSError(errno.EDQUOT, "Quota"), "no space left"),
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
+        (RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 15 vs 14"), "no space left"),
+    ],
+)
+def test_a_failed_write_keeps_the_old_file(tmp_path, error, words):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(OutputError, match=words), write_beside(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_other_errors_pass_through(tmp_path):
+    with pytest.raises(RuntimeError, match="mine"), write_beside(tmp_path / "file") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("mine")
+    assert not list(tmp_path.iterdir())
+
+
+def test_torch_fails_on_a_full_device_as_expected(tmp_path):
+    """What torch.save raises on a device without space is what is recognised."""
+    with pytest.raises(OutputError, match="no space left"), write_beside(tmp_path / "file"):
+        torch.save({"x": torch.zeros(100_000)}, "/dev/full")
