@@ -41,7 +41,8 @@ def _refusal(path: Path, error: OSError | RuntimeError) -> OutputError | None:
     failed_write = isinstance(error, RuntimeError) and "inline_container" in str(error)
     if code in (errno.ENOSPC, errno.EDQUOT) or failed_write:
         return OutputError(
-            f"{path} could not be written: no space left (an older file stays as it was). Free space or set another OUTPUT_DIR"
+            f"{path} could not be written: no space left (an older file stays as it was); free space, "
+            "or set another OUTPUT_DIR"
         )
     if isinstance(error, OSError):
         return OutputError(

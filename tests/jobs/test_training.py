@@ -230,13 +230,13 @@ def test_variants_train_and_test(small_config, tmp_path, overrides):
     assert 0 < metrics["mAP"] <= 1
 
 
-def test_neck_and_norm_of_the_tested_features(finished, tmp_path):
+def test_neck_and_norm_of_the_tested_features(finished):
     config, folder, _ = finished
     splits, fabric = build_splits(config), build_fabric(config, "cpu")
 
     def features(**update):
         changed = config.model_copy(update={"test": config.test.model_copy(update=update)})
-        with LiveReport(Console(stderr=True), tmp_path) as report:
+        with LiveReport(Console(stderr=True)) as report:
             return evaluate(load_trained(folder / "tiny_2.pth", changed)[0], changed, splits, fabric, report)[1]
 
     before, after, unnormalised = features(), features(neck_feat="after"), features(feat_norm="no")

@@ -49,7 +49,7 @@ def run_demo(folder: Path, *, identities: int, seed: int, console: Console | Non
     splits = build.build_splits(config)
     rows = {
         "raw pixels": measure_raw_pixels(splits),
-        "untrained model": measure_untrained(config, splits, console, run),
+        "untrained model": measure_untrained(config, splits, console),
     }
     trained = train(config, Options(device="cpu", fresh=True), console)
     rows["trained model"] = trained or {}
@@ -62,9 +62,9 @@ def measure_raw_pixels(splits: Splits) -> dict[str, Any]:
     return evaluate_split(q_feats, g_feats, splits.query, splits.gallery, splits.protocol).metrics
 
 
-def measure_untrained(config: Config, splits: Splits, console: Console, folder: Path) -> dict[str, Any]:
+def measure_untrained(config: Config, splits: Splits, console: Console) -> dict[str, Any]:
     """Metrics of the model before training."""
     data = build.TrainingData.of(splits.train)
     model = build.build_model_for(config, data)
-    with LiveReport(console, folder) as report:
+    with LiveReport(console) as report:
         return evaluate(model, config, splits, build.build_fabric(config, "cpu"), report)[0].metrics

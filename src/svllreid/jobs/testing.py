@@ -49,7 +49,7 @@ def run_test(config: Config, options: Options = Options(), console: Console | No
     console = console or Console(stderr=True)
     model, config, info = build.load_trained(path, config)
     folder = Path(config.output_dir).expanduser() if config.output_dir else path.parent
-    with logging_to(None, console), LiveReport(console, folder) as report:
+    with logging_to(None, console), LiveReport(console) as report:
         fabric = build.build_fabric(config, options.device)
         splits = load_splits(config, options, report)
         for name, split in (("query", splits.query), ("gallery", splits.gallery)):

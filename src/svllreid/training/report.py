@@ -50,14 +50,14 @@ def logging_to(file: Path | None, console: Console) -> Iterator[None]:
 
 
 class LiveReport:
-    """A bar per epoch with losses by name, learning rate, images per second and time left; scalars for TensorBoard.
+    """A bar per stage with losses by name, learning rate, images per second and time left; scalars for TensorBoard.
 
     Args:
         console: where the bars are drawn.
-        folder: where TensorBoard's events are written.
+        events: the folder for TensorBoard's events; None writes none.
     """
 
-    def __init__(self, console: Console, folder: Path) -> None:
+    def __init__(self, console: Console, events: Path | None = None) -> None:
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -67,8 +67,9 @@ class LiveReport:
             console=console,
             transient=True,
         )
-        self.writer = SummaryWriter(str(folder))
+        self.writer = SummaryWriter(str(events)) if events is not None else None
         self.bar = self.progress.add_task("", visible=False, note="")
+        self.stage = 0
         self.last: tuple[float, float] = (0.0, 0.0)
 
     def __enter__(self) -> LiveReport:
@@ -77,12 +78,16 @@ class LiveReport:
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
-        self.writer.close()
+        if self.writer is not None:
+            self.writer.close()
 
     def start_epoch(self, stage: int, epoch: int, max_epochs: int, steps: int) -> None:
-        """Show the epoch's bar."""
+        """Show how far the stage is."""
+        if stage != self.stage:
+            self.progress.reset(self.bar, visible=True, note="")
+            self.stage = stage
         text = f"stage {stage} epoch {epoch}/{max_epochs}"
-        self.progress.reset(self.bar, description=text, total=steps, visible=True, note="")
+        self.progress.update(self.bar, description=text, total=max_epochs * steps, completed=(epoch - 1) * steps)
 
     def advance(self) -> None:
         """Move the bar by one step."""
@@ -92,8 +97,7 @@ class LiveReport:
         """Show and record the mean losses of the last steps."""
         self.last = (lr, images_per_second)
         self.progress.update(self.bar, note=f"{_losses(values)}  lr {lr:.1e}  {images_per_second:.0f} img/s")
-        for name, value in {**values, "lr": lr, "images_per_second": images_per_second}.items():
-            self.writer.add_scalar(f"stage{stage}/{name}", value, step)
+        self.scalars(f"stage{stage}", {**values, "lr": lr, "images_per_second": images_per_second}, step)
 
     def end_epoch(self, stage: int, epoch: int, values: dict[str, float]) -> None:
         """Log the epoch's mean losses."""
@@ -103,7 +107,7 @@ class LiveReport:
     def scalars(self, prefix: str, values: dict[str, Any], step: int) -> None:
         """Record the numbers among some values."""
         for name, value in values.items():
-            if isinstance(value, float):
+            if self.writer is not None and isinstance(value, float):
                 self.writer.add_scalar(f"{prefix}/{name}", value, step)
 
     @contextmanager
