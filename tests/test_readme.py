@@ -60,8 +60,12 @@ def test_command(command, workplace, ran, small_arguments, monkeypatch, capsys):
     for published, small in SMALLER.items():
         command = command.replace(published, small)
     words = shlex.split(command)
-    words = words[1:] if words[0] == "svllreid" else [re.fullmatch(r"(train|test)_svllreid\.py", words[1])[1], *words[2:]]
-    if words[0] in ("train", "test") and not (words[0] == "test" and "--config-file" not in words and "--config_file" not in words):
+    words = (
+        words[1:] if words[0] == "svllreid" else [re.fullmatch(r"(train|test)_svllreid\.py", words[1])[1], *words[2:]]
+    )
+    if words[0] in ("train", "test") and not (
+        words[0] == "test" and "--config-file" not in words and "--config_file" not in words
+    ):
         words += [word for word in small_arguments if not word.startswith("DATASETS.")]
     if words[:2] == ["data", "synth"]:
         words[words.index("--identities") + 1] = "5"

@@ -17,7 +17,7 @@ from svllreid.data import readers
 from svllreid.data.dataset import ImageDataset, TrainDataset, label_of, loader
 from svllreid.data.samplers import PKSampler
 from svllreid.data.transforms import TestTransform, TrainTransform
-from svllreid.errors import CheckpointError, DatasetError, DeviceError
+from svllreid.errors import CheckpointError, ConfigError, DatasetError, DeviceError
 from svllreid.evaluation.rerank import RerankOptions
 from svllreid.models.checkpoint import (
     CLASSIFIERS,
@@ -174,7 +174,13 @@ def build_test_loader(config: Config, samples: Sequence[Sample], fabric: Fabric)
 
 
 def build_test_transform(config: Config) -> TestTransform:
-    """The transform of test images."""
+    """The transform of test images; ConfigError where their size is not the one trained with."""
+    if config.input.size_train != config.input.size_test:
+        sizes = [list(size) for size in (config.input.size_train, config.input.size_test)]
+        raise ConfigError(
+            f"INPUT.SIZE_TRAIN {sizes[0]} and INPUT.SIZE_TEST {sizes[1]} differ, and position embeddings fit one size; "
+            "set both the same"
+        )
     return TestTransform(config.input.size_test, config.input.pixel_mean, config.input.pixel_std)
 
 
@@ -220,9 +226,14 @@ def load_trained(path: str | Path, config: Config | None = None) -> tuple[SVLLRe
         update={"model": config.model.model_copy(update={"use_text": False, "use_ssl": False, "use_ssl_stage1": False})}
     )
     num_cameras, num_views = _table_sizes(state, config, str(path), info)
-    classes = len(state["classifier.weight"]) if "classifier.weight" in state else 1
-    model = build_model(testing, num_classes=classes, num_cameras=num_cameras, num_views=num_views, clip="random")
+    model = build_model(testing, num_classes=1, num_cameras=num_cameras, num_views=num_views, clip="random")
     fit_checkpoint(model, state, str(path), skip=(*CLASSIFIERS, *TEXT, *HEADS))
+    if "classifier.weight" in state:
+        trained_on = f" of {info.config['DATASETS']['NAMES']}" if info is not None else ""
+        identities = len(state["classifier.weight"])
+        logger.info(
+            "%s: the classifiers of its %d identities%s are left out, as are its prompts", path, identities, trained_on
+        )
     return model, config, info
 
 

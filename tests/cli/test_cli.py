@@ -95,7 +95,7 @@ def mistakes(small_arguments, tmp_path, trained_folder):
         "no such device": (["train", *base, "--device", "cuda:9"], ["--device cuda:9", "cpu"]),
         "unwritable": (["train", *base[:-1], tmp_path / "file" / "out"], ["could not be written", "OUTPUT_DIR"]),
         "wrong shape": (
-            ["test", *base, *weight, "INPUT.SIZE_TRAIN", "[64, 32]"],
+            ["test", *base, *weight, "INPUT.SIZE_TRAIN=[64, 32]", "INPUT.SIZE_TEST=[64, 32]"],
             ["positional_embedding", "INPUT.SIZE_TRAIN"],
         ),
         "other backbone": (
@@ -110,6 +110,11 @@ def mistakes(small_arguments, tmp_path, trained_folder):
         "weights nowhere": (["train", *base, "MODEL.PRETRAINED", nowhere], [str(nowhere), "neither a file nor a tag"]),
         "too few people": (["train", *base, "SOLVER.STAGE2.IMS_PER_BATCH", "64"], ["4 identities, a batch needs 32"]),
         "bad option": (["train", "--stage", "3"], ["--stage"]),
+        "sizes differ": (["train", *base, "INPUT.SIZE_TEST", "[64, 32]"], ["INPUT.SIZE_TRAIN [32, 16]", "[64, 32]"]),
+        "too small": (
+            ["train", *base, "INPUT.SIZE_TRAIN=[8, 8]", "INPUT.SIZE_TEST=[8, 8]"],
+            ["smaller than a patch"],
+        ),
         "one identity": (["data", "synth", tmp_path / "people", "--identities", "1"], ["--identities"]),
     }
 
@@ -117,7 +122,8 @@ def mistakes(small_arguments, tmp_path, trained_folder):
 NAMES = [
     "missing root", "missing folder", "unknown key", "unknown dataset", "unknown backbone", "unknown method",
     "wrong type", "missing file", "no such device", "unwritable", "wrong shape", "other backbone", "no checkpoint",
-    "no weight", "weights nowhere", "too few people", "bad option", "one identity",
+    "no weight", "weights nowhere", "too few people", "bad option", "sizes differ",
+    "too small", "one identity",
 ]  # fmt: skip
 
 

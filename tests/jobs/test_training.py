@@ -278,6 +278,7 @@ def test_another_dataset_than_trained_on_switches_side_information_off(finished,
     with caplog.at_level("INFO", "svllreid"):
         metrics = run_test(config.model_copy(update={"datasets": data, "test": test, "output_dir": str(tmp_path)}))
     assert metrics["dataset"] == "manifest"
+    assert "the classifiers of its 4 identities of market1501 are left out" in caplog.text
     assert "MODEL.SIE_CAMERA is switched off: camera ids mean nothing outside market1501" in caplog.text
 
 

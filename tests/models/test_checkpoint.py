@@ -64,7 +64,7 @@ def test_another_datasets_classifiers_are_left_out(published, small_config):
 
 def test_wrong_shapes_are_listed_and_nothing_is_loaded(published, small_config):
     _, path = published
-    bigger = small_config({"INPUT.SIZE_TRAIN": [64, 32]})
+    bigger = small_config({"INPUT.SIZE_TRAIN": [64, 32], "INPUT.SIZE_TEST": [64, 32]})
     other = build_model(bigger, num_classes=7, num_cameras=2)
     before = other.image_encoder.conv1.weight.clone()
     state, _ = read_checkpoint(path)

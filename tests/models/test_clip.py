@@ -86,7 +86,9 @@ def test_positions_are_resized_bilinearly_and_cls_keeps_its_own():
 
 
 def test_tiny_is_tiny(small_config):
-    model = build_model(small_config({"INPUT.SIZE_TRAIN": [128, 64]}), num_classes=3, num_cameras=2)
+    model = build_model(
+        small_config({"INPUT.SIZE_TRAIN": [128, 64], "INPUT.SIZE_TEST": [128, 64]}), num_classes=3, num_cameras=2
+    )
     vision = sum(p.numel() for p in model.image_encoder.parameters())
     assert 4.5e6 < vision < 5.5e6
 

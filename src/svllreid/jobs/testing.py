@@ -47,9 +47,9 @@ def run_test(config: Config, options: Options = Options(), console: Console | No
     """
     path = Path(config.test.weight).expanduser()
     console = console or Console(stderr=True)
-    model, config, info = build.load_trained(path, config)
     folder = Path(config.output_dir).expanduser() if config.output_dir else path.parent
     with logging_to(None, console), LiveReport(console) as report:
+        model, config, info = build.load_trained(path, config)
         fabric = build.build_fabric(config, options.device)
         splits = load_splits(config, options, report)
         for name, split in (("query", splits.query), ("gallery", splits.gallery)):

@@ -68,6 +68,7 @@ class TrainingRun:
         self.stages = stages_to_run(self.config, options)
         self.sampler = build.build_sampler(self.config, self.data) if 2 in self.stages else None
         check_cameras(self.config, self.splits, self.data.num_cameras, self.data.num_views)
+        build.build_test_transform(self.config)  # refuses differing sizes now, not at the first evaluation
 
     def run(self) -> dict[str, Any] | None:
         """Run the stages that are not finished yet."""

@@ -10,6 +10,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from svllreid.errors import ConfigError
 from svllreid.models.clip import ClipTowers
 
 
@@ -57,6 +58,8 @@ class ViTEncoder(nn.Module):
         patch = tower.conv1.kernel_size
         height, width = ((size - p) // s + 1 for size, p, s in zip(image_size, patch, stride, strict=True))
         self.grid = (height, width)
+        if min(self.grid) < 1:
+            raise ConfigError(f"INPUT.SIZE_TRAIN {list(image_size)} is smaller than a patch of {list(patch)} pixels")
         self.conv1 = tower.conv1
         self.conv1.stride = tuple(stride)
         self.class_embedding = tower.class_embedding

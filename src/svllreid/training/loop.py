@@ -88,7 +88,7 @@ def run_stage(fabric: Fabric, plan: StagePlan, state_file: Path, report: Report)
         model.load_state_dict(saved["model"], strict=False)
         plan.optimizer.load_state_dict(saved["optimizer"])
     task, optimizer = fabric.setup(plan.task, plan.optimizer)
-    scaler = getattr(fabric._precision, "scaler", None)
+    scaler = getattr(fabric.strategy.precision, "scaler", None)
     if saved is not None and scaler is not None:
         scaler.load_state_dict(saved["scaler"])
     for epoch in range(progress.epoch + 1, plan.max_epochs + 1):
