@@ -27,7 +27,7 @@ def train(
 ) -> None:
     """Train both stages, evaluate, and leave checkpoints, metrics and a picture in OUTPUT_DIR.
 
-    The same command continues an interrupted run, and does nothing on a finished one.
+    The same command continues an interrupted run, says so on a finished one and stops.
 
     Example: `svllreid train --config-file person/vit_svllreid.yml DATASETS.NAMES market1501 DATASETS.ROOT_DIR ~/data
     OUTPUT_DIR outputs/market`

@@ -17,7 +17,7 @@ from svllreid.config.schema import Config, Section
 from svllreid.errors import ConfigError
 
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*")
-_SHIPPED = (Path(__file__).parents[1] / "configs", Path(__file__).parents[3] / "configs")
+_SHIPPED = Path(__file__).parents[1] / "configs"
 
 
 def load_config(path: str | Path | None = None, overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:
@@ -81,12 +81,11 @@ def _find(path: str | Path) -> Path:
     candidates = [path]
     if not path.is_absolute():
         inner = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
-        candidates += [folder / inner for folder in _SHIPPED]
+        candidates.append(_SHIPPED / inner)
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    shipped = next((folder for folder in _SHIPPED if folder.is_dir()), None)
-    names = sorted(str(file.relative_to(shipped)) for file in shipped.rglob("*.yml")) if shipped else []
+    names = sorted(str(file.relative_to(_SHIPPED)) for file in _SHIPPED.rglob("*.yml"))
     raise ConfigError(f"no configuration file {path}; shipped ones: {', '.join(names)}")
 
 

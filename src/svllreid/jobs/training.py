@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -85,10 +86,10 @@ class TrainingRun:
         if 2 not in self.stages:
             logger.info("stage 1's prompts are in %s; continue with --stage 2", self.final_file(1))
             return None
-        if not todo and (self.folder / "metrics.json").is_file():
-            logger.info(
-                "this run is complete; --fresh starts over. Its numbers are in %s", self.folder / "metrics.json"
-            )
+        numbers = self.folder / "metrics.json"
+        if not todo and numbers.is_file():
+            logger.info("this run is complete; --fresh starts over. Its numbers are in %s", numbers)
+            return json.loads(numbers.read_text(encoding="utf-8"))
         return self.test_last()
 
     def final_file(self, stage: int) -> Path:
