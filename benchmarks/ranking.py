@@ -117,11 +117,11 @@ def plain_rerank(
         return forward[(order[forward, : k + 1] == image).any(axis=1)]
 
     vectors, inside = np.zeros_like(distances), np.zeros(len(features), bool)
-    small = [reciprocal(image, round(k1 / 2)) for image in range(len(features))]
     for image in range(len(features)):
         core = reciprocal(image, k1)
         inside[core] = True
-        more = [small[other] for other in core if 3 * np.count_nonzero(inside[small[other]]) > 2 * len(small[other])]
+        around = [reciprocal(other, round(k1 / 2)) for other in core]
+        more = [others for others in around if 3 * np.count_nonzero(inside[others]) > 2 * len(others)]
         inside[core] = False
         chosen = np.unique(np.concatenate([core, *more]))
         values = np.exp(-distances[image, chosen])
@@ -134,12 +134,12 @@ def plain_rerank(
 def plain_jaccard(vectors: np.ndarray, num_queries: int) -> np.ndarray:
     """Jaccard distances (Nq, Ng) of dense vectors (N, N), by columns that are not zero."""
     holders = [np.flatnonzero(column) for column in vectors.T]
-    weights = [column[rows] for column, rows in zip(vectors.T, holders, strict=True)]
     result = np.empty((num_queries, len(vectors)), vectors.dtype)
     for query in range(num_queries):
         common = np.zeros(len(vectors), vectors.dtype)
         for column in np.flatnonzero(vectors[query]):
-            common[holders[column]] += np.minimum(vectors[query, column], weights[column])
+            rows = holders[column]
+            common[rows] += np.minimum(vectors[query, column], vectors[rows, column])
         result[query] = 1 - common / (2 - common)
     return result[:, num_queries:]
 
@@ -197,7 +197,7 @@ def measured(case: str, size: tuple[int, int], scratch: Path) -> dict[str, Any]:
 def in_child(case: str, args: argparse.Namespace) -> dict[str, Any]:
     """`measured` in a process of its own."""
     command = [sys.executable, __file__, "--child", case, "--scratch", str(args.scratch)]
-    done = subprocess.run(command + ["--quick"] * args.quick, check=True, capture_output=True, text=True)
+    done = subprocess.run(command + ["--quick"] * args.quick, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)
 
 

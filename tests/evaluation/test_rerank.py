@@ -49,13 +49,16 @@ def test_ties_are_stable(seed: int, num_queries: int, num_gallery: int, k1: int,
     np.testing.assert_allclose(found, ranking_oracle.rerank(q_feats, g_feats, k1, k2, 0.3), atol=2e-6)
 
 
-def test_block_and_chunk_sizes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("k2", [1, 5])
+def test_block_and_chunk_sizes_change_nothing(k2: int, monkeypatch: pytest.MonkeyPatch) -> None:
     q_feats, g_feats = clustered(1, 150, 200)
-    expected = rerank(q_feats, g_feats, k1=12, k2=5)
+    q_feats[100:], g_feats[150:] = q_feats[7], q_feats[7]  # more copies than a list holds: some lists stay empty
+    expected = rerank(q_feats, g_feats, k1=12, k2=k2)
     monkeypatch.setattr(module, "_BLOCK_NUMBERS", 5000)
     monkeypatch.setattr(module, "_PAIR_BYTES", 4096)
     monkeypatch.setattr(module, "_CHUNK_PAIRS", 100)
-    np.testing.assert_array_equal(rerank(q_feats, g_feats, k1=12, k2=5), expected)
+    monkeypatch.setattr(module, "_CACHE_NUMBERS", 1)
+    np.testing.assert_array_equal(rerank(q_feats, g_feats, k1=12, k2=k2), expected)
 
 
 def test_near_ties_at_a_list_end_are_settled_in_float64() -> None:

@@ -6,7 +6,7 @@ cut into blocks, and equal gallery rows have equal distances to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,11 +25,17 @@ _CHUNK_BYTES = 16 << 20
 _CACHE_BYTES = 1 << 20  # a piece that stays in a core's cache between two passes
 
 
-def in_threads(work: Callable[[Any], None], items: Iterable[Any]) -> None:
-    """Run `work` on every item in as many threads as torch uses; NumPy's heavy calls let the others run."""
+def in_threads(
+    work: Callable[[Any], Any], items: Sequence[Any], after: Callable[[Any], None] | None = None
+) -> list[Any]:
+    """`work` of every item, in as many threads as torch uses (NumPy's heavy calls let the others run); then `after`."""
+    results = []
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for _ in pool.map(work, items):
-            pass
+        for item, result in zip(items, pool.map(work, items), strict=True):
+            results.append(result)
+            if after is not None:
+                after(item)
+    return results
 
 
 class Progress:
@@ -107,9 +113,8 @@ class Features:
 def check_dimensions(query: Features, gallery: Features) -> None:
     """Refuse features of different length."""
     if query.dim != gallery.dim:
-        raise EvaluationError(
-            f"{query.name} has {query.dim} dimensions, {gallery.name} {gallery.dim}; use the same model for both"
-        )
+        sizes = f"{query.name} has {query.dim} dimensions, {gallery.name} {gallery.dim}"
+        raise EvaluationError(f"{sizes}; use the same model for both")
 
 
 def _squared_norms(features: Features) -> tuple[torch.Tensor, np.ndarray]:
@@ -176,6 +181,8 @@ class PairwiseDistances:
         self.query, self.gallery, self.metric = query, gallery, metric
         self.device = query.device
         self.shape = (query.count, gallery.count)
+        self.row_bytes = gallery.count * (8 if self.dtype == torch.float64 else 4)
+        self.block_bytes = _BLOCK_BYTES.get(self.device.type, _BLOCK_BYTES["cpu"])
         self.tile = self._tile()
         self.storage = torch.empty(0)
         self.gallery_norms, sums = _squared_norms(gallery)
@@ -185,19 +192,13 @@ class PairwiseDistances:
     def _tile(self) -> tuple[int, int]:
         """Query and gallery rows of every matrix product: a matter of the problem, not of how it is cut into blocks."""
         rows, columns = _TILE_SIDES.get(self.device.type, _TILE_SIDES["cpu"])
-        if rows * self._row_bytes() > 2 * self._block_bytes():
+        if rows * self.row_bytes > 2 * self.block_bytes:
             rows = _FEW_ROWS
         return _even_share(self.shape[0], rows), _even_share(self.shape[1], columns)
 
-    def _row_bytes(self) -> int:
-        return self.shape[1] * (8 if self.dtype == torch.float64 else 4)
-
-    def _block_bytes(self) -> int:
-        return _BLOCK_BYTES.get(self.device.type, _BLOCK_BYTES["cpu"])
-
     def block_rows(self) -> int:
         """Query rows of a block of the usual size: a multiple of the tile, so that a block starts where a tile does."""
-        return max(1, self._block_bytes() // (self._row_bytes() * self.tile[0])) * self.tile[0]
+        return max(1, self.block_bytes // (self.row_bytes * self.tile[0])) * self.tile[0]
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
         """Distances of queries start..stop to the whole gallery.

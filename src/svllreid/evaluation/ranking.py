@@ -26,7 +26,7 @@ from svllreid.evaluation.distance import (
 )
 from svllreid.evaluation.rerank import Reranker, RerankOptions
 
-_SCRATCH_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}
+_SCRATCH_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def evaluate_ranking(
     labels = _Labels(shape, q_pids, g_pids, q_camids, g_camids)
     dtype = torch.float32 if kind.endswith(("float16", "float32")) else torch.float64
     device = distmat.device if isinstance(distmat, torch.Tensor) else torch.device("cpu")
-    step = _scratch_rows(shape[1], device)
+    step = _scratch_rows(shape[1])
     tracker = Progress(progress, shape[0])
     return _evaluate(lambda a, b: block_tensor(distmat[a:b], dtype, device), step, labels, max_rank, tracker)
 
@@ -236,9 +236,8 @@ class _Labels:
         return rows, columns, self.cameras[0][start:stop][rows] == self.cameras[1][columns]
 
 
-def _scratch_rows(width: int, device: torch.device) -> int:
-    budget = _SCRATCH_BYTES.get(device.type, _SCRATCH_BYTES["cpu"])
-    return max(2 * torch.get_num_threads(), budget // (4 * width))
+def _scratch_rows(width: int) -> int:
+    return max(2 * torch.get_num_threads(), _SCRATCH_BYTES // (4 * width))
 
 
 def _evaluate(
@@ -250,93 +249,76 @@ def _evaluate(
     num_queries, width = labels.shape
     queries, ranks, buffer = [], [], np.empty((0, width), np.float32)
     for start in range(0, num_queries, step):
-        block = rows_of(start, min(start + step, num_queries))
-        block = block if block.device.type in _SCRATCH_BYTES else block.cpu()
-        rows_at_once = _scratch_rows(width, block.device)
-        if block.device.type == "cpu" and (len(buffer) == 0 or buffer.itemsize != block.itemsize):
-            buffer = np.empty((min(rows_at_once, step), width), block.numpy().dtype)
-        top = start
-        for part in block.split(rows_at_once):
-            pairs = labels.pairs(top, top + len(part))
-            ranks.append(_match_ranks(part, *pairs, buffer, top))
-            queries.append(pairs[0][~pairs[2]] + top)
-            top += len(part)
+        block = rows_of(start, min(start + step, num_queries)).cpu().numpy()
+        if len(buffer) == 0:
+            buffer = np.empty((min(_scratch_rows(width), step), width), block.dtype)
+        for top in range(0, len(block), len(buffer)):
+            part = block[top : top + len(buffer)]
+            rows, columns, junk = labels.pairs(start + top, start + top + len(part))
+            ranks.append(_match_ranks(part, rows, columns, junk, buffer[: len(part)], start + top))
+            queries.append(rows[~junk] + start + top)
         tracker.add(len(block))
     return _metrics(np.concatenate(queries), np.concatenate(ranks), labels, max_rank)
 
 
 def _match_ranks(
-    block: torch.Tensor, rows: np.ndarray, columns: np.ndarray, junk: np.ndarray, buffer: np.ndarray, first: int
+    block: np.ndarray, rows: np.ndarray, columns: np.ndarray, junk: np.ndarray, buffer: np.ndarray, first: int
 ) -> np.ndarray:
     """Ranks from 1 of the matches of a block of distance rows.
 
     Args:
         block: (n, Ng) distances, left as they are.
         rows, columns, junk: (P,) the pairs of equal identity, by row.
-        buffer: (at least n, Ng) array to sort in; not used off the CPU.
+        buffer: (n, Ng) to sort in.
         first: query of the first row, for messages.
     Returns: (matches,) int64, in the order of the pairs that are not junk.
     """
     line, column = rows[~junk], columns[~junk]
-    look_up = _look_up if block.device.type == "cpu" else _look_up_on_device
-    before, tied, broken = look_up(block, (rows[junk], columns[junk]), line, column, buffer)
-    if broken.any():
-        row = first + int(np.flatnonzero(broken)[0])
-        raise EvaluationError(f"distmat: row {row} holds NaN; look at the features or the model behind it")
+    wanted = block[line, column]
+    before = _sort_and_look_up(block, rows[junk], columns[junk], line, wanted, buffer)
+    broken = np.flatnonzero(np.isnan(buffer[:, -1]))  # NaN comes last
+    if len(broken):
+        raise EvaluationError(
+            f"distmat: row {first + broken[0]} holds NaN; look at the features or the model behind it"
+        )
+    following = np.minimum(before + 1, block.shape[1] - 1)
+    tied = (buffer[line, following] == wanted) & (before < following)
     for row in np.unique(line[tied]):
         chosen = tied & (line == row)
-        values = block[int(row)].cpu().numpy().copy()
+        values = block[row].copy()
         values[columns[junk & (rows == row)]] = np.nan
         before[chosen] += _tied_before(values, column[chosen])
     return before + 1
 
 
-_Found = tuple[np.ndarray, np.ndarray, np.ndarray]
+def _sort_and_look_up(
+    block: np.ndarray,
+    junk_rows: np.ndarray,
+    junk_columns: np.ndarray,
+    line: np.ndarray,
+    wanted: np.ndarray,
+    buffer: np.ndarray,
+) -> np.ndarray:
+    """Sort the rows (n, Ng) into `buffer`, junk at the end; how many entries of row line[i] are below wanted[i].
 
-
-def _look_up(
-    block: torch.Tensor, junk: tuple[np.ndarray, np.ndarray], line: np.ndarray, column: np.ndarray, buffer: np.ndarray
-) -> _Found:
-    """For matches at (line, column): how many entries of the row are smaller, is one equal; for rows: is there NaN.
-
-    Each thread copies some rows, makes the junk infinite, sorts and looks up.
+    Each thread copies some rows, makes the junk infinite, sorts with NumPy's vector sort and looks up.
     """
-    values, ordered = block.numpy(), buffer[: len(block)]
-    wanted, before = values[line, column], np.zeros(len(line), np.int64)
+    before = np.zeros(len(line), np.int64)
     share = -(-len(block) // (4 * torch.get_num_threads()))
-    edges, junk_edges = (np.searchsorted(part, np.arange(len(block) + share + 1)) for part in (line, junk[0]))
+    edges, junk_edges = (np.searchsorted(part, np.arange(len(block) + 1)) for part in (line, junk_rows))
 
     def work(top: int) -> None:
-        part, bottom = ordered[top : top + share], min(top + share, len(block))
-        inside = slice(junk_edges[top], junk_edges[bottom])
-        np.copyto(part, values[top:bottom])
-        part[junk[0][inside] - top, junk[1][inside]] = np.inf
+        bottom = min(top + share, len(block))
+        part, inside = buffer[top:bottom], slice(junk_edges[top], junk_edges[bottom])
+        np.copyto(part, block[top:bottom])
+        part[junk_rows[inside] - top, junk_columns[inside]] = np.inf
         part.sort(axis=1)
         for row in range(top, bottom):
             matches = slice(edges[row], edges[row + 1])
-            before[matches] = ordered[row].searchsorted(wanted[matches])
+            before[matches] = buffer[row].searchsorted(wanted[matches])
 
     in_threads(work, range(0, len(block), share))
-    following = np.minimum(before + 1, ordered.shape[1] - 1)
-    tied = (ordered[line, following] == wanted) & (before < following)
-    return before, tied, np.isnan(ordered[:, -1])  # NaN comes last
-
-
-def _look_up_on_device(
-    block: torch.Tensor, junk: tuple[np.ndarray, np.ndarray], line: np.ndarray, column: np.ndarray, _: np.ndarray
-) -> _Found:
-    """`_look_up` on another device."""
-    counts = np.bincount(line, minlength=len(block))
-    slot = np.arange(len(line)) - np.repeat(np.cumsum(counts) - counts, counts)
-    at, place, image, *hidden = (torch.from_numpy(part).to(block.device) for part in (line, slot, column, *junk))
-    ordered = block.index_put(tuple(hidden), block.new_tensor(torch.inf)).sort(dim=1).values
-    wanted = block.new_full((len(block), max(1, int(counts.max()))), torch.inf)
-    wanted[at, place] = block[at, image]
-    before = torch.searchsorted(ordered, wanted)  # (n, most matches of a row)
-    following = (before + 1).clamp_(max=ordered.shape[1] - 1)
-    tied = (ordered.gather(1, following) == wanted) & (before < following)
-    found = before[at, place], tied[at, place], torch.isnan(ordered[:, -1])
-    return found[0].cpu().numpy(), found[1].cpu().numpy(), found[2].cpu().numpy()
+    return before
 
 
 def _tied_before(values: np.ndarray, columns: np.ndarray) -> np.ndarray:

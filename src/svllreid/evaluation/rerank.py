@@ -5,7 +5,6 @@ Source: Zhong et al., CVPR 2017, arXiv:1701.08398.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Integral
@@ -30,7 +29,8 @@ _SLACK = 8
 _NEAR_TIE = 4e-6
 _PAIR_BYTES = 16 << 20
 _BLOCK_NUMBERS = 1 << 21
-_CHUNK_PAIRS = 1 << 16  # stays in a core's cache
+_CHUNK_PAIRS = 1 << 16
+_CACHE_NUMBERS = 1 << 18  # stay in a core's cache
 
 _Part = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -107,15 +107,9 @@ class _Sparse(NamedTuple):
         return np.repeat(np.arange(len(rows)), counts), places
 
 
-def _sparse_by_blocks(blocks: list[np.ndarray], work: Callable[[np.ndarray], _Part]) -> _Sparse:
-    """A matrix whose rows are worked out in threads, block by block, as (entries a row, columns, values)."""
-    parts: dict[int, _Part] = {}
-
-    def keep(rows: np.ndarray) -> None:
-        parts[int(rows[0])] = work(rows)
-
-    in_threads(keep, blocks)
-    counts, columns, values = (np.concatenate(part) for part in zip(*(parts[k] for k in sorted(parts)), strict=True))
+def _stacked(parts: list[_Part]) -> _Sparse:
+    """Blocks of (entries a row, columns, values) as one matrix."""
+    counts, columns, values = (np.concatenate(part) for part in zip(*parts, strict=True))
     return _Sparse(np.concatenate([[0], np.cumsum(counts)]), columns, values)
 
 
@@ -144,9 +138,9 @@ class Reranker:
         self.tile, self.device, self.host = self.plain.tile, joined.device, joined.cpu().numpy()
         self._search()
         self.wide, self.narrow = self._reciprocal(options.k1), self._reciprocal(self.half)
-        vectors = _sparse_by_blocks(self._blocks(self.count), self._encode)
+        encoded = in_threads(self._encode, self._blocks(self.count), lambda rows: tracker.add(len(rows)))
+        vectors = _stacked(encoded)
         self._invert(self._average(vectors) if options.k2 > 1 else vectors)
-        tracker.add(self.count)
 
     @staticmethod
     def work(num_queries: int, num_gallery: int) -> int:
@@ -197,9 +191,8 @@ class Reranker:
         step = max(1, _PAIR_BYTES // (8 * self.features.dim * values.shape[1]))
         for part in close.nonzero()[:, 0].split(step):
             ordered = columns[part].sort(dim=1).values
-            others = (
-                self.features.take(ordered.flatten()).to(wide).view(*ordered.shape, self.features.dim)
-            )  # (n, kept, D)
+            others = self.features.take(ordered.flatten()).to(wide)
+            others = others.view(*ordered.shape, self.features.dim)  # (n, kept, D)
             own = self.features.take(rows[part]).to(wide)[:, None]  # (n, 1, D)
             exact, order = (others - own).square().sum(dim=2).sort(dim=1, stable=True)
             columns[part], values[part] = ordered.gather(1, order), exact.to(values.dtype)
@@ -259,7 +252,8 @@ class Reranker:
             return np.bincount(owner, minlength=len(rows)), columns, np.add.reduceat(values, first) / nearest.shape[1]
 
         mean = len(vectors.columns) // self.count + 1
-        return _sparse_by_blocks(self._blocks(4 * mean * nearest.shape[1]), work)
+        numbers_a_row = max(4 * mean * nearest.shape[1], self.count >> 9)  # cells stay below 2 ** 31
+        return _stacked(in_threads(work, self._blocks(numbers_a_row)))
 
     def _invert(self, vectors: _Sparse) -> None:
         """Keep the queries' rows, and by column the gallery images that hold it with their weights."""
@@ -278,9 +272,9 @@ class Reranker:
         block = self.plain.rows(start, stop)
         block *= torch.from_numpy(self.options.lambda_value / self.largest[start:stop, None]).to(block)
         common = torch.zeros(block.shape)
-        share = -(-len(block) // (4 * torch.get_num_threads()))
-        edges = range(start, stop, share)
-        in_threads(lambda part: self._add_common(*part), zip(edges, common.split(share), strict=True))
+        share = max(1, _CACHE_NUMBERS // block.shape[1])
+        parts = list(zip(range(start, stop, share), common.split(share), strict=True))
+        in_threads(lambda part: self._add_common(*part), parts)
         common = common.to(self.device)
         common.div_(2 - common).sub_(1).mul_(self.options.lambda_value - 1)  # (1 − λ) (1 − m / (2 − m))
         return block.add_(common)
@@ -289,12 +283,15 @@ class Reranker:
         """Add Σ min(V_i, V_j) of queries first, first + 1 … to `common` (n, Ng), some shared columns at a time."""
         starts, columns, values = self.query
         begin, end = starts[first], starts[first + len(common)]
-        columns, values = columns[begin:end], values[begin:end]
         line = np.repeat(np.arange(len(common)) * common.shape[1], np.diff(starts[first : first + len(common) + 1]))
+        order = np.argsort(columns[begin:end], kind="stable")  # one column after the other stays in the cache
+        columns, values, line = columns[begin:end][order], values[begin:end][order], line[order]
+        if len(columns) == 0:
+            return
         sizes = self.sizes[columns]
         chunk = np.cumsum(sizes) // _CHUNK_PAIRS
         edges = [0, *(np.flatnonzero(np.diff(chunk)) + 1).tolist(), len(columns)]
-        room = _CHUNK_PAIRS + int(sizes.max(initial=0))
+        room = _CHUNK_PAIRS + int(sizes.max())
         places, shared, flat = np.empty(room, np.int64), np.empty(room, np.float32), common.view(-1)
         for low, high in pairwise(edges):
             used, counts = columns[low:high].tolist(), sizes[low:high]
