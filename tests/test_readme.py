@@ -103,6 +103,10 @@ def test_shipped_files_that_the_readme_names_exist():
         assert (base / name).exists(), name
 
 
+def test_nothing_is_left_to_fill_in():
+    assert not re.findall(r"@[A-Z]+@", README)
+
+
 def test_every_key_that_the_readme_names_exists():
     from svllreid.config import known_keys
 

@@ -1,4 +1,7 @@
-"""The published sizes on real images with random weights: one step of each stage fits 16 GB."""
+"""The published models and image sizes on real images with random weights: a step of each stage fits 16 GB.
+
+The batch is 16 (published: 64 in stage 2), three views each.
+"""
 
 import resource
 

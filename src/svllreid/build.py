@@ -56,10 +56,12 @@ def build_model(
     Raises: ConfigError, CheckpointError: see `load_clip`.
     """
     model = config.model
+    # A checkpoint's weights go into a model built from `random`: its activation is that of the weights it began with.
+    activation_of = clip if isinstance(clip, str) and clip != "random" else model.pretrained
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.solver.seed)
         return SVLLReID(
-            load_clip(model.name, model.pretrained if clip is None else clip),
+            load_clip(model.name, model.pretrained if clip is None else clip, activation_of),
             num_classes=num_classes,
             num_cameras=num_cameras,
             num_views=num_views,
@@ -191,12 +193,13 @@ def build_rerank(config: Config) -> RerankOptions | None:
 
 def build_fabric(config: Config, device: str = "auto") -> Fabric:
     """Device and arithmetic; DeviceError where the device is not there."""
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
+    indexed = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     if device == "auto":
-        device = next(name for name in ("cuda", "mps", "cpu") if there[name])
+        device = there[0]
     kind, _, index = device.partition(":")
-    if kind not in there or not there[kind]:
-        found = ", ".join(name for name, yes in there.items() if yes)
+    if device not in there and device not in indexed:
+        found = ", ".join([*indexed, *there])
         raise DeviceError(f"--device {device}: not on this machine, which has {found}; choose one of these, or auto")
     precision = config.solver.precision
     if precision == "auto":

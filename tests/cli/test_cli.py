@@ -93,6 +93,7 @@ def mistakes(small_arguments, tmp_path, trained_folder):
         "wrong type": (["train", *base, "SOLVER.MARGIN", "wide"], ["SOLVER.MARGIN", "'wide'", "number"]),
         "missing file": (["train", "--config-file", nowhere], ["no configuration file", "vit_svllreid.yml"]),
         "no such device": (["train", *base, "--device", "cuda:9"], ["--device cuda:9", "cpu"]),
+        "no such core": (["train", *base, "--device", "cpu:x"], ["--device cpu:x", "cpu"]),
         "unwritable": (["train", *base[:-1], tmp_path / "file" / "out"], ["could not be written", "OUTPUT_DIR"]),
         "wrong shape": (
             ["test", *base, *weight, "INPUT.SIZE_TRAIN=[64, 32]", "INPUT.SIZE_TEST=[64, 32]"],
@@ -121,8 +122,8 @@ def mistakes(small_arguments, tmp_path, trained_folder):
 
 NAMES = [
     "missing root", "missing folder", "unknown key", "unknown dataset", "unknown backbone", "unknown method",
-    "wrong type", "missing file", "no such device", "unwritable", "wrong shape", "other backbone", "no checkpoint",
-    "no weight", "weights nowhere", "too few people", "bad option", "sizes differ",
+    "wrong type", "missing file", "no such device", "no such core", "unwritable", "wrong shape", "other backbone",
+    "no checkpoint", "no weight", "weights nowhere", "too few people", "bad option", "sizes differ",
     "too small", "one identity",
 ]  # fmt: skip
 
@@ -137,8 +138,7 @@ def test_mistakes_are_one_message_and_exit_2(cli, name, small_arguments, tmp_pat
     for text in expected:
         assert text in err.replace("\n", " ")
     assert "Traceback" not in err
-    assert not list((tmp_path / "out").rglob("*.pth"))
-    assert not (tmp_path / "out" / "metrics.json").exists()
+    assert not (tmp_path / "out").exists(), "nothing half-written"
 
 
 def test_interruption_exits_130(cli, monkeypatch, small_arguments, tmp_path):

@@ -172,6 +172,26 @@ def test_values_of_the_command_line():
     assert config.output_dir == "2026"
 
 
+def test_paths_and_names_stay_as_they_are_written():
+    for word in ("1e5", "2024_01_05", "2024-01-05", "007", "out/run #2", "(a)"):
+        assert load_config(overrides=["OUTPUT_DIR", word, "DATASETS.ROOT_DIR", word]).output_dir == word
+
+
+def test_noun_follows_the_dataset():
+    nouns = {"veri": "vehicle", "market1501": "person", "[veri, VehicleID]": "vehicle", "[veri, market1501]": "person"}
+    for names, noun in nouns.items():
+        assert load_config(overrides=["DATASETS.NAMES", names]).datasets.noun == noun
+
+
+def test_a_flat_solver_is_the_baseline_only_in_a_file(tmp_path):
+    with pytest.raises(ConfigError, match=r"SOLVER\.BASE_LR.*SOLVER\.STAGE1\.BASE_LR or SOLVER\.STAGE2\.BASE_LR"):
+        load_config(overrides=["SOLVER.BASE_LR", "0.1"])
+    file = tmp_path / "flat.yml"
+    file.write_text("SOLVER: {BASE_LR: 0.1}\n")
+    config = load_config(file, ["SOLVER.MAX_EPOCHS", "7"])
+    assert (config.model.use_text, config.solver.stage2.base_lr, config.solver.stage2.max_epochs) == (False, 0.1, 7)
+
+
 def test_tiny_has_small_heads():
     tiny, full = load_config(overrides=["MODEL.NAME=tiny"]).model, load_config().model
     assert (tiny.ssl_hidden_dim, tiny.ssl_out_dim, tiny.pretrained) == (512, 128, "random")

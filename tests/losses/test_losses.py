@@ -86,6 +86,18 @@ def test_triplet_of_equal_features_has_finite_gradients():
     assert torch.isfinite(features.grad).all()
 
 
+def test_half_precision_does_not_reach_the_distances():
+    features = torch.randn(16, 768, generator=torch.Generator().manual_seed(0)) * 10
+    labels = torch.arange(16) // 4
+    with torch.autocast("cpu", torch.bfloat16):
+        assert triplet_loss(features, labels) == triplet_loss(features.double().float(), labels)
+        half = simclr_loss(features[:8], features[8:])
+    assert half == simclr_loss(features[:8], features[8:])
+    full = triplet_loss(features, labels)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert triplet_loss(features, labels) == full
+
+
 def test_identity_by_hand():
     scores = torch.tensor([[2.0, 0.0, 0.0]])
     logs = torch.log_softmax(scores, dim=1)[0]

@@ -1,5 +1,6 @@
 """Names of backbones, and weights in every format they come in."""
 
+import random
 import warnings
 
 import pytest
@@ -129,6 +130,13 @@ def test_clip_towers_fit(name):
     assert architecture_of(name)["text_cfg"]["context_length"] == 77
 
 
+@pytest.mark.parametrize(("tag", "activation"), [("openai", "QuickGELU"), ("laion2b_s34b_b88k", "GELU")])
+def test_a_checkpoint_keeps_the_activation_of_the_weights_it_began_with(small_config, tag, activation):
+    config = small_config({"MODEL.NAME": "ViT-B-16", "MODEL.PRETRAINED": tag, "MODEL.USE_TEXT": False})
+    model = build_model(config, num_classes=2, num_cameras=2, clip="random")
+    assert type(model.image_encoder.transformer.resblocks[0].mlp.gelu).__name__ == activation
+
+
 def test_offline_names_the_tag(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("open_clip.download_pretrained", offline)
@@ -156,6 +164,13 @@ def test_wrong_weights_are_explained(state, tmp_path):
     ):
         with pytest.raises(ReidError, match=words):
             load_clip("tiny", weights)
+    for seed in range(40):
+        (tmp_path / "noise.pt").write_bytes(random.Random(seed).randbytes(200))
+        with pytest.raises(CheckpointError, match="not a readable weight file"):
+            load_clip("tiny", str(tmp_path / "noise.pt"))
+    torch.save({1: torch.zeros(2)}, tmp_path / "numbered.pt")
+    with pytest.raises(CheckpointError, match="not a state dict"):
+        load_clip("tiny", str(tmp_path / "numbered.pt"))
     torch.save(state, tmp_path / "tiny.pt")
     with pytest.raises(CheckpointError, match=r"does not hold ViT-B-16.*width 256 instead of 768.*MODEL\.NAME"):
         load_clip("ViT-B-16", str(tmp_path / "tiny.pt"))

@@ -164,6 +164,15 @@ def test_unknown_cameras_get_no_side_information(small_config):
     assert not torch.allclose(plain.final[1:], mixed.final[1:], atol=1e-6)
 
 
+def test_a_pair_table_is_read_by_camera_and_view(small_config):
+    config = small_config({"MODEL.SIE_VIEW": True})
+    model = build_model(config, num_classes=4, num_cameras=3, num_views=8)
+    rows = model.side_information(torch.tensor([2, 1, 0]), torch.tensor([5, -1, 0]))
+    torch.testing.assert_close(rows[0], model.cv_embed[2 * 8 + 5])
+    assert (rows[1] == 0).all(), "unknown viewpoint"
+    torch.testing.assert_close(rows[2], model.cv_embed[0])
+
+
 def test_sie_coefficient_scales_the_table(small_config):
     model = model_of(small_config({"MODEL.SIE_COE": 2.5}))
     ids = torch.tensor([0, 1])

@@ -31,4 +31,4 @@ def demo(
         table.add_row(name, f"{100 * metrics['mAP']:.1f} %", f"{100 * metrics['rank1']:.1f} %")
     console = Console(soft_wrap=True)
     console.print(table)
-    console.print(f"metrics: {result.metrics}\npicture: {result.picture}", markup=False, highlight=False)
+    console.print(f"metrics: {result.metrics}\npicture: {result.picture}", markup=False, highlight=False, emoji=False)

@@ -28,7 +28,7 @@ app.add_typer(config.app, name="config")
 
 def run() -> None:
     """Run the command line: exit 0 done, 2 the user's mistake, 1 ours, 130 interrupted."""
-    messages = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    messages = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     try:
         code = app(standalone_mode=False)
     except ReidError as error:

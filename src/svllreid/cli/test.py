@@ -15,7 +15,8 @@ def test(
 ) -> None:
     """Test the checkpoint TEST.WEIGHT: print mAP and CMC, write metrics.json and a picture of the worst queries.
 
-    Without --config-file the configuration beside the checkpoint is taken.
+    Without --config-file the configuration beside the checkpoint is taken; without OUTPUT_DIR the files go to a folder
+    test_DATASET beside it.
 
     Example: `svllreid test --config-file person/vit_svllreid.yml DATASETS.ROOT_DIR ~/data TEST.WEIGHT
     outputs/market/ViT-B-16_60.pth`

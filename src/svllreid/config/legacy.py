@@ -52,23 +52,22 @@ REPLACED = {"MODEL.DEVICE": "--device", "MODEL.DEVICE_ID": "--device"}
 _NUMBER_AS_TEXT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
-def mend(tree: dict[str, Any], source: str) -> dict[str, Any]:
+def mend(tree: dict[str, Any], source: str, one_stage: bool) -> dict[str, Any]:
     """A published tree made into one that the schema reads; each mend is logged as a warning.
 
     Args:
         tree: the tree as a plain YAML reader gives it, command-line values merged in.
         source: what to call it in messages.
+        one_stage: the file's SOLVER is flat, see `is_flat`.
     Raises: ConfigError: a published key without a use here holds a value that would matter.
     """
     mended, faults = _mend_section(tree, "")
     solver = mended.get("SOLVER") or {}
-    flat = {key: solver.pop(key) for key in list(solver) if key.lower() in _FLAT_KEYS}
-    if flat and "STAGE1" not in solver:
+    if one_stage:
         faults.append("a flat SOLVER is the one-stage baseline: its keys go to SOLVER.STAGE2, MODEL.USE_TEXT is false")
+        flat = {key: solver.pop(key) for key in list(solver) if key.lower() in _FLAT_KEYS}
         solver["STAGE2"] = flat | solver.get("STAGE2", {})
         mended.setdefault("MODEL", {}).setdefault("USE_TEXT", False)
-    else:
-        solver |= flat
     model, stage1 = mended.get("MODEL") or {}, solver.get("STAGE1") or {}
     if "SSL_LOSS_WEIGHT" in stage1 and "USE_SSL" in model and "USE_SSL_STAGE1" not in model:
         faults.append("stage 1's self-supervision had its switch in the source, on: MODEL.USE_SSL_STAGE1 is true")
@@ -84,6 +83,24 @@ _FLAT_KEYS = set(Stage2.model_fields) | {key.lower() for key in UNUSED_OF_STAGES
 }  # fmt: skip
 
 
+def is_flat(tree: dict[str, Any]) -> bool:
+    """Whether a file's SOLVER is the one-stage baseline's: its keys stand in no stage."""
+    solver = tree.get("SOLVER")
+    return isinstance(solver, dict) and "STAGE1" not in solver and any(key.lower() in _FLAT_KEYS for key in solver)
+
+
+def is_text(name: str) -> bool:
+    """Whether a dotted key holds text, such as a path, that no reader may take for a number."""
+    section: type[Section] = Config
+    *path, last = name.lower().split(".")
+    for key in path:
+        field = section.model_fields.get(key)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
+            return False
+        section = field.annotation
+    return last in section.model_fields and section.model_fields[last].annotation is str
+
+
 def _mend_section(tree: dict[str, Any], prefix: str) -> tuple[dict[str, Any], list[str]]:
     mended: dict[str, Any] = {}
     faults: list[str] = []
@@ -96,6 +113,8 @@ def _mend_section(tree: dict[str, Any], prefix: str) -> tuple[dict[str, Any], li
             faults.append(f"{name} is empty: its defaults are used")
         elif _is_section(name):
             raise ConfigError(f"{name} is a section of keys, not {value!r}; set one of its keys, such as {name}.KEY")
+        elif is_text(name):
+            mended[key] = value
         elif isinstance(value, str) and _NUMBER_AS_TEXT.fullmatch(value):
             faults.append(f"{name}: {value!r} read as text is the number {float(value)}")
             mended[key] = float(value)

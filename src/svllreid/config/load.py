@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from svllreid.config.legacy import UNUSED, mend
+from svllreid.config.legacy import UNUSED, is_flat, is_text, mend
 from svllreid.config.schema import Config, Section
 from svllreid.errors import ConfigError
 
@@ -38,10 +38,10 @@ def from_tree(
     tree: dict[str, Any], source: str = "configuration", overrides: Iterable[str] | Mapping[str, Any] = ()
 ) -> Config:
     """The configuration in a plain tree (a YAML or JSON reader's), published faults mended; see `load_config`."""
-    tree = deepcopy(tree)
+    merged = deepcopy(tree)
     for key, value in _pairs(overrides):
-        _put(tree, key, value)
-    tree = mend(tree, source)
+        _put(merged, key, value)
+    tree = mend(merged, source, one_stage=is_flat(tree))
     _fill_derived(tree)
     try:
         return Config.model_validate(tree)
@@ -63,7 +63,8 @@ def known_keys(section: type[Section] = Config, prefix: str = "") -> Iterator[tu
 def _fill_derived(tree: dict[str, Any]) -> None:
     """Defaults that hang on other keys."""
     model, data = tree.setdefault("MODEL", {}), tree.setdefault("DATASETS", {})
-    vehicles = data.get("NAMES") in ("veri", "VehicleID")
+    names = data.get("NAMES") or ()
+    vehicles = bool(names) and set([names] if isinstance(names, str) else names) <= {"veri", "VehicleID"}
     tiny = model.get("NAME") == "tiny"
     for section, key, value in (
         (data, "NOUN", "vehicle" if vehicles else "person"),
@@ -114,7 +115,7 @@ def _pairs(overrides: Iterable[str] | Mapping[str, Any]) -> Iterator[tuple[str, 
             except StopIteration:
                 raise ConfigError(f"{key} has no value; write {key} VALUE or {key}=VALUE") from None
         try:
-            yield key, yaml.safe_load(value)
+            yield key, value if is_text(key) else yaml.safe_load(value)
         except yaml.YAMLError:
             yield key, value
 

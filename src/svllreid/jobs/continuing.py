@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +55,17 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def clear_run(folder: Path, name: str) -> None:
-    """Remove the files of an earlier run, and nothing else."""
-    shutil.rmtree(folder / "state", ignore_errors=True)
-    patterns = (
-        f"{name}_*.pth",
-        f"{name}_*.json",
-        "config.yml",
-        "log.txt",
-        "metrics.json",
-        "ranklist.png",
-        "events.out.tfevents.*",
-    )
+def clear_run(folder: Path, name: str, stages: Sequence[int], *, logs: bool, keep: Path | None) -> None:
+    """Remove an earlier run's files of these stages, and its logs; `keep` stays in any case."""
+    patterns = []
+    if 1 in stages:
+        patterns += [f"{name}_stage1_*.pth", f"{name}_stage1_*.json", "state/stage1.pt"]
+    if 2 in stages:
+        patterns += [f"{name}_[0-9b]*.pth", f"{name}_[0-9b]*.json", "state/stage2.pt", "metrics.json", "ranklist.png"]
+    if logs:
+        patterns += ["log.txt", "events.out.tfevents.*"]
+    kept = [] if keep is None else [keep.resolve(), keep.with_suffix(".json").resolve()]
     for pattern in patterns:
         for file in folder.glob(pattern):
-            file.unlink()
+            if file.resolve() not in kept:
+                file.unlink()

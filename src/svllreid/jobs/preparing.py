@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +12,6 @@ from svllreid.data.dataset import readable
 from svllreid.errors import DatasetError
 from svllreid.training.report import LiveReport
 from svllreid.types import UNKNOWN, Sample, Splits
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,47 +36,47 @@ class Options:
 
 
 def load_splits(config: Config, options: Options, report: LiveReport) -> Splits:
-    """The configuration's splits, their notes logged, and where asked without the images that cannot be read."""
+    """The configuration's splits, where asked without the images that cannot be read; their notes say how many."""
     splits = build.build_splits(config)
-    for note in splits.notes:
-        logger.info("%s: %s", splits.name, note)
     if not options.skip_unreadable:
         return splits
     kept: dict[str, tuple[Sample, ...]] = {}
+    notes = list(splits.notes)
     for name in ("train", "query", "gallery"):
         samples = getattr(splits, name)
         with report.counting(f"checking {name}", len(samples)) as count:
             good, faults = readable(samples, count)
         if faults:
-            logger.warning("%s: %d of %d images left out; first: %s", name, len(faults), len(samples), faults[0])
+            notes.append(f"{name}: {len(faults)} of {len(samples)} images left out; first: {faults[0]}")
         kept[name] = tuple(good)
-    return replace(splits, **kept)  # type: ignore[arg-type]
+    return replace(splits, **kept, notes=tuple(notes))  # type: ignore[arg-type]
 
 
-def without_needless_sie(config: Config, splits: Splits, trained_on: Sequence[str] | None = None) -> Config:
-    """The configuration, side information off where nobody knows camera or view, or the dataset is another."""
-    off: dict[str, bool] = {}
-    foreign = trained_on is not None and not set(splits.name.split("+")) <= set(trained_on)
-    everyone = [*splits.train, *splits.query, *splits.gallery]
-    for key, attribute in (("sie_camera", "camid"), ("sie_view", "viewid")):
-        if not getattr(config.model, key):
-            continue
-        if foreign:
-            logger.info(
-                "MODEL.%s is switched off: camera ids mean nothing outside %s", key.upper(), ", ".join(trained_on or ())
-            )
+def without_unknown_sie(config: Config, splits: Splits) -> tuple[Config, list[str]]:
+    """For training: the configuration, side information off where no image says its camera or view, and why."""
+    off, notes = {}, []
+    for key, attribute, what in (("sie_camera", "camid", "camera"), ("sie_view", "viewid", "viewpoint")):
+        unknown = all(getattr(sample, attribute) == UNKNOWN for sample in splits.train)
+        if getattr(config.model, key) and unknown:
             off[key] = False
-        elif all(getattr(sample, attribute) == UNKNOWN for sample in everyone):
-            logger.info(
-                "MODEL.%s is switched off: %s does not say the %s of its images",
-                key.upper(),
-                splits.name,
-                attribute[:-2],
-            )
-            off[key] = False
-    if not off:
-        return config
-    return config.model_copy(update={"model": config.model.model_copy(update=off)})
+            notes.append(f"MODEL.{key.upper()} is switched off: no image says its {what}")
+    return _changed(config, off), notes
+
+
+def without_foreign_sie(config: Config, splits: Splits, trained_on: Sequence[str]) -> tuple[Config, list[str]]:
+    """For testing: the configuration, side information off on another dataset than the first trained on, and why.
+
+    On the same one it stays as trained; an image without camera or view gets none.
+    """
+    used = config.model.sie_camera or config.model.sie_view
+    if not used or splits.name.split("+")[0] == trained_on[0]:
+        return config, []
+    note = f"MODEL.SIE_CAMERA and SIE_VIEW are switched off: camera ids mean nothing outside {trained_on[0]}"
+    return _changed(config, {"sie_camera": False, "sie_view": False}), [note]
+
+
+def _changed(config: Config, model: dict[str, bool]) -> Config:
+    return config.model_copy(update={"model": config.model.model_copy(update=model)})
 
 
 def check_cameras(config: Config, splits: Splits, num_cameras: int, num_views: int) -> None:

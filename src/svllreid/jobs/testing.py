@@ -19,7 +19,7 @@ from svllreid.errors import ConfigError, DatasetError
 from svllreid.evaluation.features import extract
 from svllreid.evaluation.protocols import Outcome, evaluate_split, nearest_of
 from svllreid.files import write_json
-from svllreid.jobs.preparing import Options, check_cameras, load_splits, without_needless_sie
+from svllreid.jobs.preparing import Options, check_cameras, load_splits, without_foreign_sie
 from svllreid.models.checkpoint import CheckpointInfo, read_info
 from svllreid.models.reid import SVLLReID
 from svllreid.training.report import LiveReport, logging_to
@@ -37,17 +37,21 @@ def test_config(config_file: Path | None, overrides: Sequence[str]) -> Config:
     if not config.test.weight:
         raise ConfigError("no checkpoint to test: set TEST.WEIGHT, for example TEST.WEIGHT outputs/run/ViT-B-16_60.pth")
     info = None if config_file else read_info(Path(config.test.weight).expanduser())
-    return config if info is None else from_tree(info.config, config.test.weight, overrides)
+    if info is None:
+        return config
+    # The run's own folder holds the run's own numbers.
+    return from_tree({**info.config, "OUTPUT_DIR": ""}, config.test.weight, overrides)
 
 
 def run_test(config: Config, options: Options = Options(), console: Console | None = None) -> dict[str, Any]:
     """Test the checkpoint TEST.WEIGHT: write metrics.json and the picture, return the metrics.
 
+    Without OUTPUT_DIR they go to a folder `test_<dataset>` beside the checkpoint.
+
     Raises: ReidError: anything the user can mend.
     """
     path = Path(config.test.weight).expanduser()
     console = console or Console(stderr=True)
-    folder = Path(config.output_dir).expanduser() if config.output_dir else path.parent
     with logging_to(None, console), LiveReport(console) as report:
         model, config, info = build.load_trained(path, config)
         fabric = build.build_fabric(config, options.device)
@@ -57,9 +61,12 @@ def run_test(config: Config, options: Options = Options(), console: Console | No
                 raise DatasetError(
                     f"{splits.name} in {config.datasets.root_dir} has an empty {name} split; nothing to test"
                 )
-        config = without_needless_sie(config, splits, _trained_on(info))
+        config, notes = without_foreign_sie(config, splits, _trained_on(info) or splits.name.split("+"))
+        for note in (*splits.notes, *notes):
+            logger.info("%s: %s", splits.name, note)
         check_cameras(config, splits, model.num_cameras, model.num_views)
         model.sie_camera, model.sie_view = config.model.sie_camera, config.model.sie_view
+        folder = Path(config.output_dir).expanduser() if config.output_dir else path.parent / f"test_{splits.name}"
         return report_test(model, config, splits, fabric, report, folder, path)
 
 

@@ -17,13 +17,14 @@ from torch import Tensor
 import svllreid
 from svllreid import build
 from svllreid.config import Config
+from svllreid.config.schema import Stage1, Stage2
 from svllreid.data.dataset import batches
 from svllreid.data.samplers import permuted_batches
 from svllreid.errors import CheckpointError, ConfigError
 from svllreid.evaluation.features import extract
 from svllreid.files import write_text
 from svllreid.jobs.continuing import check_same_run, clear_run, output_dir
-from svllreid.jobs.preparing import Options, check_cameras, load_splits, without_needless_sie
+from svllreid.jobs.preparing import Options, check_cameras, load_splits, without_unknown_sie
 from svllreid.jobs.testing import evaluate, headline, report_test
 from svllreid.models.checkpoint import HEADS, TEXT, CheckpointInfo, fit_checkpoint, read_checkpoint, save_checkpoint
 from svllreid.models.reid import SVLLReID
@@ -47,13 +48,20 @@ def train(config: Config, options: Options = Options(), console: Console | None 
     """
     console = console or Console(stderr=True)
     folder = output_dir(config)
-    if options.fresh:
-        clear_run(folder, config.model.name)
-    if not options.allow_config_change:
+    if options.stage1_weights and options.stage != 2:
+        raise ConfigError("--stage1-weights names the prompts that stage 2 starts from; it goes with --stage 2")
+    if not (options.allow_config_change or options.fresh):
         check_same_run(folder, config)
+    # Whatever can be refused is refused before a file is written or removed.
+    with logging_to(None, console), LiveReport(console) as report:
+        run = TrainingRun(config, options, folder, report)
+        model = run.build_model()
+    if options.fresh:
+        clear_run(folder, config.model.name, run.stages, logs=options.stage is None, keep=options.stage1_weights)
     write_text(folder / "config.yml", yaml.safe_dump(config.to_yaml_tree(), sort_keys=False))
     with logging_to(folder / "log.txt", console), LiveReport(console, folder) as report:
-        return TrainingRun(config, options, folder, report).run()
+        run.report = report
+        return run.run(model)
 
 
 class TrainingRun:
@@ -64,37 +72,42 @@ class TrainingRun:
         self.fabric = build.build_fabric(config, options.device)
         self.splits = load_splits(config, options, report)
         self.data = build.TrainingData.of(self.splits.train)
-        self.config = without_needless_sie(config, self.splits)
+        self.config, self.notes = without_unknown_sie(config, self.splits)
         self.name = config.model.name
         self.stages = stages_to_run(self.config, options)
+        self.todo = [stage for stage in self.stages if options.fresh or not self.final_file(stage).is_file()]
         self.sampler = build.build_sampler(self.config, self.data) if 2 in self.stages else None
         check_cameras(self.config, self.splits, self.data.num_cameras, self.data.num_views)
         build.build_test_transform(self.config)  # refuses differing sizes now, not at the first evaluation
 
-    def run(self) -> dict[str, Any] | None:
+    def run(self, model: SVLLReID | None) -> dict[str, Any] | None:
         """Run the stages that are not finished yet."""
-        todo = [stage for stage in self.stages if not self.final_file(stage).is_file()]
-        for stage in set(self.stages) - set(todo):
+        for note in (*self.splits.notes, *self.notes):
+            logger.info("%s: %s", self.splits.name, note)
+        for stage in set(self.stages) - set(self.todo):
             logger.info("stage %d is finished: %s", stage, self.final_file(stage))
-        if todo:
-            model = self.build_model(todo)
+        if model is not None:
             logger.info("%s", self.summary(model))
-            if 1 in todo:
-                self.stage1(model)
-            if 2 in todo:
-                self.stage2(model)
+            for stage in self.todo:
+                (self.stage1 if stage == 1 else self.stage2)(model)
+                if not self.final_file(stage).is_file():  # removed since: the state still holds the last epoch
+                    self.save(model, stage, self.settings_of(stage).max_epochs)
         if 2 not in self.stages:
             logger.info("stage 1's prompts are in %s; continue with --stage 2", self.final_file(1))
             return None
         numbers = self.folder / "metrics.json"
-        if not todo and numbers.is_file():
+        if not self.todo and numbers.is_file():
             logger.info("this run is complete; --fresh starts over. Its numbers are in %s", numbers)
             return json.loads(numbers.read_text(encoding="utf-8"))
         return self.test_last()
 
     def final_file(self, stage: int) -> Path:
         """The checkpoint of a stage's last epoch."""
-        return self.file(stage, (self.config.solver.stage1 if stage == 1 else self.config.solver.stage2).max_epochs)
+        return self.file(stage, self.settings_of(stage).max_epochs)
+
+    def settings_of(self, stage: int) -> Stage1 | Stage2:
+        """The stage's settings."""
+        return self.config.solver.stage1 if stage == 1 else self.config.solver.stage2
 
     def file(self, stage: int, epoch: int) -> Path:
         """The checkpoint of an epoch, under its published name."""
@@ -109,9 +122,14 @@ class TrainingRun:
             f"{self.fabric.device}"
         )
 
-    def build_model(self, todo: list[int]) -> SVLLReID:
-        """The model on its device: from CLIP, or for stage 2 alone from a stage-1 file, which holds CLIP's weights."""
-        if 1 in todo or not self.config.model.use_text:
+    def build_model(self) -> SVLLReID | None:
+        """The model on its device: from CLIP, or for stage 2 alone from a stage-1 file, which holds CLIP's weights.
+
+        None where nothing is left to train.
+        """
+        if not self.todo:
+            return None
+        if 1 in self.todo or not self.config.model.use_text:
             return build.build_model_for(self.config, self.data).to(self.fabric.device)
         file = self.options.stage1_weights or self.final_file(1)
         if not file.is_file():
@@ -123,7 +141,7 @@ class TrainingRun:
         self.check_identities(file, info)
         model = build.build_model_for(self.config, self.data, clip="random")
         fit_checkpoint(model, state, str(file), skip=HEADS)
-        logger.info("stage 1's prompts come from %s", file)
+        self.notes.append(f"stage 1's prompts come from {file}")
         return model.to(self.fabric.device)
 
     def check_identities(self, file: Path, info: CheckpointInfo | None) -> None:
@@ -171,6 +189,7 @@ class TrainingRun:
             kept=lambda name: name.startswith(("prompt_learner.cls_ctx", "text_mlp.")),
             log_period=stage.log_period,
             after_epoch=after_epoch,
+            pids=list(self.data.labels),
         )
         run_stage(self.fabric, plan, self.folder / "state" / "stage1.pt", self.report)
 
@@ -231,6 +250,7 @@ class TrainingRun:
             kept=lambda name: not name.startswith(TEXT),
             log_period=stage.log_period,
             after_epoch=after_epoch,
+            pids=list(self.data.labels),
         )
         run_stage(self.fabric, plan, self.folder / "state" / "stage2.pt", self.report)
 

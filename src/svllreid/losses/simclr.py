@@ -17,8 +17,9 @@ def simclr_loss(view1: Tensor, view2: Tensor, temperature: float = 0.1) -> Tenso
     Source: Chen et al. 2020, arXiv:2002.05709.
     """
     count = len(view1)
-    rows = F.normalize(torch.cat([view1, view2]).float(), dim=1)  # (2B, D)
-    logits = rows @ rows.T / temperature
+    with torch.autocast(view1.device.type, enabled=False):
+        rows = F.normalize(torch.cat([view1, view2]).float(), dim=1)  # (2B, D)
+        logits = rows @ rows.T / temperature
     logits = logits.masked_fill(torch.eye(2 * count, dtype=torch.bool, device=rows.device), float("-inf"))
     targets = torch.arange(2 * count, device=rows.device).roll(count)
     return F.cross_entropy(logits, targets)

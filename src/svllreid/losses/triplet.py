@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,9 +17,10 @@ def triplet_loss(features: Tensor, labels: Tensor, margin: float | None = 0.3) -
     Returns: scalar, the mean over anchors.
     Source: Hermans et al. 2017, arXiv:1703.07737.
     """
-    features = features.float()
-    squares = features.square().sum(dim=1)
-    squared = squares[:, None] + squares - 2 * features @ features.T  # (B, B)
+    with torch.autocast(features.device.type, enabled=False):  # half precision would cancel, or overflow
+        features = features.float()
+        squares = features.square().sum(dim=1)
+        squared = squares[:, None] + squares - 2 * features @ features.T  # (B, B)
     distances = squared.clamp(min=1e-12).sqrt()
     same = labels[:, None] == labels
     farthest_positive = distances.masked_fill(~same, float("-inf")).amax(dim=1)

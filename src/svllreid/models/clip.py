@@ -32,6 +32,11 @@ _FITTING_KEYS = {
     "vision_cfg": {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"},
     "text_cfg": {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"},
 }
+# What torch, safetensors and pickle raise on files that are something else, or damaged.
+_UNREADABLE = (
+    OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError,
+    SafetensorError, pickle.UnpicklingError,
+)  # fmt: skip
 _EXTRA_ENTRIES = ("input_resolution", "context_length", "vocab_size")
 
 
@@ -54,7 +59,7 @@ class ClipTowers:
     text_width: int
 
 
-def load_clip(name: str, weights: str | State) -> ClipTowers:
+def load_clip(name: str, weights: str | State, activation_of: str | None = None) -> ClipTowers:
     """The CLIP towers of a backbone with their weights, in float32 on the CPU.
 
     Args:
@@ -62,6 +67,8 @@ def load_clip(name: str, weights: str | State) -> ClipTowers:
         weights: `openai` or another open_clip tag (fetched through the hub, cached), a file (OpenAI's TorchScript
             archive, a state dict, safetensors), `random` (drawn from torch's generator), or a state dict in OpenAI's
             layout, whose shapes then decide the sizes.
+        activation_of: the tag that decides between QuickGELU and GELU, for weights that follow from elsewhere (a
+            checkpoint trained from that tag); None: `weights` themselves.
     Raises:
         ConfigError: unknown name, or towers that do not fit.
         CheckpointError: weights that cannot be fetched, read or fitted.
@@ -75,7 +82,7 @@ def load_clip(name: str, weights: str | State) -> ClipTowers:
     else:
         state, origin = _read_weights(name, weights)
         _check_same_sizes(architecture, state, name, origin)
-    quick_gelu = architecture.get("quick_gelu", False) or _trained_with_quick_gelu(name, weights)
+    quick_gelu = architecture.get("quick_gelu", False) or _trained_with_quick_gelu(name, activation_of or weights)
     clip = open_clip.CLIP(**{**architecture, "quick_gelu": quick_gelu}).float()
     if state is not None:
         _load_strictly(clip, state, origin)
@@ -138,13 +145,14 @@ def read_state(path: Path) -> dict[str, Any]:
                 warnings.simplefilter("ignore", FutureWarning)
                 return dict(torch.jit.load(path, map_location="cpu").state_dict())
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
+    except _UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{path} is not a readable weight file: {reason}") from None
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not any(isinstance(value, torch.Tensor) for value in content.values()):
+    named = isinstance(content, dict) and all(isinstance(key, str) for key in content)
+    if not named or not any(isinstance(value, torch.Tensor) for value in content.values()):
         raise CheckpointError(f"{path} holds a {type(content).__name__} without tensors, not a state dict of weights")
     return content
 

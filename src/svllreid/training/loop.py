@@ -12,9 +12,10 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
+from svllreid.errors import CheckpointError
 from svllreid.training.optim import set_lr
 from svllreid.training.state import Progress, load_state, save_state
-from svllreid.types import StepResult
+from svllreid.types import Pid, StepResult
 
 
 class Report(Protocol):
@@ -65,6 +66,7 @@ class StagePlan:
         kept: names of the model's entries that change in this stage.
         log_period: steps between two reports.
         after_epoch: called when an epoch is done; evaluates and writes checkpoints.
+        pids: raw identity of each label; a saved state of others is refused.
     """
 
     stage: int
@@ -76,27 +78,33 @@ class StagePlan:
     kept: Callable[[str], bool]
     log_period: int
     after_epoch: Callable[[int, Progress], None]
+    pids: list[Pid]
 
 
 def run_stage(fabric: Fabric, plan: StagePlan, state_file: Path, report: Report) -> Progress:
     """Train a stage to its end, continuing where `state_file` says an earlier run stopped."""
     model: nn.Module = plan.task.get_submodule("model")
     progress = Progress()
-    saved = load_state(state_file)
+    saved = load_state(state_file, plan.pids)
     if saved is not None:
         progress = saved["progress"]
-        model.load_state_dict(saved["model"], strict=False)
-        plan.optimizer.load_state_dict(saved["optimizer"])
+        try:
+            model.load_state_dict(saved["model"], strict=False)
+            plan.optimizer.load_state_dict(saved["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{state_file} is of another model ({reason}); start over with --fresh") from None
     task, optimizer = fabric.setup(plan.task, plan.optimizer)
     scaler = getattr(fabric.strategy.precision, "scaler", None)
-    if saved is not None and scaler is not None:
+    if saved is not None and saved["scaler"] and scaler is not None:  # empty: so far without mixed precision
         scaler.load_state_dict(saved["scaler"])
     for epoch in range(progress.epoch + 1, plan.max_epochs + 1):
         _run_epoch(fabric, plan, task, optimizer, epoch, report)
         progress.epoch = epoch
         plan.after_epoch(epoch, progress)
         own = {name: value for name, value in model.state_dict().items() if plan.kept(name)}
-        save_state(state_file, progress, own, optimizer.state_dict(), {} if scaler is None else scaler.state_dict())
+        scale = {} if scaler is None else scaler.state_dict()
+        save_state(state_file, progress, plan.pids, own, optimizer.state_dict(), scale)
     return progress
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
+
+from svllreid.errors import OutputError
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
-        self.console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+        self.console.print(self.format(record), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 @contextmanager
@@ -67,6 +69,7 @@ class LiveReport:
             console=console,
             transient=True,
         )
+        self.events = events
         self.writer = SummaryWriter(str(events)) if events is not None else None
         self.bar = self.progress.add_task("", visible=False, note="")
         self.stage = 0
@@ -79,7 +82,8 @@ class LiveReport:
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
         if self.writer is not None:
-            self.writer.close()
+            with suppress(OSError):  # a full disk has been told by `scalars`, or will be by what is written next
+                self.writer.close()
 
     def start_epoch(self, stage: int, epoch: int, max_epochs: int, steps: int) -> None:
         """Show how far the stage is."""
@@ -108,7 +112,10 @@ class LiveReport:
         """Record the numbers among some values."""
         for name, value in values.items():
             if self.writer is not None and isinstance(value, float):
-                self.writer.add_scalar(f"{prefix}/{name}", value, step)
+                try:
+                    self.writer.add_scalar(f"{prefix}/{name}", value, step)
+                except OSError as error:
+                    raise OutputError(f"TensorBoard's events in {self.events} could not be written: {error}") from None
 
     @contextmanager
     def counting(self, text: str, total: int) -> Iterator[Callable[[int], None]]:

@@ -11,6 +11,7 @@ import torch
 
 from svllreid.errors import CheckpointError
 from svllreid.files import write_beside
+from svllreid.types import Pid
 
 
 @dataclass
@@ -28,22 +29,35 @@ class Progress:
 
 
 def save_state(
-    path: Path, progress: Progress, model: dict[str, torch.Tensor], optimizer: dict[str, Any], scaler: dict[str, Any]
+    path: Path,
+    progress: Progress,
+    pids: list[Pid],
+    model: dict[str, torch.Tensor],
+    optimizer: dict[str, Any],
+    scaler: dict[str, Any],
 ) -> None:
     """Write the state of a stage beside and rename it."""
-    content = {"progress": vars(progress), "model": model, "optimizer": optimizer, "scaler": scaler}
+    content = {"progress": vars(progress), "pids": pids, "model": model, "optimizer": optimizer, "scaler": scaler}
     with write_beside(path) as temporary:
         torch.save(content, temporary)
 
 
-def load_state(path: Path) -> dict[str, Any] | None:
-    """The saved state of a stage, None where there is none; CheckpointError where it cannot be read."""
+def load_state(path: Path, pids: list[Pid]) -> dict[str, Any] | None:
+    """The saved state of a stage, None where there is none.
+
+    Raises: CheckpointError: it cannot be read, or belongs to other identities than `pids`.
+    """
     if not path.is_file():
         return None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        return {**content, "progress": Progress(**content["progress"])}
+        state = {**content, "progress": Progress(**content["progress"])}
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         raise CheckpointError(
             f"{path} cannot be read ({error}); remove it to start the stage over, or use --fresh"
         ) from None
+    if state["pids"] != pids:
+        raise CheckpointError(
+            f"{path} was trained on other identities than the dataset has now; start over with --fresh"
+        )
+    return state
