@@ -23,6 +23,7 @@ from svllreid.jobs.preparing import Options
 from svllreid.jobs.training import train
 
 BASELINE = {"MODEL.USE_TEXT": False, "MODEL.USE_SSL": False, "MODEL.USE_SSL_STAGE1": False}
+ROWS = (("one-stage baseline", "baseline", BASELINE), ("SVLL-ReID, both stages", "svllreid", {}))
 
 
 def main() -> None:
@@ -36,9 +37,9 @@ def main() -> None:
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for seed in range(1, arguments.seeds + 1):
         common = {"DATASETS.ROOT_DIR": str(arguments.root), "SOLVER.SEED": seed}
-        for name, changes in (("one-stage baseline", BASELINE), ("SVLL-ReID, both stages", {})):
-            folder = arguments.output / f"{name.split()[0]}_{seed}"
-            config = load_config("person/tiny_svllreid.yml", {**common, **changes, "OUTPUT_DIR": str(folder)})
+        for name, folder, changes in ROWS:
+            output = {"OUTPUT_DIR": str(arguments.output / f"{folder}_{seed}")}
+            config = load_config("person/tiny_svllreid.yml", {**common, **changes, **output})
             splits = build.build_splits(config)
             if not rows["raw pixels"]:
                 rows["raw pixels"].append(measure_raw_pixels(splits))
