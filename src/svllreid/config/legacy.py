@@ -91,14 +91,7 @@ def is_flat(tree: dict[str, Any]) -> bool:
 
 def is_text(name: str) -> bool:
     """Whether a dotted key holds text, such as a path, that no reader may take for a number."""
-    section: type[Section] = Config
-    *path, last = name.lower().split(".")
-    for key in path:
-        field = section.model_fields.get(key)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
-            return False
-        section = field.annotation
-    return last in section.model_fields and section.model_fields[last].annotation is str
+    return _type_of(name) is str
 
 
 def _mend_section(tree: dict[str, Any], prefix: str) -> tuple[dict[str, Any], list[str]]:
@@ -137,13 +130,18 @@ def _bracketed(value: str) -> Any:
 
 
 def _is_section(name: str) -> bool:
-    section: type[Section] = Config
+    kind = _type_of(name)
+    return isinstance(kind, type) and issubclass(kind, Section)
+
+
+def _type_of(name: str) -> Any:
+    """The schema's type of a dotted key; None where there is no such key."""
+    kind: Any = Config
     for key in name.lower().split("."):
-        field = section.model_fields.get(key)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
-            return False
-        section = field.annotation
-    return True
+        if not (isinstance(kind, type) and issubclass(kind, Section)) or key not in kind.model_fields:
+            return None
+        kind = kind.model_fields[key].annotation
+    return kind
 
 
 def _drop_unused(tree: dict[str, Any], faults: list[str]) -> None:
