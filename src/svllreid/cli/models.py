@@ -1,0 +1,62 @@
+"""svllreid models"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+app = typer.Typer(no_args_is_help=True, help="List and fetch published models.")
+
+
+@app.command("list")
+def list_models() -> None:
+    """List the files that SVLL-ReID and CLIP-ReID publish, with the accuracy that is reported of each, in percent."""
+    from svllreid.models.published import cached, catalogue
+
+    table = Table("name", "dataset", box=box.SIMPLE_HEAD)
+    table.add_column("mAP", justify="right")
+    table.add_column("rank-1", justify="right")
+    table.add_column("status")
+    for (method, backbone), models in groupby(catalogue(), lambda model: (model.method, model.backbone)):
+        table.add_section()
+        table.add_row(f"{method}, {backbone}", style="bold")
+        for model in models:
+            status = "published" if model.drive_id else "not published"
+            reported = [f"{value:.1f}" for value in model.reported] if model.reported else ["", ""]
+            table.add_row(model.name, model.dataset, *reported, "in cache" if cached(model).is_file() else status)
+    Console().print(table)
+
+
+@app.command()
+def get(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `svllreid models list` shows it.")],
+    url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="A mirror instead of Google Drive; {id} and {name} in it are filled in."),
+    ] = None,
+) -> None:
+    """Fetch a published model, check it, and print the command that tests it.
+
+    The same command continues an interrupted download. Files are kept in the folder that SVLLREID_CACHE names, else in
+    ~/.cache/svllreid.
+
+    Example: `svllreid models get svllreid-vit-market1501`
+    """
+    from svllreid.models.published import DRIVE, fetch, find
+
+    model = find(name)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        fetched = fetch(
+            model, url=url or DRIVE, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    typer.echo(f"{fetched.path} {'holds' if fetched.new else 'is already there: it holds'} {model.expected}.")
+    typer.echo("Test it with (data: the folder that holds the dataset's):")
+    typer.echo(model.test_command(fetched.path, fetched.table_rows))
