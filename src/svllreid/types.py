@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,10 +36,12 @@ class Splits:
 
     Args:
         name: the reader's name.
-        train, query, gallery: samples in a reproducible order.
+        train, query, gallery: samples in a reproducible order; under `vehicleid-10` query holds all test images, of
+            which the protocol draws the gallery.
         protocol: `cross-camera`, `vehicleid-10` or `leave-self-out`.
         noun: the prompt's noun, `person` or `vehicle`.
         notes: what the user should know (files dropped, counts that differ from the published ones).
+        parts: named parts of query that are tested one by one (VehicleID's sizes); none: query is tested whole.
     """
 
     name: str
@@ -48,6 +51,12 @@ class Splits:
     protocol: str = "cross-camera"
     noun: str = "person"
     notes: tuple[str, ...] = ()
+    parts: Mapping[str, tuple[Sample, ...]] = field(default_factory=dict)
+
+    @property
+    def testable(self) -> bool:
+        """Whether there are queries and a gallery, or the protocol draws them."""
+        return bool(self.query) and (bool(self.gallery) or self.protocol == "vehicleid-10")
 
 
 class Batch(NamedTuple):

@@ -8,6 +8,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="market1501, dukemtmc, occ_duke, msmt17, veri, VehicleID, or your own data: folder, manifest.",
+    ),
+]
+Root = Annotated[
+    Path,
+    typer.Argument(
+        metavar="ROOT", help="What DATASETS.ROOT_DIR names: the folder that holds the dataset; of manifest, the file."
+    ),
+]
+
 app = typer.Typer(no_args_is_help=True, help="Make and inspect datasets.")
 
 
@@ -31,3 +45,66 @@ def synth(
 
     root = synthesize(folder, identities=identities, seed=seed, cameras=cameras)
     Console().print(f"{root}: {identities} people to train, {identities} others to test", markup=False)
+
+
+@app.command()
+def check(
+    name: Name,
+    root: Root,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Decode every image too, and name the first that cannot be.")
+    ] = False,
+) -> None:
+    """Compare what is found with what the dataset's authors state, and name the likely cause of each difference.
+
+    Differences are no error: the exit code is 0 wherever the dataset can be read.
+
+    Example: `svllreid data check market1501 ~/data --decode`
+    """
+    from svllreid.cli.counts import print_comparisons, print_faults, print_line
+    from svllreid.data.readers import compare, reader
+
+    console = Console()
+    splits = reader(name)(root)
+    print_comparisons(console, compare(name, splits))
+    for note in splits.notes:
+        print_line(console, f"note: {note}")
+    if decode:
+        from svllreid.data.dataset import readable
+        from svllreid.data.describe import unique_images
+        from svllreid.training.report import LiveReport
+
+        samples = unique_images(splits)
+        with LiveReport(Console(stderr=True)) as report, report.counting("decoding", len(samples)) as count:
+            _, faults = readable(samples, count)
+        print_faults(console, faults, len(samples))
+
+
+@app.command()
+def describe(
+    name: Name,
+    root: Root,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw some identities, each as its cameras see it.")
+    ] = None,
+) -> None:
+    """Count identities, images and cameras of each split, and measure image sizes.
+
+    Example: `svllreid data describe market1501 ~/data --sheet market.png`
+    """
+    from svllreid.cli.counts import print_description, print_line
+    from svllreid.data.dataset import open_image
+    from svllreid.data.describe import describe as describe_splits
+    from svllreid.data.readers import reader
+    from svllreid.viz.sheet import choose, draw_sheet
+
+    console = Console()
+    splits = reader(name)(root)
+    if splits.protocol == "vehicleid-10":
+        print_line(console, "vehicleid-10: query holds all test images, of which each draw takes its gallery")
+    print_description(console, describe_splits(splits))
+    if sheet is not None:
+        rows = choose(splits)
+        kind = "training" if splits.train else "test"
+        draw_sheet(sheet.expanduser(), rows, f"{name}: {len(rows)} {kind} identities, drawn at random", open_image)
+        print_line(console, f"sheet: {sheet.expanduser()}")

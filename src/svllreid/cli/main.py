@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from svllreid.cli import config, data, demo, test, train
+from svllreid.cli import config, data, demo, models, test, train
 from svllreid.errors import ReidError
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -24,6 +24,7 @@ app.command("test")(test.test)
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
+app.add_typer(models.app, name="models")
 
 
 def run() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,24 @@ from svllreid.types import Batch, Pid, Sample
 UNLABELLED = -1
 
 
-def open_image(path: Path) -> Image.Image:
-    """The decoded image in RGB; ImageError where it cannot be read to its end."""
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """An image of which only the header is read yet; ImageError where it, or what the block asks of it, cannot be."""
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            yield image
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = str(error).replace(str(path), "the file")
         raise ImageError(
-            f"{path} cannot be read as an image ({reason}); restore it, or leave such files out with --skip-unreadable"
+            f"{path} cannot be read as an image ({reason}); restore it, or leave such files out of training and "
+            "testing with --skip-unreadable"
         ) from None
+
+
+def open_image(path: Path) -> Image.Image:
+    """The decoded image in RGB; ImageError where it cannot be read to its end."""
+    with opened(path) as image:
+        return image.convert("RGB")
 
 
 def readable(

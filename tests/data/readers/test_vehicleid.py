@@ -39,18 +39,38 @@ def test_all_test_images_are_queries_for_the_protocol_to_draw_from(tmp_path, dat
 def test_identity_of_one_image_is_kept_for_the_gallery_and_noted(tmp_path, dataset):
     splits = read_vehicleid(tmp_path)
     assert [sample.pid for sample in splits.query].count(6) == 1
-    assert splits.notes == ("1 test identities have one image: in the gallery of every draw, never a query",)
+    assert "small: 1 identities have one image: in the gallery of every draw, never a query" in splits.notes
+    assert any(note.startswith("large: 1 identities") for note in splits.notes)
     with (dataset / "train_test_split/test_list_800.txt").open("a") as file:
         file.write("0000001 6\n")
-    assert read_vehicleid(tmp_path).notes == ()
+    assert not any(note.startswith("small") for note in read_vehicleid(tmp_path).notes)
 
 
-def test_sizes(tmp_path, dataset):
-    assert len(read_vehicleid(tmp_path, test_size="large").query) == 1
-    with pytest.raises(DatasetError, match=r"test_list_1600\.txt is missing"):
-        read_vehicleid(tmp_path, test_size="medium")
-    with pytest.raises(DatasetError, match=r"'huge' is unknown\. Choose one of small, medium, large"):
-        read_vehicleid(tmp_path, test_size="huge")
+def test_every_size_is_a_part_and_each_image_stands_once(tmp_path, dataset):
+    (dataset / "train_test_split/test_list_1600.txt").write_text("0000004 5\n0000002 10\n0000002 10\n")
+    splits = read_vehicleid(tmp_path)
+    names = {size: [sample.path.stem for sample in part] for size, part in splits.parts.items()}
+    assert names == {
+        "small": ["0000003", "0000004", "0000005"],
+        "medium": ["0000002", "0000004"],
+        "large": ["0000003"],
+    }
+    assert [sample.path.stem for sample in splits.query] == ["0000002", "0000003", "0000004", "0000005"]
+
+
+def test_absent_sizes_are_noted_and_one_must_be_there(tmp_path, dataset):
+    lists = dataset / "train_test_split"
+    assert "no test_list_1600.txt: that size is not tested" in read_vehicleid(tmp_path).notes
+    for name in ("test_list_800.txt", "test_list_2400.txt"):
+        (lists / name).unlink()
+    with pytest.raises(DatasetError, match=r"none of test_list_800\.txt, .*2400\.txt; it holds train_list"):
+        read_vehicleid(tmp_path)
+
+
+def test_lists_that_disagree_are_refused(tmp_path, dataset):
+    (dataset / "train_test_split/test_list_1600.txt").write_text("0000004 6\n")
+    with pytest.raises(DatasetError, match=r"1 images more than one identity: 0000004\.jpg"):
+        read_vehicleid(tmp_path)
 
 
 def test_any_image_format_answers_to_a_listed_name(tmp_path, dataset):

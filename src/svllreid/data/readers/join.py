@@ -28,7 +28,7 @@ def join(parts: Sequence[Splits]) -> Splits:
         raise DatasetError("No dataset to join: name at least one in DATASETS.NAMES.")
     if len(parts) == 1:
         return parts[0]
-    names = _distinct([part.name for part in parts])
+    names = distinct([part.name for part in parts])
     train: list[Sample] = []
     notes: list[str] = []
     cameras = views = 0
@@ -49,7 +49,8 @@ def join(parts: Sequence[Splits]) -> Splits:
     return replace(first, name="+".join(names), train=tuple(train), notes=tuple(notes))
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names, each met again with its number: a, b, a#2."""
     met: Counter[str] = Counter()
     distinct = []
     for name in names:
@@ -95,7 +96,8 @@ def hold_out(splits: Splits, share: float, seed: int) -> Splits:
     query, gallery = _to_test([images[pid] for pid in held], splits.protocol, generator)
     note = f"{count} of {len(images)} training identities held out for choosing settings; the test set is not used"
     train = tuple(sample for sample in splits.train if sample.pid not in gone)
-    return replace(splits, train=train, query=by_path(query), gallery=by_path(gallery), notes=(*splits.notes, note))
+    notes = (*splits.notes, note)
+    return replace(splits, train=train, query=by_path(query), gallery=by_path(gallery), notes=notes, parts={})
 
 
 def _searchable(samples: Sequence[Sample], protocol: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from svllreid.data.readers.layout import (
     Root,
     by_path,
+    contents,
     first_three,
     list_images,
     locate,
@@ -22,42 +23,57 @@ LISTS = "train_test_split"
 TEST_SIZES = {"small": 800, "medium": 1600, "large": 2400}
 
 
-def read_vehicleid(root: Root, *, test_size: str = "small") -> Splits:
-    """Reads VehicleID.
+def read_vehicleid(root: Root) -> Splits:
+    """Reads VehicleID, every test list that is there.
 
     Layout: `VehicleID_V1.0/image/*.jpg` and `VehicleID_V1.0/train_test_split/{train_list,test_list_800}.txt` of lines
-    `imagename vid`, the name without its extension.
+    `imagename vid`, the name without its extension; test lists also of 1600 and 2400 identities.
 
     The protocol `vehicleid-10` draws one gallery image per identity ten times, the rest being queries. So that it can,
-    `query` holds **all** images of the test list and `gallery` is empty. An identity with one image can be in the
-    gallery only, in every draw: it is a distractor and never a query; a note counts such identities.
+    `query` holds **all** images of the test lists, each once, `parts` those of small (800), medium (1600) and large
+    (2400), and `gallery` is empty. An identity with one image can be in the gallery only, in every draw: it is a
+    distractor and never a query; a note counts such identities.
 
     Args:
         root: the folder that holds `VehicleID_V1.0`, or that folder itself.
-        test_size: small (800 identities), medium (1600) or large (2400).
     Returns: splits of protocol vehicleid-10, all of camera 0, samples sorted by file name.
-    Raises: DatasetError: another size, missing folders or lists, bad lines, or listed images that are absent.
+    Raises: DatasetError: missing folders or lists, bad lines, listed images that are absent, or an image to which two
+        test lists give different identities.
     Source: Liu et al. 2016, "Deep Relative Distance Learning: Tell the Difference Between Similar Vehicles".
     """
-    if test_size not in TEST_SIZES:
-        raise DatasetError(f"VehicleID: test size {test_size!r} is unknown. Choose one of {', '.join(TEST_SIZES)}.")
     dataset = locate(root, "VehicleID", FOLDER, ("image", LISTS))
     lists = require_folder(dataset, LISTS, "VehicleID")
     images = require_folder(dataset, "image", "VehicleID")
     # Lists leave the extension out; of 1.jpg and 1.png the first in the alphabet stands for 1.
     files = {Path(name).stem: name for name in reversed(list_images(images))}
     train = _read(images, files, lists / "train_list.txt")
-    test = _read(images, files, lists / f"test_list_{TEST_SIZES[test_size]}.txt")
+    sources = {size: lists / f"test_list_{count}.txt" for size, count in TEST_SIZES.items()}
+    absent = [source.name for source in sources.values() if not source.is_file()]
+    if len(absent) == len(sources):
+        raise DatasetError(f"VehicleID: {lists} has none of {', '.join(absent)}; {contents(lists)}. Unpack it again.")
+    parts = {size: _read(images, files, source) for size, source in sources.items() if source.is_file()}
+    notes = [f"no {name}: that size is not tested" for name in absent]
+    notes += [note for size, samples in parts.items() for note in _lonely(size, samples)]
+    query = by_path({sample for samples in parts.values() for sample in samples})
+    _check_agreement(query)
     return Splits(
-        "VehicleID", train=train, query=test, gallery=(), protocol="vehicleid-10", noun="vehicle", notes=_notes(test)
+        "VehicleID", train, query, (), protocol="vehicleid-10", noun="vehicle", notes=tuple(notes), parts=parts
     )
 
 
-def _notes(test: tuple[Sample, ...]) -> tuple[str, ...]:
-    alone = [pid for pid, count in Counter(sample.pid for sample in test).items() if count == 1]
-    if not alone:
-        return ()
-    return (f"{len(alone)} test identities have one image: in the gallery of every draw, never a query",)
+def _lonely(size: str, samples: tuple[Sample, ...]) -> list[str]:
+    """A note on the identities of a test list that have one image."""
+    alone = sum(count == 1 for count in Counter(sample.pid for sample in samples).values())
+    return [f"{size}: {alone} identities have one image: in the gallery of every draw, never a query"] if alone else []
+
+
+def _check_agreement(query: tuple[Sample, ...]) -> None:
+    names = Counter(sample.path.name for sample in query)
+    if torn := [name for name, count in names.items() if count > 1]:
+        raise DatasetError(
+            f"VehicleID: the test lists give {len(torn)} images more than one identity: {first_three(torn)}. "
+            "Unpack the lists again."
+        )
 
 
 def _read(images: Path, files: dict[str, str], source: Path) -> tuple[Sample, ...]:
@@ -68,4 +84,4 @@ def _read(images: Path, files: dict[str, str], source: Path) -> tuple[Sample, ..
             f"VehicleID: {len(missing)} of the {len(lines)} images that {source} names are absent from {images}: "
             f"{first_three(missing)}. The likely cause is a partial unzip or copy: unpack the archive again."
         )
-    return by_path(Sample(images / files[line.image], line.pid, 0) for line in lines)
+    return by_path({Sample(images / files[line.image], line.pid, 0) for line in lines})

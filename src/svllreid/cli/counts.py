@@ -1,0 +1,102 @@
+"""What `svllreid data check` and `svllreid data describe` print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from svllreid.data.describe import Description, Sizes, Spread
+from svllreid.data.readers.statistics import Comparison, by_cause
+from svllreid.types import UNKNOWN, Pid
+
+NOTHING = "–"
+NAMED = 3
+
+
+def print_line(console: Console, text: str) -> None:
+    """A line as it is, unbroken, so that paths in it can be copied."""
+    console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> None:
+    """Counts found beside those published, then the likely cause of the differences."""
+    if not any(comparison.published for comparison in comparisons):
+        table = Table("count", *_numbers("found"))
+        for comparison in comparisons:
+            table.add_row(comparison.what, str(comparison.found))
+        console.print(table)
+        print_line(console, "own data: no published counts to compare with")
+        return
+    table = Table("count", *_numbers("found", "published"), "verdict")
+    for comparison in comparisons:
+        verdict = "differs" if comparison.cause else "ok" if comparison.published else NOTHING
+        table.add_row(comparison.what, str(comparison.found), comparison.published or NOTHING, verdict)
+    console.print(table)
+    for cause, behind in by_cause(comparison for comparison in comparisons if comparison.cause).items():
+        counts = ", ".join(comparison.what for comparison in behind)
+        print_line(console, f"{counts} differ; likely cause: {cause}")
+
+
+def print_faults(console: Console, faults: Sequence[str], images: int) -> None:
+    """How many images cannot be decoded, and the first of them."""
+    if not faults:
+        print_line(console, f"all {images} images can be decoded")
+        return
+    shown = f"the first {NAMED}:" if len(faults) > NAMED else "they are:"
+    print_line(console, f"{len(faults)} of {images} images cannot be decoded; {shown}")
+    for fault in faults[:NAMED]:
+        print_line(console, fault)
+
+
+def print_description(console: Console, description: Description) -> None:
+    """Counts of each split, identities in both train and test, images per camera, image sizes."""
+    splits = description.splits
+    columns = _numbers("identities", "images", "cameras", "min", "median", "mean", "max")
+    table = Table("split", *columns, title="identities (min to max: images per identity)")
+    for name, counts in splits.items():
+        numbers = (counts.identities, counts.images, counts.cameras)
+        table.add_row(name, *map(str, numbers), *_words(counts.per_identity))
+    console.print(table)
+    for name, counts in splits.items():
+        if counts.distractors:
+            print_line(console, f"{name}: {counts.distractors} of the images are distractors, of no identity")
+    print_line(console, f"identities shared by train and test: {_shared(description.shared)}")
+    table = Table("camera", *_numbers(*splits), title="images per camera")
+    for camid in sorted({camid for counts in splits.values() for camid in counts.by_camera}):
+        images = (str(counts.by_camera.get(camid, 0)) for counts in splits.values())
+        table.add_row("unknown" if camid == UNKNOWN else str(camid + 1), *images)
+    console.print(table)
+    _print_sizes(console, description.sizes)
+
+
+def _print_sizes(console: Console, sizes: Sizes) -> None:
+    table = Table("pixels", *_numbers("min", "median", "mean", "max"), title="image sizes")
+    table.add_row("height", *_words(sizes.heights))
+    table.add_row("width", *_words(sizes.widths))
+    console.print(table)
+    frequent = ", ".join(f"{height} x {width} ({count} images)" for (height, width), count in sizes.frequent)
+    print_line(console, f"most frequent, height x width: {frequent}")
+    sample = f"a random sample of {sizes.read} of the {sizes.images} images"
+    which = f"all {sizes.images} images" if sizes.read == sizes.images else sample
+    print_line(console, f"sizes from the file headers of {which}")
+
+
+def _shared(pids: Sequence[Pid] | None) -> str:
+    if pids is None:
+        return "numbered from 0 in each, so the numbers cannot tell"
+    if not pids:
+        return "0"
+    more = ", ..." if len(pids) > NAMED else ""
+    return f"{len(pids)} (should be 0): {', '.join(map(str, pids[:NAMED]))}{more}"
+
+
+def _numbers(*names: str) -> list[Column]:
+    return [Column(name, justify="right") for name in names]
+
+
+def _words(spread: Spread | None) -> tuple[str, ...]:
+    if spread is None:
+        return (NOTHING,) * 4
+    return str(spread.low), f"{spread.median:g}", f"{spread.mean:.1f}", str(spread.high)

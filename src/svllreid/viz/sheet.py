@@ -1,0 +1,73 @@
+"""A contact sheet of a dataset: some identities, each seen by its cameras."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from itertools import chain, zip_longest
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from svllreid.types import UNKNOWN, Pid, Sample, Splits
+from svllreid.viz.page import FRAME, GAP, LINE, TOP, Page
+
+
+def choose(splits: Splits, seed: int = 0, identities: int = 12, images: int = 8) -> list[list[Sample]]:
+    """Draws samples for a sheet from the training split, or from query and gallery where there is none.
+
+    Args:
+        splits: what a reader made of the dataset.
+        seed: the same seed draws the same samples.
+        identities: rows at most.
+        images: images of each at most, taken from its cameras in turn.
+    Returns: a list for each identity, identities in sorted order, images in order of camera.
+    """
+    by_pid: dict[Pid, list[Sample]] = {}
+    # Own data may list one image in query and gallery.
+    for sample in splits.train or dict.fromkeys(splits.query + splits.gallery):
+        by_pid.setdefault(sample.pid, []).append(sample)
+    generator = random.Random(seed)
+    drawn = generator.sample(sorted(by_pid), min(identities, len(by_pid)))
+    return [_spread(by_pid[pid], images, generator) for pid in sorted(drawn)]
+
+
+def draw_sheet(
+    path: Path,
+    rows: Sequence[Sequence[Sample]],
+    title: str,
+    open_image: Callable[[Path], Image.Image],
+    size: tuple[int, int] = (128, 96),
+) -> None:
+    """One row per identity, its pid above and the one-based camera under each image.
+
+    Args:
+        path: PNG file, written beside and renamed.
+        rows: samples of one identity each.
+        title: the line on top.
+        open_image: decodes a file to RGB.
+        size: height and width of the space for each image, which keeps its proportions.
+    Raises: OutputError: the file cannot be written; and whatever `open_image` raises.
+    """
+    height, width = size
+    cell = width + 2 * FRAME + GAP
+    row_height = 2 * LINE + height + 2 * FRAME + 2 * GAP
+    page = Page(TOP + row_height * len(rows), 2 * GAP + cell * max(map(len, rows), default=0), title)
+    for row, samples in enumerate(rows):
+        top = TOP + row * row_height
+        page.write(f"identity {samples[0].pid}", GAP, top)
+        for column, sample in enumerate(samples):
+            left = GAP + column * cell
+            picture = ImageOps.contain(open_image(sample.path), (width, height))
+            page.put(picture, left, top + LINE + height - picture.height)
+            camera = "unknown" if sample.camid == UNKNOWN else sample.camid + 1
+            page.write(f"camera {camera}", left, top + LINE + height + 2 * FRAME)
+    page.save(path)
+
+
+def _spread(samples: Sequence[Sample], count: int, generator: random.Random) -> list[Sample]:
+    cameras: dict[int, list[Sample]] = {}
+    for sample in generator.sample(samples, len(samples)):
+        cameras.setdefault(sample.camid, []).append(sample)
+    in_turn = [sample for sample in chain(*zip_longest(*cameras.values())) if sample is not None]
+    return sorted(in_turn[:count], key=lambda sample: (sample.camid, sample.path))
