@@ -1,4 +1,4 @@
-"""Every command of the README runs: on small images, with the backbone and the epochs made small."""
+"""Every command of the README and of docs/testing.md runs: small images, the backbone and the epochs made small."""
 
 import re
 import shlex
@@ -13,9 +13,10 @@ from svllreid.cli.main import run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TESTING = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
 COMMANDS = [
     line.split("#")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", README, re.S)
+    for block in re.findall(r"```bash\n(.*?)```", README + TESTING, re.S)
     for line in block.splitlines()
     if line.strip()
 ]
@@ -39,6 +40,12 @@ def workplace(tmp_path_factory, market):
             shutil.copy(image, target)
             rows.append(f"{target.relative_to(folder / 'data')},{pid},{int(camera[1]) - 1},{split}")
     (folder / "data" / "mine.csv").write_text("\n".join(rows) + "\n")
+    duke = folder / "data" / "dukemtmcreid" / "DukeMTMC-reID"
+    for images in ("bounding_box_train", "query", "bounding_box_test"):
+        (duke / images).mkdir(parents=True)
+        for image in (source / images).iterdir():
+            pid, camera, shot, _ = image.stem.split("_")
+            shutil.copy(image, duke / images / f"{pid}_{camera[:2]}_f{shot}.jpg")
     return folder
 
 
@@ -83,6 +90,7 @@ def test_command(command, workplace, ran, small_arguments, monkeypatch, capsys):
 
 def test_python_example(workplace, market, monkeypatch):
     code = re.search(r"```python\n(.*?)```", README, re.S)[1]
+    exec(compile(re.search(r"```python\n(.*?)```", TESTING, re.S)[1], "docs/testing.md", "exec"), {})
     images = sorted((market / "Market-1501-v15.09.15" / "query").iterdir())
     monkeypatch.chdir(workplace)
     for name, image in zip(("query.jpg", "a.jpg", "b.jpg"), images, strict=False):
@@ -111,6 +119,6 @@ def test_every_key_that_the_readme_names_exists():
     from svllreid.config import known_keys
 
     known = {key for key, _ in known_keys()}
-    named = set(re.findall(r"\b(?:MODEL|SOLVER|INPUT|TEST|DATASETS|DATALOADER)\.[A-Z0-9_.]+[A-Z0-9]", README))
+    named = set(re.findall(r"\b(?:MODEL|SOLVER|INPUT|TEST|DATASETS|DATALOADER)\.[A-Z0-9_.]+[A-Z0-9]", README + TESTING))
     assert named <= known
     assert len(named) > 15

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from svllreid.config import load_config
     from svllreid.evaluation.ranking import Ranking, evaluate_features, evaluate_ranking
     from svllreid.evaluation.rerank import RerankOptions, rerank
+    from svllreid.evaluation.verification import Verification, verify_features
 
 __version__ = "0.1.0"
 
@@ -15,23 +16,27 @@ _HOMES = {
     "Encoder": "svllreid.build",
     "Ranking": "svllreid.evaluation.ranking",
     "RerankOptions": "svllreid.evaluation.rerank",
+    "Verification": "svllreid.evaluation.verification",
     "build_model": "svllreid.build",
     "evaluate_features": "svllreid.evaluation.ranking",
     "evaluate_ranking": "svllreid.evaluation.ranking",
     "load_config": "svllreid.config",
     "load_dataset": "svllreid.build",
     "rerank": "svllreid.evaluation.rerank",
+    "verify_features": "svllreid.evaluation.verification",
 }
 __all__ = [
     "Encoder",
     "Ranking",
     "RerankOptions",
+    "Verification",
     "build_model",
     "evaluate_features",
     "evaluate_ranking",
     "load_config",
     "load_dataset",
     "rerank",
+    "verify_features",
 ]
 
 

@@ -106,11 +106,38 @@ def load_dataset(name: str, root: str | Path) -> Splits:
 
 def build_splits(config: Config) -> Splits:
     """The splits that the configuration names: several training sets joined, some training identities held out."""
-    names = (config.datasets.names,) if isinstance(config.datasets.names, str) else config.datasets.names
-    read = [load_dataset(name, config.datasets.root_dir) for name in names]
-    splits = read[0] if len(read) == 1 else readers.join(read)
+    splits = readers.join([_read(config, entry) for entry in entries(config.datasets.names)])
     share = config.datasets.val_identities
     return readers.hold_out(splits, share, config.solver.seed) if share else splits
+
+
+def build_test_splits(config: Config) -> list[Splits]:
+    """The splits to test on: those of DATASETS.TEST, or else what `build_splits` gives."""
+    tested = entries(config.datasets.test)
+    if not tested:
+        return [build_splits(config)]
+    if config.datasets.val_identities:
+        raise ConfigError(
+            "DATASETS.VAL_IDENTITIES holds training identities out so that test sets stay unseen, and DATASETS.TEST "
+            "names test sets; set one of the two"
+        )
+    return [_read(config, entry) for entry in tested]
+
+
+def entries(names: str | Sequence[str]) -> tuple[str, ...]:
+    """DATASETS.NAMES or DATASETS.TEST, one or several, as a tuple."""
+    return tuple(filter(None, (names,) if isinstance(names, str) else names))
+
+
+def _read(config: Config, entry: str) -> Splits:
+    """The splits of `name` in ROOT_DIR, or of `name:place`."""
+    name, _, place = entry.partition(":")
+    options: dict[str, Any] = {}
+    if name == "veri":
+        views = config.datasets.veri_views
+        options["views_dir"] = Path(views).expanduser() if views else None
+        options["drop_unlabelled_test"] = config.test.veri_drop_unlabelled
+    return readers.read(name, Path(place or config.datasets.root_dir).expanduser(), **options)
 
 
 @dataclass(frozen=True)

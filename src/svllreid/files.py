@@ -42,11 +42,11 @@ def _refusal(path: Path, error: OSError | RuntimeError) -> OutputError | None:
     if code in (errno.ENOSPC, errno.EDQUOT) or failed_write:
         return OutputError(
             f"{path} could not be written: no space left (an older file stays as it was); free space, "
-            "or set another OUTPUT_DIR"
+            "or name another folder (OUTPUT_DIR)"
         )
     if isinstance(error, OSError):
         return OutputError(
-            f"{path} could not be written: {error.strerror or error}; set OUTPUT_DIR to a folder that can be"
+            f"{path} could not be written: {error.strerror or error}; name a folder (OUTPUT_DIR) that can be"
         )
     return None
 

@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from svllreid.cli.main import run
+from svllreid.data import describe as describing
+from svllreid.data.readers import READERS
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +32,20 @@ def cli(monkeypatch, capsys):
     return lambda *words: call(monkeypatch, capsys, *words)
 
 
-@pytest.mark.parametrize("words", [(), ("train",), ("test",), ("demo",), ("data",), ("data", "synth"), ("config",)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("train",),
+        ("test",),
+        ("demo",),
+        ("data",),
+        ("data", "synth"),
+        ("data", "check"),
+        ("data", "describe"),
+        ("config",),
+    ],
+)
 def test_help_teaches(cli, words):
     code, out, _ = cli(*words, "--help")
     assert code == 0
@@ -63,7 +80,7 @@ def test_published_doors(trained):
     assert train.returncode == 0, train.stderr
     assert test.returncode == 0, test.stderr
     for out in (train.stdout, test.stdout):
-        assert "mAP" in out and "rank-1" in out and "8 queries, 16 gallery images" in out
+        assert "mAP" in out and "rank-1" in out and re.search(r"market1501 .*│ +8 │ +16 │", out)
     metrics = json.loads((folder / "tested" / "metrics.json").read_text())
     assert metrics["mAP"] == json.loads((folder / "metrics.json").read_text())["mAP"]
     assert (folder / "tested" / "ranklist.png").is_file()
@@ -73,7 +90,7 @@ def test_test_without_a_configuration_takes_the_checkpoints_own(trained, cli, tm
     folder, _, _ = trained
     code, out, err = cli("test", "TEST.WEIGHT", folder / "tiny_2.pth", "OUTPUT_DIR", tmp_path, "--device", "cpu")
     assert code == 0, err
-    assert "8 queries" in out and (tmp_path / "metrics.json").is_file()
+    assert re.search(r"│ +8 │ +16 │", out) and (tmp_path / "metrics.json").is_file()
 
 
 def mistakes(small_arguments, tmp_path, trained_folder):
@@ -116,6 +133,10 @@ def mistakes(small_arguments, tmp_path, trained_folder):
             ["train", *base, "INPUT.SIZE_TRAIN=[8, 8]", "INPUT.SIZE_TEST=[8, 8]"],
             ["smaller than a patch"],
         ),
+        "bad rate": (["test", *base, *weight, "TEST.FAR", "[2]"], ["TEST.FAR", "less than 1"]),
+        "unknown test set": (["test", *base, *weight, "DATASETS.TEST", "msmt"], ["'msmt'", "did you mean msmt17"]),
+        "no features": (["test", *base, "--features", nowhere], [f"{nowhere} does not exist", "--save-features"]),
+        "not features": (["test", *base, "--features", tmp_path / "notes.pth"], ["not a readable .npz archive"]),
         "one identity": (["data", "synth", tmp_path / "people", "--identities", "1"], ["--identities"]),
     }
 
@@ -124,7 +145,7 @@ NAMES = [
     "missing root", "missing folder", "unknown key", "unknown dataset", "unknown backbone", "unknown method",
     "wrong type", "missing file", "no such device", "no such core", "unwritable", "wrong shape", "other backbone",
     "no checkpoint", "no weight", "weights nowhere", "too few people", "bad option", "sizes differ",
-    "too small", "one identity",
+    "too small", "bad rate", "unknown test set", "no features", "not features", "one identity",
 ]  # fmt: skip
 
 
@@ -158,3 +179,120 @@ def test_synth(cli, tmp_path):
     assert len(list((tmp_path / "people").rglob("*.jpg"))) > 8
     code, _, err = cli("data", "synth", tmp_path / "people", "--identities", "2", "--seed", "3")
     assert code == 2 and str(tmp_path / "people") in err
+
+
+@pytest.mark.parametrize("command", ["check", "describe"])
+def test_help_of_data_commands_names_every_dataset_and_an_example(cli, command):
+    _, out, _ = cli("data", command, "--help")
+    assert f"Example: svllreid data {command} market1501 ~/data" in out
+    for name in READERS:
+        assert name in out
+
+
+def row(out, first):
+    """The cells of the only table row whose first cell is given."""
+    (line,) = [line for line in out.splitlines() if line.startswith(f"│ {first} ")]
+    return [cell.strip() for cell in line.strip("│").split("│")][1:]
+
+
+def test_check_sets_found_beside_published(cli, market):
+    code, out, err = cli("data", "check", "market1501", market, "--decode")
+    assert code == 0, err
+    assert row(out, "training identities") == ["4", "751", "differs"]
+    assert row(out, "query images") == ["8", "3368", "differs"]
+    assert row(out, "test identities") == ["4", "–", "–"]
+    assert out.count("likely cause") == 1 and "another dataset in the same layout" in out
+    assert out.count("3368") == 1, "each fact once"
+    assert "all 48 images can be decoded" in out
+
+
+@pytest.fixture
+def part_of_market(tmp_path):
+    """A copy of Market-1501 with all of its cameras, one image of each in every split; no file holds an image."""
+    for part in ("bounding_box_train", "query", "bounding_box_test"):
+        folder = tmp_path / "Market-1501-v15.09.15" / part
+        folder.mkdir(parents=True)
+        for camera in range(1, 7):
+            (folder / f"0002_c{camera}s1_000001_00.jpg").touch()
+    (folder / "-1_c1s1_000001_00.jpg").touch()
+    return tmp_path
+
+
+def test_check_names_the_likely_cause_of_each_difference(cli, part_of_market):
+    code, out, err = cli("data", "check", "market1501", part_of_market)
+    assert code == 0, err
+    assert row(out, "cameras") == ["6", "6", "ok"]
+    assert row(out, "training images") == ["6", "12936", "differs"]
+    assert "training identities, training images, query images differ; likely cause: a partial unzip or copy" in out
+    assert "gallery images differ; likely cause: the distractors (identity 0) were removed" in out
+    assert out.count("1 junk images") == 1 and "decoded" not in out
+
+
+def test_check_counts_broken_images_and_names_the_first(cli, part_of_market):
+    code, out, _ = cli("data", "check", "market1501", part_of_market, "--decode")
+    folder = part_of_market / "Market-1501-v15.09.15" / "bounding_box_train"
+    assert code == 0 and "18 of 18 images cannot be decoded" in out
+    assert str(folder / "0002_c3s1_000001_00.jpg") in out and "0002_c4s1" not in out
+
+
+def test_check_of_own_data_says_that_nothing_is_published(cli, tmp_path):
+    (tmp_path / "train" / "ann").mkdir(parents=True)
+    (tmp_path / "train" / "ann" / "1.jpg").touch()
+    code, out, _ = cli("data", "check", "folder", tmp_path)
+    assert code == 0 and row(out, "training images") == ["1"]
+    assert "no published counts" in out and "verdict" not in out
+    assert "note: cameras unknown" in out and "note: no query and gallery images" in out
+
+
+def test_describe_counts_and_draws(cli, market, tmp_path):
+    code, out, err = cli("data", "describe", "market1501", market, "--sheet", tmp_path / "new" / "sheet.png")
+    assert code == 0, err
+    assert row(out, "gallery") == ["4", "16", "2", "4", "4", "4.0", "4"]
+    assert row(out, "2") == ["12", "4", "8"], "images of camera 2 by split"
+    assert row(out, "height") == ["64", "64", "64.0", "64"]
+    assert "64 x 32 (48 images)" in out and "file headers of all 48 images" in out
+    assert "shared by train and test: 0" in out
+    assert str(tmp_path / "new" / "sheet.png") in out and (tmp_path / "new" / "sheet.png").is_file()
+
+
+def test_describe_names_shared_identities_and_its_sample(cli, tmp_path, market, monkeypatch):
+    image = next(market.rglob("*.jpg")).read_bytes()
+    for split, names in {"train": "abcde", "query": "bcdex", "gallery": "b"}.items():
+        for name in names:
+            (tmp_path / split / name).mkdir(parents=True)
+            (tmp_path / split / name / f"{split}.jpg").write_bytes(image)
+    monkeypatch.setattr(describing, "describe", partial(describing.describe, max_headers=5))
+    code, out, err = cli("data", "describe", "folder", tmp_path)
+    assert code == 0, err
+    assert "shared by train and test: 4 (should be 0): b, c, d, ..." in out
+    assert row(out, "unknown") == ["5", "5", "1"], "images of no known camera"
+    assert "a random sample of 5 of the 11 images" in out
+
+
+def test_describe_names_a_broken_image(cli, part_of_market, tmp_path):
+    code, _, err = cli("data", "describe", "market1501", part_of_market, "--sheet", tmp_path / "sheet.png")
+    assert code == 2 and "0002_c1s1_000001_00.jpg cannot be read as an image" in err
+    assert "Traceback" not in err and not (tmp_path / "sheet.png").exists()
+
+
+def test_describe_of_vehicleid_copes_without_a_gallery(cli, tmp_path, market):
+    images = sorted(market.rglob("bounding_box_train/*.jpg"))[:4]
+    (tmp_path / "image").mkdir()
+    for number, image in enumerate(images):
+        (tmp_path / "image" / f"{number}.jpg").write_bytes(image.read_bytes())
+    lists = tmp_path / "train_test_split"
+    lists.mkdir()
+    (lists / "train_list.txt").write_text("0 7\n1 7\n")
+    (lists / "test_list_800.txt").write_text("2 8\n3 8\n")
+    code, out, err = cli("data", "describe", "VehicleID", tmp_path)
+    assert code == 0, err
+    assert row(out, "query") == ["1", "2", "1", "2", "2", "2.0", "2"]
+    assert row(out, "gallery") == ["0", "0", "0", "–", "–", "–", "–"]
+    assert "query holds all test images" in out
+
+
+@pytest.mark.parametrize("command", ["check", "describe"])
+def test_unknown_dataset_exits_2(cli, command, market):
+    code, out, err = cli("data", command, "market1510", market)
+    assert code == 2 and out == ""
+    assert "did you mean market1501?" in err and "Traceback" not in err

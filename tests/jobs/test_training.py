@@ -15,7 +15,7 @@ from svllreid import Encoder, load_config
 from svllreid.build import build_fabric, build_splits, load_trained
 from svllreid.errors import CheckpointError, ConfigError, DatasetError, ImageError
 from svllreid.jobs.preparing import Options
-from svllreid.jobs.testing import evaluate, run_test
+from svllreid.jobs.testing import embed_splits, run_test
 from svllreid.jobs.training import train
 from svllreid.training.report import LiveReport
 
@@ -31,7 +31,16 @@ def finished(tmp_path_factory, small_config):
 def test_files_of_a_run(finished):
     config, folder, metrics = finished
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    expected = {"config.yml", "log.txt", "metrics.json", "ranklist.png", "state/stage1.pt", "state/stage2.pt"}
+    expected = {
+        "config.yml",
+        "log.txt",
+        "metrics.json",
+        "queries.csv",
+        "ranklist.png",
+        "report.html",
+        "state/stage1.pt",
+        "state/stage2.pt",
+    }
     expected |= {f"tiny_{end}.{kind}" for end in ("stage1_2", "2", "best") for kind in ("pth", "json")}
     assert expected == {name for name in names if not name.startswith("events.")}
     assert load_config(folder / "config.yml") == config
@@ -290,7 +299,8 @@ def test_neck_and_norm_of_the_tested_features(finished):
     def features(**update):
         changed = config.model_copy(update={"test": config.test.model_copy(update=update)})
         with LiveReport(Console(stderr=True)) as report:
-            return evaluate(load_trained(folder / "tiny_2.pth", changed)[0], changed, splits, fabric, report)[1]
+            model, _, _ = load_trained(folder / "tiny_2.pth", changed)
+            return embed_splits(model, changed, splits, fabric, report).q_feats
 
     before, after, unnormalised = features(), features(neck_feat="after"), features(feat_norm="no")
     assert not torch.allclose(before, after, atol=1e-3)

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+MEASURES = ("mAP", "rank1", "rank5", "rank10", "mINP")
+
 
 def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
-    """The metrics of one test, in percent."""
-    table = Table(
-        title=f"{metrics['dataset']}: {metrics['num_queries']} queries, {metrics['num_gallery']} gallery images"
-    )
-    for name in ("mAP", "rank1", "rank5", "rank10", "mINP"):
-        table.add_column(name.replace("rank", "rank-"), justify="right")
-    table.add_row(*(f"{100 * metrics[name]:.1f} %" for name in ("mAP", "rank1", "rank5", "rank10", "mINP")))
+    """What metrics.json holds, in percent: a row for each dataset, or for each part of one that has parts."""
+    table = Table("dataset", *(name.replace("rank", "rank-") for name in MEASURES), "queries", "gallery")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for dataset, row in _rows(metrics):
+        spread = row.get("deviation", {})
+        cells = [f"{100 * row[name]:.1f}" + (f" ± {100 * spread[name]:.1f}" if spread else "") for name in MEASURES]
+        table.add_row(dataset, *(f"{cell} %" for cell in cells), str(row["num_queries"]), str(row["num_gallery"]))
     console.print(table)
+
+
+def _rows(metrics: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, found in metrics.get("datasets", {metrics.get("dataset"): metrics}).items():
+        if "parts" in found:
+            yield from ((f"{name} {part}", block) for part, block in found["parts"].items())
+        else:
+            yield name, found

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
 from rich.console import Console
 
 from svllreid.cli.options import ConfigFile, Device, Overrides, SkipUnreadable
@@ -12,21 +16,35 @@ def test(
     config_file: ConfigFile = None,
     device: Device = "auto",
     skip_unreadable: SkipUnreadable = False,
+    save_features: Annotated[
+        bool, typer.Option("--save-features", help="Also write features and labels to features.npz.")
+    ] = False,
+    features: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Rank saved features again, without a model.")
+    ] = None,
 ) -> None:
-    """Test the checkpoint TEST.WEIGHT: print mAP and CMC, write metrics.json and a picture of the worst queries.
+    """Test the checkpoint TEST.WEIGHT: print mAP and CMC, write metrics.json, queries.csv, ranklist.png, report.html.
 
     Without --config-file the configuration beside the checkpoint is taken; without OUTPUT_DIR the files go to a folder
-    test_DATASET beside it.
+    test_DATASET beside it. DATASETS.TEST names other datasets than the one trained on, tested in one table.
 
-    Example: `svllreid test --config-file person/vit_svllreid.yml DATASETS.ROOT_DIR ~/data TEST.WEIGHT
-    outputs/market/ViT-B-16_60.pth`
+    Examples:
+
+    `svllreid test TEST.WEIGHT outputs/market/ViT-B-16_60.pth DATASETS.TEST "[market1501, dukemtmc]" --save-features`
+
+    `svllreid test --features outputs/market/features.npz TEST.RE_RANKING true OUTPUT_DIR outputs/reranked`
     """
     from svllreid.cli.tables import print_metrics
+    from svllreid.config import load_config
     from svllreid.jobs.preparing import Options
-    from svllreid.jobs.testing import run_test, test_config
+    from svllreid.jobs.testing import run_features, run_test, test_config
 
-    config = test_config(config_file, overrides or ())
-    print_metrics(Console(), run_test(config, Options(device=device, skip_unreadable=skip_unreadable)))
+    if features is not None:
+        metrics = run_features(features, load_config(config_file, overrides or ()))
+    else:
+        config = test_config(config_file, overrides or ())
+        metrics = run_test(config, Options(device, skip_unreadable=skip_unreadable), save_features=save_features)
+    print_metrics(Console(), metrics)
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # not a test case, whatever its name

@@ -64,7 +64,8 @@ def _fill_derived(tree: dict[str, Any]) -> None:
     """Defaults that hang on other keys."""
     model, data = tree.setdefault("MODEL", {}), tree.setdefault("DATASETS", {})
     names = data.get("NAMES") or ()
-    vehicles = bool(names) and set([names] if isinstance(names, str) else names) <= {"veri", "VehicleID"}
+    first = {str(name).partition(":")[0] for name in ([names] if isinstance(names, str) else names)}
+    vehicles = bool(first) and first <= {"veri", "VehicleID"}
     tiny = model.get("NAME") == "tiny"
     for section, key, value in (
         (data, "NOUN", "vehicle" if vehicles else "person"),

@@ -54,9 +54,13 @@ class Datasets(Section):
 
     names: Names = "market1501"
     """Dataset, or a list to train on jointly: market1501, dukemtmc, occ_duke, msmt17, veri, VehicleID, folder,
-    manifest."""
+    manifest. One that lies elsewhere than ROOT_DIR is named with its place: folder:/data/mine."""
+    test: Names = ()
+    """Dataset, or a list, to test on at the end of training and in `test`; empty: the (first) one of NAMES."""
     root_dir: Text = "../data"
     """Folder that holds the dataset as its authors distribute it; for `manifest` the CSV or Parquet file."""
+    veri_views: Text = ""
+    """Folder of VeRi's viewpoint labels keypoint_train.txt and keypoint_test.txt; empty: beside the images."""
     noun: Text = ""
     """The prompt's noun, "A photo of a X X X X noun."; empty: vehicle for veri and VehicleID, person for the others."""
     val_identities: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -223,6 +227,10 @@ class Test(Section):
     """L2-normalise the features."""
     re_ranking: bool = False
     """Re-rank by k-reciprocal neighbours (k1 50, k2 15, lambda 0.3)."""
+    veri_drop_unlabelled: bool = False
+    """Leave VeRi's test images without viewpoint label out, as the published test does."""
+    far: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (1e-2, 1e-3, 1e-4)
+    """False-accept rates for which true-accept rate and distance threshold are reported ("are these two the same?")."""
 
 
 class Config(Section):

@@ -2,106 +2,184 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from svllreid.errors import EvaluationError
+from svllreid.evaluation.distance import ProgressCallback
+from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.ranking import Ranking, evaluate_features, nearest
 from svllreid.evaluation.rerank import RerankOptions
 from svllreid.types import Sample
 
-PROTOCOLS = ("cross-camera", "leave-self-out")
+PROTOCOLS = ("cross-camera", "leave-self-out", "vehicleid-10")
+MEASURES = ("mAP", "mINP", "rank1", "rank5", "rank10")
+DRAWS = 10
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A ranking with the numbers that go into metrics.json (fractions)."""
+class Trial:
+    """One query set and one gallery that a protocol ranks.
 
+    Args:
+        query, gallery: the images.
+        q_feats, g_feats: (Nq, D) and (Ng, D) features.
+        groups: (Nq,) and (Ng,) numbers: a gallery image of the query's identity and group is junk; None: none is.
+    """
+
+    query: Sequence[Sample]
+    gallery: Sequence[Sample]
+    q_feats: Any
+    g_feats: Any
+    groups: tuple[np.ndarray, np.ndarray] | None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Features and labels, as `evaluate_features`, `verify_features` and `nearest` take them."""
+        junk = (None, None) if self.groups is None else self.groups
+        return {
+            "q_feats": self.q_feats,
+            "g_feats": self.g_feats,
+            "q_pids": _pids(self.query),
+            "g_pids": _pids(self.gallery),
+            "q_camids": junk[0],
+            "g_camids": junk[1],
+        }
+
+    def nearest(self, rows: Sequence[int], k: int = 10) -> np.ndarray:
+        """The k nearest gallery images of some queries (rows, k), without junk; −1 where there are no more."""
+        chosen = list(rows)
+        arguments = self.arguments
+        for name in ("q_feats", "q_pids", "q_camids"):
+            arguments[name] = None if arguments[name] is None else arguments[name][chosen]
+        return nearest(**arguments, k=k)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a test that is ranked by itself.
+
+    Args:
+        name: empty where the test has no parts; else small, medium or large.
+        trial: what was ranked, the first of several draws.
+        ranking: of that trial.
+        metrics: MEASURES (fractions, the mean of several draws) and the counts of images.
+    """
+
+    name: str
+    trial: Trial
     ranking: Ranking
     metrics: dict[str, Any]
 
 
-def junk_groups(query: Sequence[Sample], gallery: Sequence[Sample], protocol: str) -> tuple[np.ndarray, np.ndarray]:
-    """The number that makes a gallery image of the query's identity junk when both share it.
+@dataclass(frozen=True)
+class Outcome:
+    """What a test found: metrics as they go into metrics.json (fractions), and the parts behind them."""
 
-    `cross-camera`: the camera. `leave-self-out` (cameras unknown): the file itself.
-    """
-    if protocol == "cross-camera":
-        return np.array([s.camid for s in query]), np.array([s.camid for s in gallery])
-    if protocol == "leave-self-out":
-        files: dict[Any, int] = {}
-        both = [[files.setdefault(s.path, len(files)) for s in split] for split in (query, gallery)]
-        return np.array(both[0]), np.array(both[1])
-    raise EvaluationError(f"protocol {protocol!r} cannot be ranked as one query and one gallery; one of {PROTOCOLS}")
+    metrics: dict[str, Any]
+    parts: tuple[Part, ...]
 
 
-def evaluate_split(
-    q_feats: Tensor,
-    g_feats: Tensor,
-    query: Sequence[Sample],
-    gallery: Sequence[Sample],
-    protocol: str,
+def evaluate_protocol(
+    features: FeatureSet,
     *,
     metric: str = "euclidean",
     rerank: RerankOptions | None = None,
-    progress: Any = None,
+    device: Any = None,
+    progress: ProgressCallback | None = None,
 ) -> Outcome:
-    """Rank a split under its protocol.
+    """Rank test images under their protocol.
+
+    `cross-camera`: gallery images of the query's identity and camera are junk. `leave-self-out`, where cameras are
+    unknown: the query's own file is. `vehicleid-10`: ten times one drawn image of each identity is the gallery and the
+    rest are queries; mean and sample deviation are reported of each part, and the first part's means stand for all.
 
     Args:
-        q_feats, g_feats: (Nq, D) and (Ng, D) features, in the order of the samples.
-        query, gallery: the samples.
-        protocol: one of PROTOCOLS.
-        metric, rerank, progress: see `evaluate_features`.
-    Raises: EvaluationError: no query has a match left, or features that cannot be ranked.
+        features: the images.
+        metric, rerank, device: see `evaluate_features`.
+        progress: called as `progress(done, total)`.
+    Raises: EvaluationError: no query has a match left, features that cannot be ranked, or an unknown protocol.
     """
-    q_camids, g_camids = junk_groups(query, gallery, protocol)
-    ranking = evaluate_features(
-        q_feats,
-        g_feats,
-        [sample.pid for sample in query],
-        [sample.pid for sample in gallery],
-        q_camids,
-        g_camids,
-        metric=metric,
-        rerank=rerank,
-        progress=progress,
-    )
-    metrics = {
-        "mAP": float(ranking.mean_ap),
-        "mINP": float(ranking.mean_inp),
-        **{f"rank{rank}": float(ranking.cmc[rank - 1]) for rank in (1, 5, 10)},
-        "num_queries": len(query),
-        "num_valid_queries": int(ranking.num_valid_queries),
-        "num_gallery": len(gallery),
-        "protocol": protocol,
-        "re_ranking": rerank is not None,
+    every = trials(features)
+    parts = []
+    for number, (name, draws) in enumerate(every.items()):
+        ranked: list[tuple[Trial, Ranking]] = []
+        for trial in draws:
+            told = _share_of(progress, number * DRAWS + len(ranked), len(every) * DRAWS) if name else progress
+            ranking = evaluate_features(**trial.arguments, metric=metric, rerank=rerank, device=device, progress=told)
+            ranked.append((trial if not ranked else ranked[0][0], ranking))  # of the draws the first is kept
+        parts.append(Part(name, *ranked[0], _metrics(ranked[0][0], [ranking for _, ranking in ranked])))
+    named = {part.name: part.metrics for part in parts if part.name}
+    overall = {"protocol": features.protocol, "re_ranking": rerank is not None}
+    return Outcome(parts[0].metrics | overall | ({"parts": named} if named else {}), tuple(parts))
+
+
+def trials(features: FeatureSet) -> dict[str, Iterator[Trial]]:
+    """The trials of each part; see `evaluate_protocol`.
+
+    Raises: EvaluationError: an unknown protocol, no identity with two images to draw from, or an empty split.
+    """
+    if features.protocol not in PROTOCOLS:
+        raise EvaluationError(f"protocol {features.protocol!r} is not known; one of {', '.join(PROTOCOLS)}")
+    if features.protocol == "vehicleid-10":
+        parts = features.parts or {"all": np.arange(len(features.query))}
+        return {name: _drawn(features, name, rows) for name, rows in parts.items()}
+    for name, samples in (("query", features.query), ("gallery", features.gallery)):
+        if not samples:
+            raise EvaluationError(f"{features.name} has an empty {name} split; nothing to test")
+    whole = Trial(features.query, features.gallery, features.q_feats, features.g_feats, _groups(features))
+    return {"": iter([whole])}
+
+
+def _groups(features: FeatureSet) -> tuple[np.ndarray, np.ndarray]:
+    """What makes an image of the query's identity junk when both share it: the camera, or the file."""
+    both = features.query, features.gallery
+    if features.protocol == "cross-camera":
+        query, gallery = (np.array([sample.camid for sample in side]) for side in both)
+    else:
+        files: dict[Any, int] = {}
+        query, gallery = (np.array([files.setdefault(s.path, len(files)) for s in side]) for side in both)
+    return query, gallery
+
+
+def _drawn(features: FeatureSet, name: str, rows: np.ndarray) -> Iterator[Trial]:
+    """Ten draws of one gallery image an identity among some rows of query; the seeds are 0 to 9."""
+    codes = np.unique(_pids([features.query[row] for row in rows]), return_inverse=True)[1]
+    if codes.max(initial=-1) == len(rows) - 1:
+        raise EvaluationError(
+            f"{features.name} {name}: no identity has two images, so there is no query; check the list"
+        )
+    for seed in range(DRAWS):
+        order = np.lexsort((np.random.default_rng(seed).random(len(rows)), codes))
+        is_gallery = np.zeros(len(rows), bool)
+        is_gallery[order[np.diff(codes[order], prepend=-1) > 0]] = True
+        q_rows, g_rows = rows[~is_gallery], rows[is_gallery]
+        query, gallery = ([features.query[row] for row in chosen] for chosen in (q_rows, g_rows))
+        yield Trial(query, gallery, features.q_feats[q_rows], features.q_feats[g_rows], None)
+
+
+def _pids(samples: Sequence[Sample]) -> np.ndarray:
+    return np.array([sample.pid for sample in samples])
+
+
+def _metrics(trial: Trial, rankings: Sequence[Ranking]) -> dict[str, Any]:
+    """Means of the measures over the draws, with their deviation where there are several, and counts."""
+    values = np.array([[r.mean_ap, r.mean_inp, *(r.cmc[k - 1] for k in (1, 5, 10))] for r in rankings])  # (draws, 5)
+    metrics: dict[str, Any] = dict(zip(MEASURES, values.mean(axis=0).tolist(), strict=True))
+    if len(rankings) > 1:
+        metrics["deviation"] = dict(zip(MEASURES, values.std(axis=0, ddof=1).tolist(), strict=True))
+    return metrics | {
+        "num_queries": len(trial.query),
+        "num_valid_queries": rankings[0].num_valid_queries,
+        "num_gallery": len(trial.gallery),
     }
-    return Outcome(ranking, metrics)
 
 
-def nearest_of(
-    rows: Sequence[int],
-    q_feats: Tensor,
-    g_feats: Tensor,
-    query: Sequence[Sample],
-    gallery: Sequence[Sample],
-    protocol: str,
-    k: int = 10,
-) -> np.ndarray:
-    """The k nearest gallery images of some queries (rows, k), without junk; -1 where there are no more."""
-    q_camids, g_camids = junk_groups(query, gallery, protocol)
-    chosen = list(rows)
-    return nearest(
-        q_feats[chosen],
-        g_feats,
-        [query[row].pid for row in chosen],
-        [sample.pid for sample in gallery],
-        q_camids[chosen],
-        g_camids,
-        k=k,
-    )
+def _share_of(progress: ProgressCallback | None, before: int, count: int) -> ProgressCallback | None:
+    """Tells of one of `count` equal shares of the work, `before` of them done."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(before * total + done, count * total)

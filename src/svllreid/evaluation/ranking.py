@@ -24,6 +24,7 @@ from svllreid.evaluation.distance import (
     in_threads,
     smallest,
 )
+from svllreid.evaluation.labels import Labels
 from svllreid.evaluation.rerank import Reranker, RerankOptions
 
 _SCRATCH_BYTES = 32 << 20
@@ -85,7 +86,7 @@ def evaluate_ranking(
         raise EvaluationError(f"distmat: shape {shape}; give (queries, gallery images), at least one of each")
     if "float" not in kind and "int" not in kind:
         raise EvaluationError(f"distmat: type {kind}; convert the distances to float32")
-    labels = _Labels(shape, q_pids, g_pids, q_camids, g_camids)
+    labels = Labels(shape, q_pids, g_pids, q_camids, g_camids)
     dtype = torch.float32 if kind.endswith(("float16", "float32")) else torch.float64
     device = distmat.device if isinstance(distmat, torch.Tensor) else torch.device("cpu")
     step = _scratch_rows(shape[1])
@@ -128,7 +129,7 @@ def evaluate_features(
     """
     query = Features(q_feats, "q_feats", device)
     gallery = Features(g_feats, "g_feats", query.device)
-    labels = _Labels((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
+    labels = Labels((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
     if block_rows is not None and block_rows < 1:
         raise EvaluationError(f"block_rows {block_rows} must be at least 1, or None")
     source: PairwiseDistances | Reranker
@@ -172,7 +173,7 @@ def nearest(
     gallery = Features(g_feats, "g_feats", query.device)
     if q_pids is None and g_pids is None:
         q_pids, g_pids = np.arange(query.count), np.arange(query.count, query.count + gallery.count)
-    labels = _Labels((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
+    labels = Labels((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
     source = PairwiseDistances(query, gallery, metric)
     step, tracker = source.block_rows(), Progress(progress, query.count)
     found = np.full((query.count, k), -1, dtype=np.int64)
@@ -188,60 +189,12 @@ def nearest(
     return found
 
 
-def _codes(query: Any, gallery: Any, what: str, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Integers or strings of both sides, numbered together from 0."""
-    sides = [_label_array(values, f"{side}_{what}") for side, values in (("q", query), ("g", gallery))]
-    for side, name, values, count in zip("qg", ("query", "gallery"), sides, shape, strict=True):
-        if len(values) != count:
-            raise EvaluationError(f"{side}_{what}: {len(values)} entries for {count} {name} images; give one an image")
-    if sides[0].dtype.kind != sides[1].dtype.kind:
-        kinds = f"q_{what} are {sides[0].dtype}, g_{what} {sides[1].dtype}"
-        raise EvaluationError(f"{kinds}; use integers in both or strings in both")
-    codes = np.unique(np.concatenate(sides), return_inverse=True)[1]
-    return codes[: shape[0]], codes[shape[0] :]
-
-
-def _label_array(values: Any, name: str) -> np.ndarray:
-    array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
-    if not isinstance(array, np.ndarray) or array.dtype == object:
-        entries = list(array)
-        mixed = len({isinstance(entry, str) for entry in entries}) > 1
-        array = np.asarray(entries, dtype=object if mixed else None)
-    if array.ndim != 1 or array.dtype.kind not in "iuUS":
-        raise EvaluationError(f"{name}: {array.dtype}, shape {array.shape}; give a list of integers or of strings")
-    return array.astype(np.int64) if array.dtype.kind in "iu" else array
-
-
-class _Labels:
-    """Which gallery columns share each query's identity, and which of those are junk."""
-
-    def __init__(self, shape: tuple[int, int], q_pids: Any, g_pids: Any, q_camids: Any, g_camids: Any) -> None:
-        query, gallery = _codes(q_pids, g_pids, "pids", shape)
-        if (q_camids is None) != (g_camids is None):
-            raise EvaluationError("only one of q_camids and g_camids is given; give both, or neither (no junk)")
-        self.cameras = None if q_camids is None else _codes(q_camids, g_camids, "camids", shape)
-        self.shape = shape
-        self.order = np.argsort(gallery, kind="stable")
-        self.starts = np.searchsorted(gallery[self.order], query, side="left")
-        self.counts = np.searchsorted(gallery[self.order], query, side="right") - self.starts
-
-    def pairs(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pairs of equal pid of queries start..stop: row in the block, gallery column (ascending), is it junk."""
-        counts = self.counts[start:stop]
-        rows = np.repeat(np.arange(stop - start), counts)
-        inside = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        columns = self.order[inside + np.repeat(self.starts[start:stop], counts)]
-        if self.cameras is None:
-            return rows, columns, np.zeros(len(rows), dtype=bool)
-        return rows, columns, self.cameras[0][start:stop][rows] == self.cameras[1][columns]
-
-
 def _scratch_rows(width: int) -> int:
     return max(2 * torch.get_num_threads(), _SCRATCH_BYTES // (4 * width))
 
 
 def _evaluate(
-    rows_of: Callable[[int, int], torch.Tensor], step: int, labels: _Labels, max_rank: int, tracker: Progress
+    rows_of: Callable[[int, int], torch.Tensor], step: int, labels: Labels, max_rank: int, tracker: Progress
 ) -> Ranking:
     """Rank block after block of distance rows and put the metrics together."""
     if max_rank < 1:
@@ -330,7 +283,7 @@ def _tied_before(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
     return place[columns] - np.searchsorted(values[tied], values[columns])
 
 
-def _metrics(queries: np.ndarray, ranks: np.ndarray, labels: _Labels, max_rank: int) -> Ranking:
+def _metrics(queries: np.ndarray, ranks: np.ndarray, labels: Labels, max_rank: int) -> Ranking:
     """Metrics from the rank of every match.
 
     Args:

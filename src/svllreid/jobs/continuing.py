@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from svllreid.build import entries
 from svllreid.config import Config, load_config
 from svllreid.errors import ConfigError
 
@@ -13,6 +14,8 @@ from svllreid.errors import ConfigError
 FREE_KEYS = (
     "OUTPUT_DIR",
     "DATASETS.ROOT_DIR",
+    "DATASETS.TEST",
+    "DATASETS.VERI_VIEWS",
     "DATALOADER.NUM_WORKERS",
     "TEST.",
     "LOG_PERIOD",
@@ -25,8 +28,8 @@ def output_dir(config: Config) -> Path:
     """Where a training run's files go."""
     if config.output_dir:
         return Path(config.output_dir).expanduser()
-    names = config.datasets.names
-    return Path("outputs") / f"{names if isinstance(names, str) else '+'.join(names)}_{config.model.name}"
+    names = "+".join(entry.partition(":")[0] for entry in entries(config.datasets.names))
+    return Path("outputs") / f"{names}_{config.model.name}"
 
 
 def check_same_run(folder: Path, config: Config) -> None:

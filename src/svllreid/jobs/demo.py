@@ -13,9 +13,10 @@ from svllreid import build
 from svllreid.config import Config, load_config
 from svllreid.data.dataset import raw_pixels
 from svllreid.data.synthetic import synthesize
-from svllreid.evaluation.protocols import evaluate_split
+from svllreid.evaluation.features import FeatureSet
+from svllreid.evaluation.protocols import evaluate_protocol
 from svllreid.jobs.preparing import Options
-from svllreid.jobs.testing import evaluate
+from svllreid.jobs.testing import embed_splits, rank
 from svllreid.jobs.training import train
 from svllreid.training.report import LiveReport
 from svllreid.types import Splits
@@ -59,7 +60,8 @@ def run_demo(folder: Path, *, identities: int, seed: int, console: Console | Non
 def measure_raw_pixels(splits: Splits) -> dict[str, Any]:
     """Metrics of the images themselves as features."""
     q_feats, g_feats = raw_pixels(splits.query), raw_pixels(splits.gallery)
-    return evaluate_split(q_feats, g_feats, splits.query, splits.gallery, splits.protocol).metrics
+    features = FeatureSet(splits.name, splits.query, splits.gallery, q_feats, g_feats, splits.protocol)
+    return evaluate_protocol(features).metrics
 
 
 def measure_untrained(config: Config, splits: Splits, console: Console) -> dict[str, Any]:
@@ -67,4 +69,5 @@ def measure_untrained(config: Config, splits: Splits, console: Console) -> dict[
     data = build.TrainingData.of(splits.train)
     model = build.build_model_for(config, data)
     with LiveReport(console) as report:
-        return evaluate(model, config, splits, build.build_fabric(config, "cpu"), report)[0].metrics
+        features = embed_splits(model, config, splits, build.build_fabric(config, "cpu"), report)
+        return rank(features, config, report).metrics

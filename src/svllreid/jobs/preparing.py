@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from svllreid import build
 from svllreid.config import Config
+from svllreid.data import readers
 from svllreid.data.dataset import readable
 from svllreid.errors import DatasetError
 from svllreid.training.report import LiveReport
@@ -36,8 +36,25 @@ class Options:
 
 
 def load_splits(config: Config, options: Options, report: LiveReport) -> Splits:
-    """The configuration's splits, where asked without the images that cannot be read; their notes say how many."""
-    splits = build.build_splits(config)
+    """The configuration's splits; see `readable_splits`."""
+    return readable_splits(build.build_splits(config), options, report)
+
+
+def load_test_splits(config: Config, options: Options, report: LiveReport) -> dict[str, Splits]:
+    """The splits to test on by name, each with something to test; see `readable_splits`.
+
+    Raises: DatasetError: an empty split.
+    """
+    found = [readable_splits(splits, options, report) for splits in build.build_test_splits(config)]
+    for splits in found:
+        if not splits.testable:
+            empty = "gallery" if splits.query else "query"
+            raise DatasetError(f"{splits.name} has an empty {empty} split; nothing to test")
+    return dict(zip(readers.distinct([splits.name for splits in found]), found, strict=True))
+
+
+def readable_splits(splits: Splits, options: Options, report: LiveReport) -> Splits:
+    """The splits, where asked without the images that cannot be read; their notes say how many."""
     if not options.skip_unreadable:
         return splits
     kept: dict[str, tuple[Sample, ...]] = {}
@@ -49,7 +66,11 @@ def load_splits(config: Config, options: Options, report: LiveReport) -> Splits:
         if faults:
             notes.append(f"{name}: {len(faults)} of {len(samples)} images left out; first: {faults[0]}")
         kept[name] = tuple(good)
-    return replace(splits, **kept, notes=tuple(notes))  # type: ignore[arg-type]
+    there = set(kept["query"])
+    parts = {name: tuple(sample for sample in part if sample in there) for name, part in splits.parts.items()}
+    return replace(
+        splits, train=kept["train"], query=kept["query"], gallery=kept["gallery"], notes=tuple(notes), parts=parts
+    )
 
 
 def without_unknown_sie(config: Config, splits: Splits) -> tuple[Config, list[str]]:
@@ -63,15 +84,15 @@ def without_unknown_sie(config: Config, splits: Splits) -> tuple[Config, list[st
     return _changed(config, off), notes
 
 
-def without_foreign_sie(config: Config, splits: Splits, trained_on: Sequence[str]) -> tuple[Config, list[str]]:
+def without_foreign_sie(config: Config, splits: Splits, trained_on: str) -> tuple[Config, list[str]]:
     """For testing: the configuration, side information off on another dataset than the first trained on, and why.
 
     On the same one it stays as trained; an image without camera or view gets none.
     """
     used = config.model.sie_camera or config.model.sie_view
-    if not used or splits.name.split("+")[0] == trained_on[0]:
+    if not used or splits.name.split("+")[0] == trained_on:
         return config, []
-    note = f"MODEL.SIE_CAMERA and SIE_VIEW are switched off: camera ids mean nothing outside {trained_on[0]}"
+    note = f"MODEL.SIE_CAMERA and SIE_VIEW are switched off: camera ids mean nothing outside {trained_on}"
     return _changed(config, {"sie_camera": False, "sie_view": False}), [note]
 
 

@@ -1,9 +1,9 @@
-"""Testing a checkpoint: metrics.json, and a picture of the worst queries."""
+"""Testing: features of a checkpoint's model, or saved ones, ranked under their protocol."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,28 @@ from torch import Tensor
 from svllreid import build
 from svllreid.config import Config, from_tree, load_config
 from svllreid.data.dataset import batches
-from svllreid.errors import ConfigError, DatasetError
-from svllreid.evaluation.features import extract
-from svllreid.evaluation.protocols import Outcome, evaluate_split, nearest_of
+from svllreid.errors import ConfigError
+from svllreid.evaluation.features import FeatureSet, extract
+from svllreid.evaluation.protocols import Outcome, evaluate_protocol
 from svllreid.files import write_json
-from svllreid.jobs.preparing import Options, check_cameras, load_splits, without_foreign_sie
+from svllreid.jobs.preparing import Options, check_cameras, load_test_splits, without_foreign_sie
+from svllreid.jobs.reporting import write_results
 from svllreid.models.checkpoint import CheckpointInfo, read_info
 from svllreid.models.reid import SVLLReID
 from svllreid.training.report import LiveReport, logging_to
-from svllreid.types import UNKNOWN, Batch, Sample, Splits
-from svllreid.viz.ranklist import draw_ranklist
+from svllreid.types import Batch, Sample, Splits
 
 logger = logging.getLogger(__name__)
-
-WORST_IN_PICTURE, OTHERS_IN_PICTURE = 6, 4
 
 
 def test_config(config_file: Path | None, overrides: Sequence[str]) -> Config:
     """A test's configuration: of the file, or without one of the checkpoint that TEST.WEIGHT names."""
     config = load_config(config_file, overrides)
     if not config.test.weight:
-        raise ConfigError("no checkpoint to test: set TEST.WEIGHT, for example TEST.WEIGHT outputs/run/ViT-B-16_60.pth")
+        raise ConfigError(
+            "no checkpoint to test: set TEST.WEIGHT, for example TEST.WEIGHT outputs/run/ViT-B-16_60.pth, or name "
+            "saved features with --features"
+        )
     info = None if config_file else read_info(Path(config.test.weight).expanduser())
     if info is None:
         return config
@@ -43,11 +44,14 @@ def test_config(config_file: Path | None, overrides: Sequence[str]) -> Config:
     return from_tree({**info.config, "OUTPUT_DIR": ""}, config.test.weight, overrides)
 
 
-def run_test(config: Config, options: Options = Options(), console: Console | None = None) -> dict[str, Any]:
-    """Test the checkpoint TEST.WEIGHT: write metrics.json and the picture, return the metrics.
+def run_test(
+    config: Config, options: Options = Options(), console: Console | None = None, *, save_features: bool = False
+) -> dict[str, Any]:
+    """Test the checkpoint TEST.WEIGHT on DATASETS.TEST, or on the dataset of the configuration.
 
-    Without OUTPUT_DIR they go to a folder `test_<dataset>` beside the checkpoint.
+    Without OUTPUT_DIR files go to a folder `test_<datasets>` beside the checkpoint.
 
+    Returns: what metrics.json holds, see `test_on`.
     Raises: ReidError: anything the user can mend.
     """
     path = Path(config.test.weight).expanduser()
@@ -55,25 +59,79 @@ def run_test(config: Config, options: Options = Options(), console: Console | No
     with logging_to(None, console), LiveReport(console) as report:
         model, config, info = build.load_trained(path, config)
         fabric = build.build_fabric(config, options.device)
-        splits = load_splits(config, options, report)
-        for name, split in (("query", splits.query), ("gallery", splits.gallery)):
-            if not split:
-                raise DatasetError(
-                    f"{splits.name} in {config.datasets.root_dir} has an empty {name} split; nothing to test"
-                )
-        config, notes = without_foreign_sie(config, splits, _trained_on(info) or splits.name.split("+"))
+        tests = load_test_splits(config, options, report)
+        folder = path.parent / f"test_{'+'.join(tests)}"
+        if config.output_dir:
+            folder = Path(config.output_dir).expanduser()
+        trained_on = _trained_on(info) or next(iter(tests.values())).name
+        return test_on(tests, model, config, trained_on, fabric, report, folder, path, save_features=save_features)
+
+
+def run_features(file: Path, config: Config, console: Console | None = None) -> dict[str, Any]:
+    """Rank saved features again, under TEST.RE_RANKING and TEST.FAR, without the model.
+
+    Without OUTPUT_DIR files go to a folder `test_<dataset>` beside the features.
+
+    Raises: ReidError: anything the user can mend.
+    """
+    console = console or Console(stderr=True)
+    with logging_to(None, console), LiveReport(console) as report:
+        features = FeatureSet.load(file.expanduser())
+        folder = file.expanduser().parent / f"test_{features.name}"
+        if config.output_dir:
+            folder = Path(config.output_dir).expanduser()
+        return rank_and_write(folder, features, config, report, str(file))
+
+
+def test_on(
+    tests: Mapping[str, Splits],
+    model: SVLLReID,
+    config: Config,
+    trained_on: str,
+    fabric: Fabric,
+    report: LiveReport,
+    folder: Path,
+    weight: Path,
+    *,
+    save_features: bool = False,
+) -> dict[str, Any]:
+    """Test a model on datasets and write what was found: of one to `folder`, of several each to a folder below it.
+
+    Args:
+        tests: the splits by name.
+        model: the trained network.
+        config: of the run.
+        trained_on: the first dataset trained on, whose cameras side information knows.
+        save_features: also write features.npz.
+    Returns: what metrics.json in `folder` holds: the metrics, or of several datasets `{"datasets": {name: metrics}}`.
+    """
+    prepared = {}
+    for name, splits in tests.items():
+        own, notes = without_foreign_sie(config, splits, trained_on)
+        check_cameras(own, splits, model.num_cameras, model.num_views)
         for note in (*splits.notes, *notes):
-            logger.info("%s: %s", splits.name, note)
-        check_cameras(config, splits, model.num_cameras, model.num_views)
-        model.sie_camera, model.sie_view = config.model.sie_camera, config.model.sie_view
-        folder = Path(config.output_dir).expanduser() if config.output_dir else path.parent / f"test_{splits.name}"
-        return report_test(model, config, splits, fabric, report, folder, path)
+            logger.info("%s: %s", name, note)
+        prepared[name] = own
+    results = {}
+    for name, splits in tests.items():
+        own = prepared[name]
+        model.sie_camera, model.sie_view = own.model.sie_camera, own.model.sie_view
+        below = folder / name if len(tests) > 1 else folder
+        features = embed_splits(model, own, splits, fabric, report)
+        if save_features:
+            features.save(below / "features.npz")
+            logger.info("features: %s", below / "features.npz")
+        results[name] = rank_and_write(below, features, own, report, str(weight))
+    if len(tests) == 1:
+        return results[name]
+    everything = {"datasets": results}
+    write_json(folder / "metrics.json", everything)
+    logger.info("all numbers: %s", folder / "metrics.json")
+    return everything
 
 
-def evaluate(
-    model: SVLLReID, config: Config, splits: Splits, fabric: Fabric, report: LiveReport
-) -> tuple[Outcome, Tensor, Tensor]:
-    """Metrics of a model on query and gallery, and the features behind them."""
+def embed_splits(model: SVLLReID, config: Config, splits: Splits, fabric: Fabric, report: LiveReport) -> FeatureSet:
+    """The features of a dataset's query and gallery."""
     model.to(fabric.device).eval()
 
     def embed(batch: Batch) -> Tensor:
@@ -91,63 +149,35 @@ def evaluate(
         with report.counting(f"features of {name}", len(samples)) as count:
             return extract(embed, batches(loader), fabric.device, count)
 
-    q_feats, g_feats = features("query", splits.query), features("gallery", splits.gallery)
-    rerank = build.build_rerank(config)
-    outcome = evaluate_split(q_feats, g_feats, splits.query, splits.gallery, splits.protocol, rerank=rerank)
-    return outcome, q_feats, g_feats
+    q_feats = features("query", splits.query)
+    g_feats = features("gallery", splits.gallery) if splits.gallery else q_feats[:0]
+    rows = {sample: row for row, sample in enumerate(splits.query)}
+    parts = {name: np.array([rows[sample] for sample in part]) for name, part in splits.parts.items()}
+    return FeatureSet(splits.name, splits.query, splits.gallery, q_feats, g_feats, splits.protocol, splits.notes, parts)
 
 
-def report_test(
-    model: SVLLReID, config: Config, splits: Splits, fabric: Fabric, report: LiveReport, folder: Path, weight: Path
+def rank(features: FeatureSet, config: Config, report: LiveReport) -> Outcome:
+    """Rank features under their protocol, and re-rank where TEST.RE_RANKING says so."""
+    with report.tracking("ranking") as progress:
+        return evaluate_protocol(features, rerank=build.build_rerank(config), progress=progress)
+
+
+def rank_and_write(
+    folder: Path, features: FeatureSet, config: Config, report: LiveReport, weight: str
 ) -> dict[str, Any]:
-    """Evaluate, then write metrics.json and ranklist.png."""
-    outcome, q_feats, g_feats = evaluate(model, config, splits, fabric, report)
-    metrics = {**outcome.metrics, "dataset": splits.name, "weight": str(weight)}
-    write_json(folder / "metrics.json", metrics)
-    precision = outcome.ranking.average_precisions
-    rows = rows_of_picture(precision)
-    neighbours = nearest_of(rows, q_feats, g_feats, splits.query, splits.gallery, splits.protocol)
-    draw_ranklist(
-        folder / "ranklist.png",
-        [splits.query[row] for row in rows],
-        splits.gallery,
-        neighbours.tolist(),
-        [_caption(splits.query[row], precision[row], int(outcome.ranking.first_match_ranks[row])) for row in rows],
-        f"{splits.name}, {headline(metrics)}: the {WORST_IN_PICTURE} worst queries, then better ones",
-        _picture_size(config),
-    )
-    logger.info("%s", headline(metrics))
-    logger.info("numbers: %s", folder / "metrics.json")
-    logger.info("picture: %s", folder / "ranklist.png")
-    return metrics
-
-
-def rows_of_picture(precision: np.ndarray) -> list[int]:
-    """The worst queries, then some spread evenly over the others up to the best; NaN is not counted."""
-    ordered = [int(row) for row in np.argsort(precision, kind="stable") if not np.isnan(precision[row])]
-    worst, others = ordered[:WORST_IN_PICTURE], ordered[WORST_IN_PICTURE:]
-    step = len(others) / OTHERS_IN_PICTURE
-    spread = [others[int((i + 1) * step) - 1] for i in range(OTHERS_IN_PICTURE)] if step >= 1 else others
-    return worst + spread
-
-
-def headline(metrics: dict[str, Any]) -> str:
-    """The numbers people ask for, in percent."""
-    return f"mAP {100 * metrics['mAP']:.1f} %, rank-1 {100 * metrics['rank1']:.1f} %"
-
-
-def _trained_on(info: CheckpointInfo | None) -> tuple[str, ...] | None:
-    if info is None:
-        return None
-    names = info.config["DATASETS"]["NAMES"]
-    return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _picture_size(config: Config) -> tuple[int, int]:
+    """Rank features and write metrics.json, queries.csv, ranklist.png and report.html."""
     height, width = config.input.size_test
-    return 128, max(1, round(128 * width / height))
+    return write_results(
+        folder,
+        features,
+        rank(features, config, report),
+        report,
+        weight=weight,
+        false_accept_rates=config.test.far,
+        picture=(128, max(1, round(128 * width / height))),
+    )
 
 
-def _caption(query: Sample, precision: float, first: int) -> str:
-    camera = "" if query.camid == UNKNOWN else f"camera {query.camid + 1}, "
-    return f"{query.pid}, {camera}AP {100 * precision:.0f} %, first match at rank {first}"
+def _trained_on(info: CheckpointInfo | None) -> str | None:
+    """The first dataset of a checkpoint's training."""
+    return None if info is None else build.entries(info.config["DATASETS"]["NAMES"])[0].partition(":")[0]

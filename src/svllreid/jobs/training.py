@@ -24,8 +24,9 @@ from svllreid.errors import CheckpointError, ConfigError
 from svllreid.evaluation.features import extract
 from svllreid.files import write_text
 from svllreid.jobs.continuing import check_same_run, clear_run, output_dir
-from svllreid.jobs.preparing import Options, check_cameras, load_splits, without_unknown_sie
-from svllreid.jobs.testing import evaluate, headline, report_test
+from svllreid.jobs.preparing import Options, check_cameras, load_splits, load_test_splits, without_unknown_sie
+from svllreid.jobs.result_page import headline
+from svllreid.jobs.testing import embed_splits, rank, test_on
 from svllreid.models.checkpoint import HEADS, TEXT, CheckpointInfo, fit_checkpoint, read_checkpoint, save_checkpoint
 from svllreid.models.reid import SVLLReID
 from svllreid.training.loop import StagePlan, run_stage
@@ -71,6 +72,9 @@ class TrainingRun:
         self.options, self.folder, self.report = options, folder, report
         self.fabric = build.build_fabric(config, options.device)
         self.splits = load_splits(config, options, report)
+        self.tests = {self.splits.name: self.splits} if self.splits.testable else {}
+        if config.datasets.test:
+            self.tests = load_test_splits(config, options, report)
         self.data = build.TrainingData.of(self.splits.train)
         self.config, self.notes = without_unknown_sie(config, self.splits)
         self.name = config.model.name
@@ -218,8 +222,9 @@ class TrainingRun:
             last = epoch == stage.max_epochs
             if epoch % stage.checkpoint_period == 0 or last:
                 self.save(model, 2, epoch)
-            if (epoch % stage.eval_period == 0 or last) and self.splits.query and self.splits.gallery:
-                metrics = evaluate(model, self.config, self.splits, self.fabric, self.report)[0].metrics
+            if (epoch % stage.eval_period == 0 or last) and self.splits.testable:
+                features = embed_splits(model, self.config, self.splits, self.fabric, self.report)
+                metrics = rank(features, self.config, self.report).metrics
                 self.report.scalars("eval", metrics, epoch)
                 logger.info("epoch %d: %s", epoch, headline(metrics))
                 if metrics["mAP"] > progress.best.get("mAP", -1.0):
@@ -270,13 +275,15 @@ class TrainingRun:
 
     def test_last(self) -> dict[str, Any] | None:
         """Test the last epoch's checkpoint, as published."""
-        if not (self.splits.query and self.splits.gallery):
+        if not self.tests:
             logger.info(
                 "the dataset has no query and gallery, so nothing is tested; the model is %s", self.final_file(2)
             )
             return None
         model, _, _ = build.load_trained(self.final_file(2), self.config)
-        return report_test(model, self.config, self.splits, self.fabric, self.report, self.folder, self.final_file(2))
+        own = self.splits.name.split("+")[0]
+        weight = self.final_file(2)
+        return test_on(self.tests, model, self.config, own, self.fabric, self.report, self.folder, weight)
 
 
 def stages_to_run(config: Config, options: Options) -> list[int]:

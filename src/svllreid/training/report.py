@@ -126,6 +126,15 @@ class LiveReport:
         finally:
             self.progress.remove_task(bar)
 
+    @contextmanager
+    def tracking(self, text: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar for work that knows how far it is: call the given function with what is done, and of how much."""
+        bar = self.progress.add_task(text, total=None, note="")
+        try:
+            yield lambda done, total: self.progress.update(bar, completed=done, total=total)
+        finally:
+            self.progress.remove_task(bar)
+
 
 def _losses(values: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:.4f}" for name, value in values.items())

@@ -1,0 +1,65 @@
+"""Identities and cameras of queries and gallery: who matches whom, and which of these matches are junk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from svllreid.errors import EvaluationError
+
+
+class Labels:
+    """Which gallery columns share each query's identity, and which of those are junk.
+
+    Args:
+        shape: number of queries, number of gallery images.
+        q_pids, g_pids: (Nq,) and (Ng,) identities, integers or strings.
+        q_camids, g_camids: (Nq,) and (Ng,) cameras, both or neither: a pair of equal pid and camid is junk.
+    Raises: EvaluationError: lengths that differ, types other than integers or strings, cameras of one side only.
+    """
+
+    def __init__(self, shape: tuple[int, int], q_pids: Any, g_pids: Any, q_camids: Any, g_camids: Any) -> None:
+        query, gallery = _codes(q_pids, g_pids, "pids", shape)
+        if (q_camids is None) != (g_camids is None):
+            raise EvaluationError("only one of q_camids and g_camids is given; give both, or neither (no junk)")
+        self.cameras = None if q_camids is None else _codes(q_camids, g_camids, "camids", shape)
+        self.shape = shape
+        self.order = np.argsort(gallery, kind="stable")
+        self.starts = np.searchsorted(gallery[self.order], query, side="left")
+        self.counts = np.searchsorted(gallery[self.order], query, side="right") - self.starts
+
+    def pairs(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Pairs of equal pid of queries start..stop: row in the block, gallery column (ascending), is it junk."""
+        counts = self.counts[start:stop]
+        rows = np.repeat(np.arange(stop - start), counts)
+        inside = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        columns = self.order[inside + np.repeat(self.starts[start:stop], counts)]
+        if self.cameras is None:
+            return rows, columns, np.zeros(len(rows), dtype=bool)
+        return rows, columns, self.cameras[0][start:stop][rows] == self.cameras[1][columns]
+
+
+def _codes(query: Any, gallery: Any, what: str, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Integers or strings of both sides, numbered together from 0."""
+    sides = [_label_array(values, f"{side}_{what}") for side, values in (("q", query), ("g", gallery))]
+    for side, name, values, count in zip("qg", ("query", "gallery"), sides, shape, strict=True):
+        if len(values) != count:
+            raise EvaluationError(f"{side}_{what}: {len(values)} entries for {count} {name} images; give one an image")
+    if sides[0].dtype.kind != sides[1].dtype.kind:
+        kinds = f"q_{what} are {sides[0].dtype}, g_{what} {sides[1].dtype}"
+        raise EvaluationError(f"{kinds}; use integers in both or strings in both")
+    codes = np.unique(np.concatenate(sides), return_inverse=True)[1]
+    return codes[: shape[0]], codes[shape[0] :]
+
+
+def _label_array(values: Any, name: str) -> np.ndarray:
+    array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
+    if not isinstance(array, np.ndarray) or array.dtype == object:
+        entries = list(array)
+        mixed = len({isinstance(entry, str) for entry in entries}) > 1
+        array = np.asarray(entries, dtype=object if mixed else None)
+    if array.ndim != 1 or array.dtype.kind not in "iuUS":
+        raise EvaluationError(f"{name}: {array.dtype}, shape {array.shape}; give a list of integers or of strings")
+    return array.astype(np.int64) if array.dtype.kind in "iu" else array

@@ -1,0 +1,148 @@
+"""What a test leaves behind: metrics.json, a line per query, a picture, and a page with curves and rank lists."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from svllreid.errors import EvaluationError
+from svllreid.evaluation.camera_pairs import CameraPairs, compare_cameras
+from svllreid.evaluation.confidence import bootstrap
+from svllreid.evaluation.features import FeatureSet
+from svllreid.evaluation.protocols import Outcome, Part
+from svllreid.evaluation.verification import OperatingPoint, Verification, verify_features
+from svllreid.files import write_beside, write_json
+from svllreid.jobs.result_page import caption, headline, pick_rows, result_page
+from svllreid.training.report import LiveReport
+from svllreid.viz.ranklist import draw_ranklist
+from svllreid.viz.report import write_report
+
+logger = logging.getLogger(__name__)
+
+WORST, OTHERS = 6, 4
+
+
+def write_results(
+    folder: Path,
+    features: FeatureSet,
+    outcome: Outcome,
+    report: LiveReport,
+    *,
+    weight: str,
+    false_accept_rates: Sequence[float],
+    picture: tuple[int, int] = (128, 64),
+) -> dict[str, Any]:
+    """Write metrics.json, queries.csv, ranklist.png and report.html.
+
+    Args:
+        folder: where they go.
+        features: the images that were ranked.
+        outcome: what came out.
+        report: shows the progress of long work.
+        weight: the model's file, or where the features come from.
+        false_accept_rates: for which the threshold is reported.
+        picture: height and width of the images in the picture.
+    Returns: what metrics.json holds.
+    """
+    first = outcome.parts[0]
+    verifications = {part.name: _verify(features.name, part, report) for part in outcome.parts}
+    metrics = {**outcome.metrics, **_summary(verifications[first.name], false_accept_rates)}
+    if first.name:
+        for name, block in metrics["parts"].items():
+            block.update(_summary(verifications[name], false_accept_rates))
+    else:
+        metrics["confidence"] = {name: list(ends) for name, ends in bootstrap(first.ranking).items()}
+    metrics |= {"dataset": features.name, "weight": weight, "notes": list(features.notes)}
+    _write_queries(folder / "queries.csv", outcome.parts)
+    title = f"{features.name}, {headline(metrics)}"
+    _draw(folder / "ranklist.png", first, title, picture)
+    cameras = _cameras(first, report) if features.protocol == "cross-camera" else None
+    metrics["camera_pairs"] = [] if cameras is None else _pairs(cameras)
+    page = result_page(title, metrics, first, verifications[first.name], cameras)
+    write_report(folder / "report.html", page, picture)
+    write_json(folder / "metrics.json", metrics)
+    logger.info("%s", title)
+    for name, what in (("metrics.json", "numbers"), ("ranklist.png", "picture"), ("report.html", "report")):
+        logger.info("%s: %s", what, folder / name)
+    return metrics
+
+
+def _verify(dataset: str, part: Part, report: LiveReport) -> Verification | None:
+    """Verification over the pairs of a part; None, and a line in the log, where there is nothing to tell apart."""
+    try:
+        with report.tracking("verification") as progress:
+            return verify_features(**part.trial.arguments, progress=progress)
+    except EvaluationError as error:
+        logger.info("%s: no verification: %s", dataset, error)
+        return None
+
+
+def _summary(found: Verification | None, false_accept_rates: Sequence[float]) -> dict[str, Any]:
+    """What metrics.json says of verification."""
+    if found is None:
+        return {"verification": None}
+
+    def point(at: OperatingPoint) -> dict[str, float | None]:
+        return {"threshold": at.threshold, "tar": at.true_accept_rate, "far": at.false_accept_rate}
+
+    return {
+        "verification": {
+            "AUC": found.auc,
+            "EER": found.equal_error_rate,
+            "at_EER": point(found.at_equal_error()),
+            "at_FAR": {f"{rate:g}": point(found.at(rate)) for rate in false_accept_rates},
+            "distance": "euclidean",
+            "num_genuine": found.num_genuine,
+            "num_impostor": found.num_impostor,
+        }
+    }
+
+
+def _cameras(part: Part, report: LiveReport) -> CameraPairs:
+    with report.tracking("camera pairs") as progress:
+        return compare_cameras(**part.trial.arguments, progress=progress)
+
+
+def _pairs(cameras: CameraPairs) -> list[dict[str, Any]]:
+    """A line for each pair of cameras (zero-based) with a match between them."""
+    return [
+        {
+            "query_camid": int(cameras.q_cameras[i]),
+            "gallery_camid": int(cameras.g_cameras[j]),
+            "mAP": float(cameras.mean_ap[i, j]),
+            "rank1": float(cameras.rank1[i, j]),
+            "num_queries": int(cameras.num_queries[i, j]),
+        }
+        for i, j in zip(*cameras.num_queries.nonzero(), strict=True)
+    ]
+
+
+def _write_queries(path: Path, parts: Sequence[Part]) -> None:
+    """A line per query: its file, identity, camera, and how it was ranked; empty numbers where it is not counted."""
+    with write_beside(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["part", "query", "pid", "camid", "AP", "INP", "first_match_rank", "num_matches"])
+        for part in parts:
+            found = part.ranking
+            columns = (found.average_precisions, found.inverse_precisions, found.first_match_ranks, found.num_matches)
+            for sample, *numbers in zip(part.trial.query, *(column.tolist() for column in columns), strict=True):
+                if not numbers[-1]:
+                    numbers = ["", "", "", 0]
+                writer.writerow([part.name, sample.path, sample.pid, sample.camid, *numbers])
+
+
+def _draw(path: Path, part: Part, title: str, size: tuple[int, int]) -> None:
+    """The picture of the worst queries, where the images are still there."""
+    rows = pick_rows(part.ranking.average_precisions, WORST, OTHERS)
+    nearest = part.trial.nearest(rows)
+    query, gallery = part.trial.query, part.trial.gallery
+    shown = [query[row].path for row in rows] + [gallery[column].path for column in nearest.ravel() if column >= 0]
+    if gone := [file for file in shown if not file.is_file()]:
+        logger.info("no picture: %d of its images are not there, first %s", len(gone), gone[0])
+        return
+    captions = [caption(part, row) for row in rows]
+    title = f"{title}: the {WORST} worst queries, then better ones"
+    draw_ranklist(path, [query[row] for row in rows], gallery, nearest.tolist(), captions, title, size)

@@ -1,0 +1,152 @@
+"""The words, curves and images of a test's report."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from svllreid.evaluation.camera_pairs import CameraPairs
+from svllreid.evaluation.protocols import MEASURES, Part
+from svllreid.evaluation.verification import Verification
+from svllreid.types import UNKNOWN
+from svllreid.viz.report import Chart, Matrix, Number, Page, RankedQuery, Table
+
+WORST, OTHERS = 20, 5
+
+
+def result_page(
+    title: str, metrics: dict[str, Any], part: Part, verification: Verification | None, cameras: CameraPairs | None
+) -> Page:
+    """The report's content."""
+    subtitle = (
+        f"{metrics['num_queries']} queries ({metrics['num_valid_queries']} with a match), {metrics['num_gallery']} "
+        f"gallery images; protocol {metrics['protocol']}{', re-ranked' if metrics['re_ranking'] else ''}; "
+        f"{metrics['weight']}"
+    )
+    notes = list(metrics["notes"])
+    if metrics["re_ranking"]:
+        notes.append("Verification, camera pairs and the rank lists below are by plain distance, before re-ranking.")
+    if part.name:
+        notes.append(
+            f"Numbers and pictures are of the part {part.name}; pictures and curves of the first of ten draws."
+        )
+    rows = pick_rows(part.ranking.average_precisions, WORST, OTHERS)
+    return Page(
+        title=title,
+        subtitle=subtitle,
+        numbers=_numbers(metrics),
+        notes=notes,
+        charts=_charts(part, verification),
+        tables=_tables(metrics),
+        matrices=[] if cameras is None else [_matrix(cameras)],
+        ranked=[_ranked(part, row, columns) for row, columns in zip(rows, part.trial.nearest(rows), strict=True)],
+    )
+
+
+def _numbers(metrics: dict[str, Any]) -> list[Number]:
+    numbers = []
+    for name in MEASURES:
+        detail = ""
+        if "confidence" in metrics:
+            low, high = metrics["confidence"][name]
+            detail = f"95 %: {100 * low:.1f} to {100 * high:.1f}"
+        elif "deviation" in metrics:
+            detail = f"± {100 * metrics['deviation'][name]:.1f} over ten draws"
+        numbers.append(Number(name.replace("rank", "rank-"), percent(metrics[name]), detail))
+    if metrics["verification"]:
+        numbers.append(Number("EER", percent(metrics["verification"]["EER"]), "equal error rate"))
+    return numbers
+
+
+def _charts(part: Part, verification: Verification | None) -> list[Chart]:
+    cmc = part.ranking.cmc
+    points = np.stack([np.arange(1, len(cmc) + 1), cmc], axis=1)
+    precision = np.sort(part.ranking.average_precisions[part.ranking.num_matches > 0])
+    spread = np.stack([precision, np.arange(1, len(precision) + 1) / len(precision)], axis=1)
+    charts = [
+        Chart("CMC", "rank", "queries with a match so far", {"CMC": points}, (1, *range(10, len(cmc) + 1, 10))),
+        Chart("Average precision of the queries", "at most", "share of queries", {"AP": spread}),
+    ]
+    if verification is not None:
+        decades = min(6, max(1, math.ceil(math.log10(verification.num_impostor))))
+        ticks = [10.0**power for power in range(-decades, 1)]
+        curve = {"ROC": verification.roc}
+        charts.append(Chart("ROC over all pairs", "false-accept rate", "true-accept rate", curve, ticks, log_x=True))
+    return charts
+
+
+def _tables(metrics: dict[str, Any]) -> list[Table]:
+    tables = []
+    if "parts" in metrics:
+        rows = [
+            [name, str(block["num_queries"]), str(block["num_gallery"])]
+            + [f"{100 * block[key]:.1f} ± {100 * block['deviation'][key]:.1f}" for key in MEASURES]
+            for name, block in metrics["parts"].items()
+        ]
+        tables.append(
+            Table("Parts", ["part", "queries", "gallery", *MEASURES], rows, "Mean ± deviation of ten draws, %.")
+        )
+    if metrics["verification"]:
+        found = metrics["verification"]
+        points = {f"false-accept rate {rate}": point for rate, point in found["at_FAR"].items()}
+        points["equal error"] = found["at_EER"]
+        rows = [
+            [
+                name,
+                "none" if at["threshold"] is None else f"{at['threshold']:.4f}",
+                percent(at["tar"]),
+                f"{at['far']:.2e}",
+            ]
+            for name, at in points.items()
+        ]
+        note = (
+            f"Two images are taken for the same one where the Euclidean distance of their features is at most the "
+            f"threshold. {found['num_genuine']} pairs are of one identity, {found['num_impostor']} of two; "
+            f"area below the ROC {found['AUC']:.4f}."
+        )
+        tables.append(
+            Table("Are these two the same?", ["wanted", "threshold", "true-accept rate", "found"], rows, note)
+        )
+    return tables
+
+
+def _matrix(cameras: CameraPairs) -> Matrix:
+    rows, columns = (
+        [f"{side} {camera + 1}" for camera in found]
+        for side, found in (("query camera", cameras.q_cameras), ("camera", cameras.g_cameras))
+    )
+    note = "mAP, %, of the queries of one camera searched among the images of one other camera alone."
+    return Matrix("Camera pairs", rows, columns, cameras.mean_ap, note)
+
+
+def _ranked(part: Part, row: int, columns: np.ndarray) -> RankedQuery:
+    query = part.trial.query[row]
+    found = [part.trial.gallery[column] for column in columns if column >= 0]
+    return RankedQuery(caption(part, row), query, [(sample, sample.pid == query.pid) for sample in found])
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def headline(metrics: dict[str, Any]) -> str:
+    """The numbers people ask for, in percent."""
+    return f"mAP {percent(metrics['mAP'])}, rank-1 {percent(metrics['rank1'])}"
+
+
+def pick_rows(precision: np.ndarray, worst: int, others: int) -> list[int]:
+    """The worst queries, then some spread evenly over the others up to the best; NaN is not counted."""
+    ordered = [int(row) for row in np.argsort(precision, kind="stable") if not np.isnan(precision[row])]
+    first, rest = ordered[:worst], ordered[worst:]
+    step = len(rest) / others
+    spread = [rest[int((i + 1) * step) - 1] for i in range(others)] if step >= 1 else rest
+    return first + spread
+
+
+def caption(part: Part, row: int) -> str:
+    sample, ranking = part.trial.query[row], part.ranking
+    camera = "" if sample.camid == UNKNOWN else f"camera {sample.camid + 1}, "
+    precision = 100 * ranking.average_precisions[row]
+    return f"{sample.pid}, {camera}AP {precision:.0f} %, first match at rank {ranking.first_match_ranks[row]}"

@@ -1,0 +1,166 @@
+"""A page about a test that opens offline: numbers, curves, tables, a matrix, and ranked images, all in one file."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from PIL import Image
+
+from svllreid.files import write_text
+from svllreid.types import Sample
+
+_MOST_POINTS = 400
+_WIDTH, _HEIGHT = 420, 290  # of a chart, in SVG units
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 26, 44  # kept for title, ticks and labels
+_TENTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+_COLOURS = ("#2f5fb3", "#d1343b", "#2a9d4a", "#8a5cc2")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A headline number: what it is, its value in words, and what belongs to it."""
+
+    name: str
+    value: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves over one pair of axes.
+
+    Args:
+        title, x_label, y_label: texts.
+        curves: of each name, points (n, 2) with x ascending.
+        x_ticks: marks below, ascending; the first and the last are the ends of the axis. The y axis goes from 0 to 1.
+        log_x: logarithmic x axis, its marks above 0.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    curves: dict[str, np.ndarray]
+    x_ticks: Sequence[float] = _TENTHS
+    log_x: bool = False
+
+    def across(self, x: float) -> float:
+        """Where an x lies in the picture."""
+        left, right = self.x_ticks[0], self.x_ticks[-1]
+        if self.log_x:
+            x, left, right = (math.log10(value) for value in (x, left, right))
+        return round(_LEFT + (x - left) / (right - left) * (_WIDTH - _LEFT - _RIGHT), 1)
+
+    def down(self, y: float) -> float:
+        """Where a y lies in the picture."""
+        return round(_HEIGHT - _BOTTOM - y * (_HEIGHT - _TOP - _BOTTOM), 1)
+
+    @property
+    def lines(self) -> list[tuple[str, str, str]]:
+        """Name, colour and SVG points of each curve, thinned where it has very many."""
+        drawn = []
+        for (name, points), colour in zip(self.curves.items(), _COLOURS, strict=False):
+            inside = points[points[:, 0] >= self.x_ticks[0]]
+            chosen = np.unique(np.linspace(0, max(0, len(inside) - 1), min(len(inside), _MOST_POINTS)).astype(int))
+            drawn.append(
+                (name, colour, " ".join(f"{self.across(x)},{self.down(y)}" for x, y in inside[chosen].tolist()))
+            )
+        return drawn
+
+    @property
+    def x_marks(self) -> list[tuple[float, str]]:
+        """Place and text of the marks below."""
+        return [(self.across(x), f"{x:g}") for x in self.x_ticks]
+
+    @property
+    def y_marks(self) -> list[tuple[float, str]]:
+        """Place and text of the marks on the left."""
+        return [(self.down(y), f"{y:g}") for y in _TENTHS]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a title."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Fractions (rows, columns) shaded by size, NaN left blank."""
+
+    title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: np.ndarray
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class RankedQuery:
+    """A query with its nearest gallery images, nearest first, and whether each is right."""
+
+    caption: str
+    query: Sample
+    nearest: Sequence[tuple[Sample, bool]]
+
+    @property
+    def drawn(self) -> list[tuple[Sample, str]]:
+        """The nearest images with the class of their frame."""
+        return [(sample, "right" if right else "wrong") for sample, right in self.nearest]
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that stands in a report."""
+
+    title: str
+    subtitle: str
+    numbers: Sequence[Number]
+    notes: Sequence[str] = ()
+    charts: Sequence[Chart] = ()
+    tables: Sequence[Table] = ()
+    matrices: Sequence[Matrix] = ()
+    ranked: Sequence[RankedQuery] = ()
+
+
+def write_report(path: Path, page: Page, thumbnail: tuple[int, int] = (128, 64)) -> None:
+    """Write a page as one HTML file that needs nothing beside it.
+
+    Args:
+        path: written beside and renamed.
+        page: what stands in it.
+        thumbnail: height and width of the ranked images; one that is not there any more shows its name alone.
+    """
+    template = resources.files("svllreid.viz").joinpath("report.html.j2").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["thumbnail"] = lambda sample: _thumbnail(sample.path, thumbnail)
+    environment.filters["percent"] = lambda value: "" if math.isnan(value) else f"{100 * value:.1f}"
+    size = {
+        "width": _WIDTH,
+        "height": _HEIGHT,
+        "left": _LEFT,
+        "right": _WIDTH - _RIGHT,
+        "top": _TOP,
+        "thumbnail": thumbnail,
+    }
+    write_text(path, environment.from_string(template).render(page=page, bottom=_HEIGHT - _BOTTOM, **size))
+
+
+def _thumbnail(path: Path, size: tuple[int, int]) -> str:
+    """A small JPEG as a data address; empty where the file is gone."""
+    if not path.is_file():
+        return ""
+    with Image.open(path) as image, io.BytesIO() as buffer:
+        image.convert("RGB").resize((size[1], size[0])).save(buffer, format="JPEG", quality=80)
+        return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
