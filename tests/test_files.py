@@ -1,6 +1,7 @@
 """Files appear whole or not at all."""
 
 import errno
+import os
 
 import pytest
 import torch
@@ -45,3 +46,14 @@ def test_torch_fails_on_a_full_device_as_expected(tmp_path):
     """What torch.save raises on a device without space is what is recognised."""
     with pytest.raises(OutputError, match="no space left"), write_beside(tmp_path / "file"):
         torch.save({"x": torch.zeros(100_000)}, "/dev/full")
+
+
+def test_leftovers_of_killed_processes_are_removed(tmp_path):
+    from svllreid.files import remove_leftovers
+
+    own = tmp_path / f".model.pth.{os.getpid()}"
+    for name in (own.name, ".model.pth.4194999", ".hidden", "model.pth.4194999"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {own.name, ".hidden", "model.pth.4194999"}
+    remove_leftovers(tmp_path / "nowhere")

@@ -12,7 +12,7 @@ import torch
 import svllreid
 from svllreid.build import build_stage1, build_stage2
 from svllreid.models.prompts import tokenize
-from svllreid.training.optim import adam
+from svllreid.training.optim import make_optimizer
 from svllreid.training.schedule import cosine_lr, step_lr
 from svllreid.types import Batch
 
@@ -141,7 +141,7 @@ def test_stage1(vit, recipe):
 
     task.augment = recorded_mask
     stage = config.solver.stage1
-    optimizer = adam(task.trained.items(), lr=stage.base_lr, weight_decay=stage.weight_decay)
+    optimizer = make_optimizer(task.trained.items(), lr=stage.base_lr, weight_decay=stage.weight_decay)
     result = task(features, labels, torch.Generator())
     result.loss.backward()
     for name in ("loss_i2t", "loss_t2i", "loss_ssl"):
@@ -175,7 +175,7 @@ def test_stage2(vit, ssl_type):
     task = build_stage2(config, model).train()
     near(task.text_features, arrays["eval/text_features"])
     stage = config.solver.stage2
-    optimizer = adam(
+    optimizer = make_optimizer(
         task.trained.items(), lr=5e-6, weight_decay=stage.weight_decay, bias_lr_factor=stage.bias_lr_factor
     )
     seen = {}

@@ -1,4 +1,4 @@
-"""Every command of the README and of docs/testing.md runs: small images, the backbone and the epochs made small."""
+"""Every command of the README and of two files of docs runs: small images, the backbone and the epochs made small."""
 
 import re
 import shlex
@@ -13,10 +13,10 @@ from svllreid.cli.main import run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TESTING = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+TESTING, TRAINING = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("testing.md", "training.md"))
 COMMANDS = [
     line.split("#")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", README + TESTING, re.S)
+    for block in re.findall(r"```bash\n(.*?)```", README + TESTING + TRAINING, re.S)
     for line in block.splitlines()
     if line.strip()
 ]
@@ -70,7 +70,7 @@ def test_command(command, workplace, ran, small_arguments, monkeypatch, capsys):
     words = (
         words[1:] if words[0] == "svllreid" else [re.fullmatch(r"(train|test)_svllreid\.py", words[1])[1], *words[2:]]
     )
-    if words[0] in ("train", "test") and not (
+    if words[0] in ("train", "test", "bench") and not (
         words[0] == "test" and "--config-file" not in words and "--config_file" not in words
     ):
         words += [word for word in small_arguments if not word.startswith("DATASETS.")]
@@ -119,6 +119,10 @@ def test_every_key_that_the_readme_names_exists():
     from svllreid.config import known_keys
 
     known = {key for key, _ in known_keys()}
-    named = set(re.findall(r"\b(?:MODEL|SOLVER|INPUT|TEST|DATASETS|DATALOADER)\.[A-Z0-9_.]+[A-Z0-9]", README + TESTING))
+    named = set(
+        re.findall(
+            r"\b(?:MODEL|SOLVER|INPUT|TEST|DATASETS|DATALOADER)\.[A-Z0-9_.]+[A-Z0-9]", README + TESTING + TRAINING
+        )
+    )
     assert named <= known
     assert len(named) > 15

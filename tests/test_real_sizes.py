@@ -10,7 +10,7 @@ import torch
 
 from svllreid import build, load_config
 from svllreid.data.dataset import batches
-from svllreid.training.optim import adam
+from svllreid.training.optim import make_optimizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(1800)]
 LIMIT = 16 * 2**30
@@ -44,7 +44,7 @@ def cpu(config):
 
 def step(task, stage, *arguments):
     """One step moves what it trains, and every loss is finite."""
-    optimizer = adam(task.trained.items(), lr=stage.base_lr, weight_decay=stage.weight_decay)
+    optimizer = make_optimizer(task.trained.items(), lr=stage.base_lr, weight_decay=stage.weight_decay)
     before = {name: p.detach().clone() for name, p in task.trained.items()}
     result = task(*arguments)
     result.loss.backward()

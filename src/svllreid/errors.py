@@ -34,3 +34,7 @@ class OutputError(ReidError):
 
 class EvaluationError(ReidError):
     """Features, labels or distances that cannot be ranked."""
+
+
+class TrainingError(ReidError):
+    """Training that cannot go on: a loss that is not finite."""

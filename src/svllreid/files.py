@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from svllreid.errors import OutputError
+
+_TEMPORARY = re.compile(r"\..+\.(\d+)")
 
 
 @contextmanager
@@ -33,6 +36,24 @@ def write_beside(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder."""
+    for file in folder.glob(".*"):
+        found = _TEMPORARY.fullmatch(file.name)
+        if found and file.is_file() and not _runs(int(found[1])):
+            file.unlink()
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _refusal(path: Path, error: OSError | RuntimeError) -> OutputError | None:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from timm.data.random_erasing import RandomErasing
+from torchvision.transforms import v2
 
 from svllreid.data import dataset as dataset_module
 from svllreid.data.dataset import ImageDataset, TrainDataset, collate, label_of, open_image, raw_pixels, readable
-from svllreid.data.transforms import TestTransform, TrainTransform
+from svllreid.data.transforms import MIN_AREA, VIEW_AREA, TestTransform, TrainTransform, seeded
 from svllreid.errors import ImageError
 from svllreid.types import Sample
 
@@ -41,6 +43,35 @@ def test_same_seed_same_views_and_nothing_leaks(image):
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0], other[0])
     assert not torch.equal(first[1], first[2])
+
+
+@pytest.mark.parametrize("options", [{}, {"padding": 0}, {"flip": 0.9, "erase": 1.0}])
+def test_as_torchvision_and_timm_step_by_step(image, options):
+    settings = {"flip": 0.5, "padding": 3, "erase": 0.5} | options
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    steps = [
+        v2.RandomHorizontalFlip(settings["flip"]),
+        v2.RandomCrop((32, 16), padding=settings["padding"]),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(mean, std),
+    ]
+    areas = [(MIN_AREA, 0.25), VIEW_AREA, VIEW_AREA]
+    erasing = [RandomErasing(settings["erase"], *area, mode="pixel", max_count=1, device="cpu") for area in areas]
+    transform = TrainTransform((32, 16), mean, std, max_area=0.25, views=2, **settings)
+    resized = v2.functional.pil_to_tensor(image.resize((16, 32), Image.Resampling.BICUBIC))
+    for seed in range(40):
+        with seeded(seed):
+            expected = [erase(v2.Compose(steps)(resized)) for erase in erasing]
+        found = transform(image, seed)
+        assert all(torch.equal(a, b) and a.is_contiguous() for a, b in zip(found, expected, strict=True))
+
+
+def test_varying_leaves_the_resized_image_alone(image):
+    transform = TrainTransform((32, 16), HALF, HALF, padding=0, erase=1.0, views=2)
+    pixels = transform.resize(image)
+    before = pixels.clone()
+    transform.vary(pixels, 0)
+    assert torch.equal(pixels, before) and pixels.dtype == torch.uint8
 
 
 def erased_share(tensor, clean):

@@ -23,6 +23,7 @@ def model_of(config):
 
 
 def gradients(loss, parameters):
+    parameters = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
     found = torch.autograd.grad(loss, list(parameters.values()), retain_graph=True, allow_unused=True)
     return {name for name, grad in zip(parameters, found, strict=True) if grad is not None and grad.abs().sum() > 0}
 

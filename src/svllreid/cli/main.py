@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from svllreid.cli import config, data, demo, models, test, train
+from svllreid.cli import bench, config, convert, data, demo, models, test, train
 from svllreid.errors import ReidError
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -22,6 +22,8 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("test")(test.test)
 app.command("demo")(demo.demo)
+app.command("bench")(bench.bench)
+app.command("convert")(convert.convert)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(models.app, name="models")

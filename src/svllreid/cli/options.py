@@ -29,3 +29,13 @@ SkipUnreadable = Annotated[
     bool,
     typer.Option("--skip-unreadable", help="Leave out images that cannot be read, counted, instead of stopping."),
 ]
+
+
+def without_option(words: list[str], name: str) -> list[str]:
+    """Words of a command line without an option and its value."""
+    kept, skip = [], False
+    for word in words:
+        if not skip and not word.startswith(f"{name}=") and word != name:
+            kept.append(word)
+        skip = word == name
+    return kept

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from svllreid.cli.options import ConfigFile, Device, Overrides, SkipUnreadable
+from svllreid.cli.options import ConfigFile, Device, Overrides, SkipUnreadable, without_option
 
 
 def train(
@@ -24,20 +25,47 @@ def train(
         bool, typer.Option("--allow-config-change", help="Continue a run under another configuration.")
     ] = False,
     skip_unreadable: SkipUnreadable = False,
+    devices: Annotated[
+        int,
+        typer.Option(metavar="N", help="Train in so many processes, one per GPU; IMS_PER_BATCH counts all of them."),
+    ] = 1,
+    max_steps: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="A trial: so many steps of each stage.")
+    ] = None,
+    limit_identities: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="A trial: the first so many training identities.")
+    ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Write a trace of a few steps of each stage, for chrome://tracing.")
+    ] = False,
 ) -> None:
     """Train both stages, evaluate, and leave checkpoints, metrics and a picture in OUTPUT_DIR.
 
-    The same command continues an interrupted run, says so on a finished one and stops.
+    The same command continues an interrupted run, says so on a finished one and stops. Several machines:
+    `torchrun --nnodes 2 --nproc-per-node 8 … -m svllreid train …` on each.
 
     Example: `svllreid train --config-file person/vit_svllreid.yml DATASETS.NAMES market1501 DATASETS.ROOT_DIR ~/data
     OUTPUT_DIR outputs/market`
     """
     from svllreid.cli.tables import print_metrics
     from svllreid.config import load_config
+    from svllreid.jobs.launching import launch
     from svllreid.jobs.preparing import Options
     from svllreid.jobs.training import train as train_model
 
-    options = Options(device, stage, stage1_weights, fresh, allow_config_change, skip_unreadable)
+    if devices != 1:
+        raise typer.Exit(launch(devices, without_option(sys.argv[1:], "--devices")))
+    options = Options(
+        device,
+        stage,
+        stage1_weights,
+        fresh,
+        allow_config_change,
+        skip_unreadable,
+        max_steps,
+        limit_identities,
+        profile,
+    )
     metrics = train_model(load_config(config_file, overrides or ()), options)
     if metrics is not None:
         print_metrics(Console(), metrics)

@@ -47,6 +47,11 @@ class Dataloader(Section):
     """Images of each identity in a stage-2 batch (K of P x K)."""
     num_workers: Annotated[int, Field(ge=0)] = 8
     """Processes that decode and augment; never more than the machine has cores. 0: in the main process."""
+    cache: Literal["none", "memory", "disk"] = "none"
+    """Keep stage 2's decoded and resized images, for the same results sooner: none; memory, of the run; disk, in
+    CACHE_DIR, for later runs too. A hundred thousand bytes an image of 256 x 128."""
+    cache_dir: Text = ""
+    """Folder of CACHE disk; empty: images in ~/.cache/svllreid (SVLLREID_CACHE names another than the latter)."""
 
 
 class Datasets(Section):
@@ -82,6 +87,9 @@ class Input(Section):
     """Largest share of the image that random erasing covers; null: 1/3, and 1/4 where there is no text stage."""
     padding: Annotated[int, Field(ge=0)] = 10
     """Black border, in pixels, from which the random crop is taken."""
+    augment_on: Literal["cpu", "device"] = "cpu"
+    """Where stage 2's images are flipped, cropped and erased: cpu, one by one; device, a batch at once where the model
+    trains, drawn from the same distributions with other draws."""
     pixel_mean: Triple = (0.5, 0.5, 0.5)
     """Mean of each channel, images in 0..1."""
     pixel_std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.5, 0.5, 0.5)
@@ -94,7 +102,8 @@ class Model(Section):
     name: str = "ViT-B-16"
     """Backbone: ViT-B-16, RN50, any other CLIP ViT that open_clip names, or tiny."""
     pretrained: Text = ""
-    """CLIP weights: openai, an open_clip tag, a file, or random; empty: openai (random for tiny)."""
+    """Weights to start from: openai, an open_clip tag, a file or folder (in OpenAI's, open_clip's or Hugging Face's
+    layout, or a trained ReID model), or random; empty: openai (random for tiny)."""
     stride_size: Pair = (16, 16)
     """Step of the patch embedding, down and across; 12 makes 16-pixel patches overlap. ViT only."""
     sie_camera: bool = False
@@ -103,6 +112,13 @@ class Model(Section):
     """Side information embedding: learn one vector per viewpoint (with sie_camera: per pair). ViT only."""
     sie_coe: float = 3.0
     """Factor of the side information embedding."""
+    frozen_blocks: Annotated[int, Field(ge=0)] = 0
+    """Patch embedding and so many first blocks stay as pretrained in stage 2; for small sets. ViT only."""
+    grad_checkpointing: bool = False
+    """Keep no activations inside the blocks of the image encoder and compute them again: a third less speed, far less
+    memory. ViT only."""
+    compile: bool = False
+    """Compile the image encoder with torch.compile; the first steps take minutes."""
     use_text: bool = True
     """Stage 1 and the image-to-text loss; false is the one-stage baseline."""
     use_ssl_stage1: bool = False
@@ -171,8 +187,15 @@ class Stage2(Section):
     """Images in a batch (P x K), all processes together."""
     max_epochs: PositiveInt = 60
     """Passes over the training set."""
-    optimizer_name: Literal["Adam"] = "Adam"
-    """Optimiser; Adam with L2 weight decay in the gradient."""
+    micro_batch: Annotated[int, Field(ge=0)] = 0
+    """Images (views counted) whose activations are in memory at once; 0: all. The losses see the whole batch all the
+    same: features are computed part by part, and again in the backward pass. ViT only."""
+    optimizer_name: Literal["Adam", "AdamW"] = "Adam"
+    """Optimiser; Adam has L2 weight decay in the gradient, AdamW decays the weights themselves."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor of the learning rate from each block of the image encoder to the one before it; 1: the same for all."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of the moving average of the weights, which is then evaluated and kept, such as 0.999; 0: off."""
     base_lr: PositiveFloat = 5e-6
     """Learning rate after the warm-up."""
     bias_lr_factor: Weight = 2.0
@@ -208,8 +231,16 @@ class Solver(Section):
     """Seed of every random draw."""
     margin: Weight = 0.3
     """Margin of the triplet loss."""
-    precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = "auto"
-    """Arithmetic: 32, 16-mixed or bf16-mixed; auto is 16-mixed on CUDA, as published, and 32 elsewhere."""
+    precision: Literal["auto", "32", "tf32", "16-mixed", "bf16-mixed"] = "auto"
+    """Arithmetic: 32, tf32, 16-mixed or bf16-mixed; auto is 16-mixed on CUDA, as published, and 32 elsewhere."""
+    sync_batchnorm: bool = False
+    """BatchNorm over the images of all processes instead of each process's own; on GPUs."""
+    save_period: Annotated[int, Field(ge=0)] = 0
+    """Steps between two states from which a killed run continues; 0: at the ends of epochs alone."""
+    keep_last: Annotated[int, Field(ge=0)] = 0
+    """Of the checkpoints written every CHECKPOINT_PERIOD epochs keep so many, and the best; 0: all."""
+    wandb: Text = ""
+    """Project at Weights & Biases that gets the curves too; empty: none."""
     stage1: Stage1 = Stage1()
     stage2: Stage2 = Stage2()
 
@@ -223,6 +254,8 @@ class Test(Section):
     """The checkpoint to test."""
     neck_feat: Literal["before", "after"] = "before"
     """Compare features before or after the BNNeck."""
+    flip: bool = False
+    """Add the features of the mirrored image: twice the time."""
     feat_norm: YesNo = "yes"
     """L2-normalise the features."""
     re_ranking: bool = False

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from svllreid.data.cache import ImageCache
 from svllreid.errors import ImageError
 from svllreid.types import Batch, Pid, Sample
 
@@ -37,7 +40,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
 def open_image(path: Path) -> Image.Image:
     """The decoded image in RGB; ImageError where it cannot be read to its end."""
     with opened(path) as image:
-        return image.convert("RGB")
+        image.load()
+        return image if image.mode == "RGB" else image.convert("RGB")  # converting RGB would copy it
 
 
 def readable(
@@ -61,22 +65,34 @@ def label_of(samples: Sequence[Sample]) -> dict[Pid, int]:
     return {pid: label for label, pid in enumerate(sorted({sample.pid for sample in samples}))}
 
 
+class Transform(Protocol):
+    """From a decoded image to what a batch takes of it."""
+
+    def resize(self, image: Image.Image) -> Tensor:
+        """(3, H, W) uint8, the part that can be cached."""
+
+    def vary(self, pixels: Tensor, seed: int) -> tuple[Tensor, ...]:
+        """The tensors of a resized image; the same seed gives the same ones."""
+
+
 class TrainDataset(Dataset[Any]):
     """Training images; an item is asked for by (index, seed), so that no draw hangs on a worker.
 
     Args:
         samples: the training split.
         labels: of each pid.
-        transform: image and seed to the tensors of the image and its views.
+        transform: resizes, then makes the tensors of the image and its views.
+        cache: where resized images are kept; None decodes each anew.
     """
 
     def __init__(
         self,
         samples: Sequence[Sample],
         labels: dict[Pid, int],
-        transform: Callable[[Image.Image, int], tuple[Tensor, ...]],
+        transform: Transform,
+        cache: ImageCache | None = None,
     ) -> None:
-        self.samples, self.labels, self.transform = samples, labels, transform
+        self.samples, self.labels, self.transform, self.cache = samples, labels, transform, cache
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -85,10 +101,13 @@ class TrainDataset(Dataset[Any]):
         index, seed = key
         sample = self.samples[index]
         try:
-            image = open_image(sample.path)
+            pixels = self._resized(index) if self.cache is None else self.cache.get(index, self._resized)
         except ImageError as error:
             return error  # raised where the batch arrives: a worker's exception would arrive as a traceback
-        return self.transform(image, seed), self.labels[sample.pid], sample.camid, sample.viewid
+        return self.transform.vary(pixels, seed), self.labels[sample.pid], sample.camid, sample.viewid
+
+    def _resized(self, index: int) -> Tensor:
+        return self.transform.resize(open_image(self.samples[index].path))
 
 
 class ImageDataset(Dataset[Any]):
@@ -114,18 +133,23 @@ class ImageDataset(Dataset[Any]):
         return (self.transform(image),), UNLABELLED, sample.camid, sample.viewid
 
 
-def collate(items: Sequence[Any]) -> Batch | ImageError:
-    """A batch of items, or the first error among them."""
+def collate(items: Sequence[Any], kind: Callable[..., Any] = Batch) -> Any:
+    """A batch of items, or the first ImageError among them.
+
+    Args:
+        items: of a dataset here.
+        kind: makes the batch of the images (B, …), labels, camids and viewids (B,), and what else the items hold.
+    """
     for item in items:
         if isinstance(item, ImageError):
             return item
     images, labels, camids, viewids = zip(*items, strict=True)
     stacked = [torch.stack(views) for views in zip(*images, strict=True)]
     numbers = (torch.tensor(column, dtype=torch.int64) for column in (labels, camids, viewids))
-    return Batch(stacked[0], *numbers, *stacked[1:])
+    return kind(stacked[0], *numbers, *stacked[1:])
 
 
-def batches(loader: Iterable[Batch | ImageError]) -> Iterator[Batch]:
+def batches(loader: Iterable[Any]) -> Iterator[Any]:
     """The loader's batches; raises the ImageError of a batch that could not be made."""
     for batch in loader:
         if isinstance(batch, ImageError):
@@ -133,17 +157,25 @@ def batches(loader: Iterable[Batch | ImageError]) -> Iterator[Batch]:
         yield batch
 
 
-def loader(dataset: Dataset[Any], *, workers: int, pin: bool, **sampling: Any) -> DataLoader[Any]:
-    """A DataLoader over either dataset; `sampling` is batch_sampler or batch_size."""
+def loader(
+    dataset: Dataset[Any], *, workers: int, pin: bool, kind: Callable[..., Any] = Batch, **sampling: Any
+) -> DataLoader[Any]:
+    """A DataLoader over either dataset; `kind` as in `collate`, `sampling` is batch_sampler or batch_size."""
     return DataLoader(
         dataset,
-        collate_fn=collate,
+        collate_fn=partial(collate, kind=kind),
         num_workers=workers,
         pin_memory=pin,
         persistent_workers=workers > 0,
         generator=torch.Generator(),
+        worker_init_fn=_leave_interrupts if workers else None,
         **sampling,
     )
+
+
+def _leave_interrupts(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal: the main one decides when the workers end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def raw_pixels(samples: Sequence[Sample], size: tuple[int, int] = (128, 64)) -> Tensor:

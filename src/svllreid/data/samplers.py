@@ -25,25 +25,33 @@ class PKSampler(Sampler[list[tuple[int, int]]]):
         batch_size: P x K.
         num_instances: K.
         seed: with the epoch, decides every draw; each image comes with the seed of its own augmentation.
-    Raises: DatasetError: a batch needs more identities than there are, or is no multiple of K.
+        rank, ranks: of several processes the one whose share of each batch is wanted, P / ranks identities.
+    Raises: DatasetError: a batch needs more identities than there are, is no multiple of K, or cannot be shared.
     Source: Hermans et al. 2017, arXiv:1703.07737.
     """
 
-    def __init__(self, labels: Sequence[int], batch_size: int, num_instances: int, seed: int) -> None:
+    def __init__(
+        self, labels: Sequence[int], batch_size: int, num_instances: int, seed: int, rank: int = 0, ranks: int = 1
+    ) -> None:
         self.indices = [np.flatnonzero(np.asarray(labels) == label) for label in np.unique(labels)]
         self.num_instances = num_instances
         self.pids_per_batch, remainder = divmod(batch_size, num_instances)
-        self.seed = seed
-        self.epoch = 0
+        self.seed, self.rank, self.ranks = seed, rank, ranks
+        self.epoch, self.skip = 0, 0
         if remainder or not self.pids_per_batch:
             raise DatasetError(
                 f"a batch of {batch_size} images is not a multiple of {num_instances} images per identity; "
                 "change SOLVER.STAGE2.IMS_PER_BATCH or DATALOADER.NUM_INSTANCE"
             )
-        if self.pids_per_batch < 2:
+        if self.pids_per_batch % ranks:
             raise DatasetError(
-                f"a batch of {batch_size} images holds one identity of {num_instances}, and the triplet loss needs "
-                "two; raise SOLVER.STAGE2.IMS_PER_BATCH or lower DATALOADER.NUM_INSTANCE"
+                f"a batch of {self.pids_per_batch} identities cannot be shared evenly by {ranks} processes; make "
+                f"SOLVER.STAGE2.IMS_PER_BATCH a multiple of {ranks * num_instances}"
+            )
+        if self.pids_per_batch < 2 * ranks:
+            raise DatasetError(
+                f"a batch of {batch_size} images holds one identity of {num_instances} for each process, and the "
+                "triplet loss needs two; raise SOLVER.STAGE2.IMS_PER_BATCH or lower DATALOADER.NUM_INSTANCE"
             )
         if len(self.indices) < self.pids_per_batch:
             raise DatasetError(
@@ -51,19 +59,25 @@ class PKSampler(Sampler[list[tuple[int, int]]]):
                 f"SOLVER.STAGE2.IMS_PER_BATCH to at most {len(self.indices) * num_instances}, or add identities"
             )
 
-    def set_epoch(self, epoch: int) -> None:
-        """Draw the batches of this epoch next."""
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        """Draw the batches of this epoch next, all but the first so many."""
+        self.epoch, self.skip = epoch, skip
 
     def __len__(self) -> int:
-        """Batches of this epoch."""
-        return len(self._plan(np.random.default_rng([self.seed, self.epoch])))
+        """Batches that are drawn next."""
+        return len(self.plan()) - self.skip
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        yield from self.plan()[self.skip :]
+
+    def plan(self) -> list[list[tuple[int, int]]]:
+        """This process's share of all batches of the epoch: index and seed of each image."""
         rng = np.random.default_rng([self.seed, self.epoch])
-        for batch in self._plan(rng):
-            seeds = rng.integers(MAX_SEED, size=len(batch))
-            yield [(int(index), int(seed)) for index, seed in zip(batch, seeds, strict=True)]
+        batches = self._plan(rng)
+        share = self.pids_per_batch // self.ranks * self.num_instances
+        own = slice(self.rank * share, (self.rank + 1) * share)
+        seeds = [rng.integers(MAX_SEED, size=len(batch)) for batch in batches]
+        return [list(zip(b[own].tolist(), s[own].tolist(), strict=True)) for b, s in zip(batches, seeds, strict=True)]
 
     def _plan(self, rng: np.random.Generator) -> list[np.ndarray]:
         groups = [self._groups(indices, rng) for indices in self.indices]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from PIL import Image
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, v2
+from torch.nn.functional import pad
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 # Both self-supervision views erase an area in this (published, near-degenerate) range of the image.
@@ -76,25 +77,47 @@ class TrainTransform:
         max_area: float = 1 / 3,
         views: int = 0,
     ) -> None:
-        self.size, self.views = list(size), views
-        self.vary = v2.Compose(
-            [
-                v2.RandomHorizontalFlip(flip),
-                v2.RandomCrop(size, padding=padding),
-                v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize(list(mean), list(std)),
-            ]
-        )
-        self.erase = _erasing(erase, MIN_AREA, max_area)
-        self.erase_view = _erasing(erase, *VIEW_AREA)
+        self.size, self.mean, self.std = size, per_channel(mean), per_channel(std)
+        self.flip, self.padding = flip, padding
+        self.erase = [_erasing(erase, MIN_AREA, max_area)] + [_erasing(erase, *VIEW_AREA)] * views
 
     def __call__(self, image: Image.Image, seed: int) -> tuple[Tensor, ...]:
         """(3, H, W) float of the image and of each view; the same seed gives the same tensors."""
-        resized = F.pil_to_tensor(F.resize(image, self.size, InterpolationMode.BICUBIC))
+        return self.vary(self.resize(image), seed)
+
+    def resize(self, image: Image.Image) -> Tensor:
+        """(3, H, W) uint8: what hangs on no draw."""
+        return bicubic(image, self.size)
+
+    def vary(self, pixels: Tensor, seed: int) -> tuple[Tensor, ...]:
+        """As `__call__`, of a resized image (3, H, W) uint8, which stays as it is."""
+        # Normalised once, border included; each view then copies its crop out.
+        padded = normalised(pad(pixels, [self.padding] * 4), self.mean, self.std)
         with seeded(seed):
-            varied = [self.erase(self.vary(resized))]
-            varied += [self.erase_view(self.vary(resized)) for _ in range(self.views)]
-        return tuple(varied)
+            return tuple(erase(self._crop(padded)) for erase in self.erase)
+
+    def _crop(self, padded: Tensor) -> Tensor:
+        (height, width), slack = self.size, 2 * self.padding
+        flipped = torch.rand(1).item() < self.flip
+        top, left = (int(torch.randint(0, slack + 1, ())) for _ in range(2)) if slack else (0, 0)
+        if flipped:  # the crop at `left` of the flipped image, as the flip of a crop
+            return padded[:, top : top + height, slack - left : slack - left + width].flip(-1)
+        return padded[:, top : top + height, left : left + width].clone(memory_format=torch.contiguous_format)
+
+
+def bicubic(image: Image.Image, size: tuple[int, int]) -> Tensor:
+    """(3, H, W) uint8 at the size (H, W)."""
+    return F.pil_to_tensor(image.resize((size[1], size[0]), Image.Resampling.BICUBIC)).contiguous()
+
+
+def per_channel(values: Sequence[float]) -> Tensor:
+    """(3, 1, 1) float, to be broadcast over images."""
+    return torch.tensor(values).view(-1, 1, 1)
+
+
+def normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Float images (…, 3, H, W) of uint8 ones: to 0..1, less the mean, over the deviation (3, 1, 1 each)."""
+    return pixels.float().mul_(1 / 255).sub_(mean).div_(std)
 
 
 def _erasing(probability: float, min_area: float, max_area: float) -> RandomErasing:

@@ -25,6 +25,9 @@ class Options:
         fresh: start over in an OUTPUT_DIR that holds a run.
         allow_config_change: continue under another configuration.
         skip_unreadable: leave out images that cannot be read, counted.
+        max_steps: a trial of so many steps of each stage, as one epoch.
+        limit_identities: a trial on the first so many training identities.
+        profile: leave a trace of a few steps of each stage.
     """
 
     device: str = "auto"
@@ -33,11 +36,29 @@ class Options:
     fresh: bool = False
     allow_config_change: bool = False
     skip_unreadable: bool = False
+    max_steps: int | None = None
+    limit_identities: int | None = None
+    profile: bool = False
+
+
+def trial(config: Config, options: Options) -> Config:
+    """The configuration, of one epoch in each stage where --max-steps asks for a trial."""
+    if options.max_steps is None:
+        return config
+    solver = config.solver
+    stages = {name: getattr(solver, name).model_copy(update={"max_epochs": 1}) for name in ("stage1", "stage2")}
+    return config.model_copy(update={"solver": solver.model_copy(update=stages)})
 
 
 def load_splits(config: Config, options: Options, report: LiveReport) -> Splits:
-    """The configuration's splits; see `readable_splits`."""
-    return readable_splits(build.build_splits(config), options, report)
+    """The configuration's splits, for a trial with few training identities; see `readable_splits`."""
+    splits = build.build_splits(config)
+    if options.limit_identities is not None:
+        chosen = set(sorted({sample.pid for sample in splits.train})[: options.limit_identities])
+        note = f"a trial on {len(chosen)} training identities (--limit-identities)"
+        train = tuple(sample for sample in splits.train if sample.pid in chosen)
+        splits = replace(splits, train=train, notes=(*splits.notes, note))
+    return readable_splits(splits, options, report)
 
 
 def load_test_splits(config: Config, options: Options, report: LiveReport) -> dict[str, Splits]:

@@ -21,8 +21,10 @@ from svllreid.evaluation.protocols import Outcome, evaluate_protocol
 from svllreid.files import write_json
 from svllreid.jobs.preparing import Options, check_cameras, load_test_splits, without_foreign_sie
 from svllreid.jobs.reporting import write_results
+from svllreid.losses.gather import gather_rows, num_processes
 from svllreid.models.checkpoint import CheckpointInfo, read_info
 from svllreid.models.reid import SVLLReID
+from svllreid.training.parallel import rank as process
 from svllreid.training.report import LiveReport, logging_to
 from svllreid.types import Batch, Sample, Splits
 
@@ -118,11 +120,11 @@ def test_on(
         model.sie_camera, model.sie_view = own.model.sie_camera, own.model.sie_view
         below = folder / name if len(tests) > 1 else folder
         features = embed_splits(model, own, splits, fabric, report)
-        if save_features:
+        if save_features and fabric.is_global_zero:
             features.save(below / "features.npz")
             logger.info("features: %s", below / "features.npz")
-        results[name] = rank_and_write(below, features, own, report, str(weight))
-    if len(tests) == 1:
+        results[name] = rank_and_write(below, features, own, report, str(weight)) if fabric.is_global_zero else {}
+    if len(tests) == 1 or not fabric.is_global_zero:
         return results[name]
     everything = {"datasets": results}
     write_json(folder / "metrics.json", everything)
@@ -131,7 +133,7 @@ def test_on(
 
 
 def embed_splits(model: SVLLReID, config: Config, splits: Splits, fabric: Fabric, report: LiveReport) -> FeatureSet:
-    """The features of a dataset's query and gallery."""
+    """The features of a dataset's query and gallery; every process embeds a share and gets all."""
     model.to(fabric.device).eval()
 
     def embed(batch: Batch) -> Tensor:
@@ -142,12 +144,16 @@ def embed_splits(model: SVLLReID, config: Config, splits: Splits, fabric: Fabric
                 batch.viewids,
                 after_neck=config.test.neck_feat == "after",
                 normalize=config.test.feat_norm == "yes",
+                flip=config.test.flip,
             )
 
     def features(name: str, samples: Sequence[Sample]) -> Tensor:
-        loader = build.build_test_loader(config, samples, fabric)
-        with report.counting(f"features of {name}", len(samples)) as count:
-            return extract(embed, batches(loader), fabric.device, count)
+        shared = 1 < num_processes() <= len(samples)
+        own = np.array_split(np.arange(len(samples)), num_processes())[process()] if shared else range(len(samples))
+        loader = build.build_test_loader(config, [samples[row] for row in own], fabric)
+        with report.counting(f"features of {name}", len(own)) as count:
+            found = extract(embed, batches(loader), fabric.device, count)
+        return gather_rows(found.to(fabric.device))[0].cpu() if shared else found
 
     q_feats = features("query", splits.query)
     g_feats = features("gallery", splits.gallery) if splits.gallery else q_feats[:0]

@@ -4,41 +4,42 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 import yaml
 from rich.console import Console
-from torch import Tensor
+from torch import nn
 
 import svllreid
 from svllreid import build
 from svllreid.config import Config
 from svllreid.config.schema import Stage1, Stage2
-from svllreid.data.dataset import batches
-from svllreid.data.samplers import permuted_batches
 from svllreid.errors import CheckpointError, ConfigError
-from svllreid.evaluation.features import extract
-from svllreid.files import write_text
-from svllreid.jobs.continuing import check_same_run, clear_run, output_dir
-from svllreid.jobs.preparing import Options, check_cameras, load_splits, load_test_splits, without_unknown_sie
+from svllreid.evaluation.similarity import mean_similarity
+from svllreid.files import remove_leftovers, write_text
+from svllreid.jobs.continuing import check_same_run, check_space, clear_run, keep_last, output_dir
+from svllreid.jobs.image_features import image_features
+from svllreid.jobs.plans import stage1_plan, stage2_plan
+from svllreid.jobs.preparing import Options, check_cameras, load_splits, load_test_splits, trial, without_unknown_sie
 from svllreid.jobs.result_page import headline
 from svllreid.jobs.testing import embed_splits, rank, test_on
-from svllreid.models.checkpoint import HEADS, TEXT, CheckpointInfo, fit_checkpoint, read_checkpoint, save_checkpoint
+from svllreid.losses.gather import num_processes
+from svllreid.models.checkpoint import HEADS, CheckpointInfo, fit_checkpoint, read_checkpoint, save_checkpoint
 from svllreid.models.reid import SVLLReID
-from svllreid.training.loop import StagePlan, run_stage
-from svllreid.training.optim import adam
+from svllreid.training.loop import run_stage
+from svllreid.training.parallel import is_first_process, leave_together
+from svllreid.training.profile import trace
 from svllreid.training.report import LiveReport, logging_to
-from svllreid.training.schedule import cosine_lr, step_lr
 from svllreid.training.state import Progress
+from svllreid.training.writers import Writer, open_writers
 
 logger = logging.getLogger(__name__)
 
 # Published code numbers these in an order that differs from the sorted one.
 UNSORTED_WHEN_PUBLISHED = ("dukemtmc", "occ_duke")
+SIMILARITY_PERIOD = 10
 
 
 def train(config: Config, options: Options = Options(), console: Console | None = None) -> dict[str, Any] | None:
@@ -47,7 +48,8 @@ def train(config: Config, options: Options = Options(), console: Console | None 
     Returns: the metrics of the last epoch; None where stage 2 was not asked for or there is nothing to test on.
     Raises: ReidError: anything the user can mend.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, quiet=not is_first_process())
+    config = trial(config, options)
     folder = output_dir(config)
     if options.stage1_weights and options.stage != 2:
         raise ConfigError("--stage1-weights names the prompts that stage 2 starts from; it goes with --stage 2")
@@ -57,12 +59,23 @@ def train(config: Config, options: Options = Options(), console: Console | None 
     with logging_to(None, console), LiveReport(console) as report:
         run = TrainingRun(config, options, folder, report)
         model = run.build_model()
-    if options.fresh:
-        clear_run(folder, config.model.name, run.stages, logs=options.stage is None, keep=options.stage1_weights)
-    write_text(folder / "config.yml", yaml.safe_dump(config.to_yaml_tree(), sort_keys=False))
-    with logging_to(folder / "log.txt", console), LiveReport(console, folder) as report:
+        if model is not None:
+            check_space(folder, model)
+    writers: list[Writer] = []
+    if run.fabric.is_global_zero:
+        if options.fresh:
+            clear_run(folder, config.model.name, run.stages, logs=options.stage is None, keep=options.stage1_weights)
+        for place in (folder, folder / "state"):
+            remove_leftovers(place)
+        write_text(folder / "config.yml", yaml.safe_dump(config.to_yaml_tree(), sort_keys=False))
+        writers = open_writers(folder, config.solver.wandb, config.to_yaml_tree())
+    run.fabric.barrier()  # what an earlier run left is gone
+    log = folder / "log.txt" if run.fabric.is_global_zero else None
+    with logging_to(log, console), LiveReport(console, writers) as report:
         run.report = report
-        return run.run(model)
+        metrics = run.run(model)
+        leave_together()
+        return metrics
 
 
 class TrainingRun:
@@ -83,6 +96,9 @@ class TrainingRun:
         self.sampler = build.build_sampler(self.config, self.data) if 2 in self.stages else None
         check_cameras(self.config, self.splits, self.data.num_cameras, self.data.num_views)
         build.build_test_transform(self.config)  # refuses differing sizes now, not at the first evaluation
+        plan = build.build_cache_plan(self.config, self.data)
+        if plan is not None and 2 in self.todo:
+            plan.check()
 
     def run(self, model: SVLLReID | None) -> dict[str, Any] | None:
         """Run the stages that are not finished yet."""
@@ -134,7 +150,8 @@ class TrainingRun:
         if not self.todo:
             return None
         if 1 in self.todo or not self.config.model.use_text:
-            return build.build_model_for(self.config, self.data).to(self.fabric.device)
+            self.notes.append(f"the weights at the start are {self.config.model.pretrained}")
+            return self.on_device(build.build_model_for(self.config, self.data))
         file = self.options.stage1_weights or self.final_file(1)
         if not file.is_file():
             raise CheckpointError(
@@ -143,9 +160,20 @@ class TrainingRun:
             )
         state, info = read_checkpoint(file)
         self.check_identities(file, info)
-        model = build.build_model_for(self.config, self.data, clip="random")
-        fit_checkpoint(model, state, str(file), skip=HEADS)
+        quick_gelu = info.quick_gelu if info is not None else None
+        model = build.build_model_for(self.config, self.data, clip="random", quick_gelu=quick_gelu)
+        # The run's own file also holds the heads that it began with; another's may be of other widths.
+        foreign = self.options.stage1_weights is not None or self.options.allow_config_change
+        fit_checkpoint(model, state, str(file), skip=HEADS if foreign else ())
         self.notes.append(f"stage 1's prompts come from {file}")
+        return self.on_device(model)
+
+    def on_device(self, model: SVLLReID) -> SVLLReID:
+        """The model on its device, its BatchNorms shared by the processes where that is asked for."""
+        if self.config.solver.sync_batchnorm and num_processes() > 1:
+            if self.fabric.device.type != "cuda":
+                raise ConfigError("SOLVER.SYNC_BATCHNORM works on GPUs alone; set it to false")
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return model.to(self.fabric.device)
 
     def check_identities(self, file: Path, info: CheckpointInfo | None) -> None:
@@ -160,107 +188,68 @@ class TrainingRun:
 
     def stage1(self, model: SVLLReID) -> None:
         """Learn the prompts from cached image features."""
-        stage, seed = self.config.solver.stage1, self.config.solver.seed
-        features = self.image_features(model)
-        labels = torch.tensor(self.data.numbers, device=self.fabric.device)
-        task = build.build_stage1(self.config, model)
-
-        def epoch_batches(epoch: int) -> tuple[int, Iterable[Sequence[Any]]]:
-            plan = permuted_batches(len(features), stage.ims_per_batch, seed, epoch)
-            generator = torch.Generator(self.fabric.device)
-            generator.manual_seed(int(np.random.SeedSequence([seed, 1, epoch]).generate_state(1, np.uint64)[0] >> 1))
-            indices = (torch.from_numpy(part).to(self.fabric.device) for part in plan)
-            return len(plan), ((features[part], labels[part], generator) for part in indices)
+        features = image_features(self.config, model, self.data, self.fabric, self.report, self.folder / "state")
+        stage = self.config.solver.stage1
 
         def after_epoch(epoch: int, progress: Progress) -> None:
-            if epoch % stage.checkpoint_period == 0 or epoch == stage.max_epochs:
+            last = epoch == stage.max_epochs
+            if epoch % SIMILARITY_PERIOD == 0 or last:
+                similarity = mean_similarity(model.encode_all_text())
+                self.report.scalars("eval", {"prompt_similarity": similarity}, epoch)
+                logger.info("epoch %d: mean cosine between the prompts of two identities %.4f", epoch, similarity)
+            if epoch % stage.checkpoint_period == 0 or last:
                 self.save(model, 1, epoch)
 
-        plan = StagePlan(
-            stage=1,
-            task=task,
-            optimizer=adam(task.trained.items(), lr=stage.base_lr, weight_decay=stage.weight_decay),
-            max_epochs=stage.max_epochs,
-            lr=lambda epoch: cosine_lr(
-                epoch,
-                base_lr=stage.base_lr,
-                max_epochs=stage.max_epochs,
-                lr_min=stage.lr_min,
-                warmup_epochs=stage.warmup_epochs,
-                warmup_lr_init=stage.warmup_lr_init,
-            ),
-            batches=epoch_batches,
-            kept=lambda name: name.startswith(("prompt_learner.cls_ctx", "text_mlp.")),
-            log_period=stage.log_period,
-            after_epoch=after_epoch,
-            pids=list(self.data.labels),
-        )
-        run_stage(self.fabric, plan, self.folder / "state" / "stage1.pt", self.report)
-
-    def image_features(self, model: SVLLReID) -> Tensor:
-        """`proj` (n, E) of the training images: test transform, eval mode, no side information."""
-        model.eval()
-        loader = build.build_test_loader(self.config, self.data.samples, self.fabric)
-        with self.report.counting("stage 1: image features", len(self.data.samples)) as count, self.fabric.autocast():
-            features = extract(
-                lambda batch: model.encode_image(batch.images).proj, batches(loader), self.fabric.device, count
+        with self.profiler(1) as profiler:
+            plan = stage1_plan(
+                self.config, model, self.data, features, self.fabric, after_epoch, **self.limits(profiler)
             )
-        return features.to(self.fabric.device).clone()  # cloned: no inference tensor, autograd may keep it
+            run_stage(self.fabric, plan, self.folder / "state" / "stage1.pt", self.report)
 
     def stage2(self, model: SVLLReID) -> None:
         """Train the image encoder."""
         stage = self.config.solver.stage2
-        task = build.build_stage2(self.config, model.eval())
         sampler = self.sampler or build.build_sampler(self.config, self.data)
-        loader = build.build_train_loader(self.config, self.data, sampler, self.fabric)
-
-        def epoch_batches(epoch: int) -> tuple[int, Iterable[Sequence[Any]]]:
-            sampler.set_epoch(epoch)
-            return len(sampler), ((batch.to(self.fabric.device),) for batch in batches(loader))
 
         def after_epoch(epoch: int, progress: Progress) -> None:
             last = epoch == stage.max_epochs
-            if epoch % stage.checkpoint_period == 0 or last:
-                self.save(model, 2, epoch)
             if (epoch % stage.eval_period == 0 or last) and self.splits.testable:
-                features = embed_splits(model, self.config, self.splits, self.fabric, self.report)
-                metrics = rank(features, self.config, self.report).metrics
+                metrics = self.evaluate(model)
                 self.report.scalars("eval", metrics, epoch)
                 logger.info("epoch %d: %s", epoch, headline(metrics))
                 if metrics["mAP"] > progress.best.get("mAP", -1.0):
                     progress.best_epoch, progress.best = epoch, metrics
                     self.save(model, 2, epoch, self.folder / f"{self.name}_best.pth")
+            # The epoch's own file comes last: where the last epoch's is there, all of the stage is done.
+            if epoch % stage.checkpoint_period == 0 or last:
+                self.save(model, 2, epoch)
+                keep_last(self.folder, self.name, self.config.solver.keep_last)
 
-        plan = StagePlan(
-            stage=2,
-            task=task,
-            optimizer=adam(
-                task.trained.items(),
-                lr=stage.base_lr,
-                weight_decay=stage.weight_decay,
-                bias_lr_factor=stage.bias_lr_factor,
-                weight_decay_bias=stage.weight_decay_bias,
-            ),
-            max_epochs=stage.max_epochs,
-            lr=lambda epoch: step_lr(
-                epoch,
-                base_lr=stage.base_lr,
-                steps=stage.steps,
-                gamma=stage.gamma,
-                warmup_factor=stage.warmup_factor,
-                warmup_epochs=stage.warmup_iters,
-                warmup_method=stage.warmup_method,
-            ),
-            batches=epoch_batches,
-            kept=lambda name: not name.startswith(TEXT),
-            log_period=stage.log_period,
-            after_epoch=after_epoch,
-            pids=list(self.data.labels),
-        )
-        run_stage(self.fabric, plan, self.folder / "state" / "stage2.pt", self.report)
+        with self.profiler(2) as profiler:
+            plan = stage2_plan(
+                self.config, model, self.data, sampler, self.fabric, after_epoch, **self.limits(profiler)
+            )
+            run_stage(self.fabric, plan, self.folder / "state" / "stage2.pt", self.report)
+
+    def limits(self, profiler: Any) -> dict[str, Any]:
+        """What the command line adds to a stage's plan."""
+        return {"max_steps": self.options.max_steps, "profiler": profiler}
+
+    def profiler(self, stage: int) -> AbstractContextManager[Any]:
+        """A profiler of a few steps that leaves a trace in OUTPUT_DIR, where --profile asks for one."""
+        file = self.folder / f"trace_stage{stage}.json"
+        return trace(file) if self.options.profile and self.fabric.is_global_zero else nullcontext()
+
+    def evaluate(self, model: SVLLReID) -> dict[str, Any]:
+        """Metrics on the dataset's own query and gallery; every process embeds a share, the first one ranks."""
+        features = embed_splits(model, self.config, self.splits, self.fabric, self.report)
+        metrics = rank(features, self.config, self.report).metrics if self.fabric.is_global_zero else {}
+        return self.fabric.broadcast(metrics)
 
     def save(self, model: SVLLReID, stage: int, epoch: int, file: Path | None = None) -> None:
         """Write a checkpoint and what belongs to it."""
+        if not self.fabric.is_global_zero:
+            return
         info = CheckpointInfo(
             config=self.config.to_yaml_tree(),
             num_classes=len(self.data.labels),
@@ -275,15 +264,16 @@ class TrainingRun:
 
     def test_last(self) -> dict[str, Any] | None:
         """Test the last epoch's checkpoint, as published."""
+        self.fabric.barrier()  # the checkpoint is there
         if not self.tests:
             logger.info(
                 "the dataset has no query and gallery, so nothing is tested; the model is %s", self.final_file(2)
             )
             return None
         model, _, _ = build.load_trained(self.final_file(2), self.config)
-        own = self.splits.name.split("+")[0]
-        weight = self.final_file(2)
-        return test_on(self.tests, model, self.config, own, self.fabric, self.report, self.folder, weight)
+        own, weight = self.splits.name.split("+")[0], self.final_file(2)
+        found = test_on(self.tests, model, self.config, own, self.fabric, self.report, self.folder, weight)
+        return found if self.fabric.is_global_zero else None
 
 
 def stages_to_run(config: Config, options: Options) -> list[int]:

@@ -6,20 +6,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from svllreid.losses.gather import gather_rows, num_processes
 
-def simclr_loss(view1: Tensor, view2: Tensor, temperature: float = 0.1) -> Tensor:
+
+def simclr_loss(view1: Tensor, view2: Tensor, temperature: float = 0.1, identities: Tensor | None = None) -> Tensor:
     """Each row's positive is the same row of the other view; all other rows of both views are negatives.
+
+    Where several processes train together the rows of all are compared, and the mean of their results is the loss over
+    all rows, however unequally these are shared.
 
     Args:
         view1, view2: (B, D) float, any length; normalised here.
         temperature: divides the cosines.
+        identities: (B,) int64, what each row is; the same one on another process is no negative. None: all differ.
     Returns: scalar, the mean of the two views' losses; symmetric in the views; 0 for a single row.
     Source: Chen et al. 2020, arXiv:2002.05709.
     """
     count = len(view1)
     with torch.autocast(view1.device.type, enabled=False):
-        rows = F.normalize(torch.cat([view1, view2]).float(), dim=1)  # (2B, D)
-        logits = rows @ rows.T / temperature
-    logits = logits.masked_fill(torch.eye(2 * count, dtype=torch.bool, device=rows.device), float("-inf"))
-    targets = torch.arange(2 * count, device=rows.device).roll(count)
-    return F.cross_entropy(logits, targets)
+        own1, own2 = F.normalize(view1.float(), dim=1), F.normalize(view2.float(), dim=1)
+        rows, first = gather_rows(torch.stack([own1, own2], dim=1))  # (N, 2, D)
+        logits = torch.cat([own1, own2]) @ rows.transpose(0, 1).flatten(0, 1).T / temperature  # (2B, 2N)
+    total = len(rows)
+    place = torch.arange(count, device=rows.device) + first
+    itself, positive = torch.cat([place, place + total]), torch.cat([place + total, place])
+    ignored = torch.zeros_like(logits, dtype=torch.bool)
+    if identities is not None:
+        everyone, _ = gather_rows(identities)
+        ignored = (identities[:, None] == everyone).repeat(2, 2).scatter(1, positive[:, None], False)
+    logits = logits.masked_fill(ignored.scatter(1, itself[:, None], True), float("-inf"))
+    return F.cross_entropy(logits, positive, reduction="sum") * num_processes() / (2 * max(1, total))

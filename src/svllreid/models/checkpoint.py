@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from open_clip.transformer import QuickGELU
 
 from svllreid.errors import CheckpointError
 from svllreid.files import write_beside, write_json
-from svllreid.models.clip import State, clean, read_state
+from svllreid.models.clip import uses_quick_gelu
+from svllreid.models.layouts import OPENAI, TRANSFORMERS, State, clean, layout_of, read_state
 from svllreid.models.reid import SVLLReID
+from svllreid.models.towers import resize_positions
 from svllreid.types import Pid
 
 logger = logging.getLogger(__name__)
@@ -22,6 +25,9 @@ logger = logging.getLogger(__name__)
 CLASSIFIERS = ("classifier.", "classifier_proj.")
 TEXT = ("prompt_learner.", "text_encoder.")
 HEADS = ("image_mlp.", "text_mlp.")
+IDENTITIES = (*CLASSIFIERS, "prompt_learner.cls_ctx")
+POSITIONS = ("image_encoder.positional_embedding", "image_encoder.attnpool.positional_embedding")
+_SUFFIX = "prompt_learner.token_suffix"
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class CheckpointInfo:
         pids: raw identity of each label.
         stage, epoch: how far the training was.
         version: of svllreid.
+        quick_gelu: whether the transformers use QuickGELU; None, in older files: as their MODEL.PRETRAINED.
     """
 
     config: dict[str, Any]
@@ -44,14 +51,16 @@ class CheckpointInfo:
     stage: int
     epoch: int
     version: str
+    quick_gelu: bool | None = None
 
 
 def save_checkpoint(path: Path, model: SVLLReID, info: CheckpointInfo) -> None:
-    """Write the state dict, then the .json beside it."""
+    """Write the state dict, then the .json beside it, which also says what the model's activation is."""
     state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
     with write_beside(path) as temporary:
         torch.save(state, temporary)
-    write_json(path.with_suffix(".json"), asdict(info))
+    quick_gelu = any(isinstance(module, QuickGELU) for module in model.modules())
+    write_json(path.with_suffix(".json"), asdict(replace(info, quick_gelu=quick_gelu)))
 
 
 def read_checkpoint(path: str | Path) -> tuple[State, CheckpointInfo | None]:
@@ -62,7 +71,8 @@ def read_checkpoint(path: str | Path) -> tuple[State, CheckpointInfo | None]:
     path = Path(path).expanduser()
     state = clean(read_state(path))
     if not any(name.startswith("image_encoder.") for name in state):
-        kind = "CLIP's own weights: give it as MODEL.PRETRAINED" if "visual.conv1.weight" in state else "something else"
+        is_clip = layout_of(state) in (OPENAI, TRANSFORMERS)
+        kind = "CLIP's own weights: give it as MODEL.PRETRAINED" if is_clip else "something else"
         raise CheckpointError(f"{path} is not a ReID checkpoint (no image_encoder.* entries) but {kind}")
     return state, read_info(path)
 
@@ -78,6 +88,15 @@ def read_info(path: Path) -> CheckpointInfo | None:
         raise CheckpointError(
             f"{beside}, which belongs to {path.name}, cannot be read: {error}; restore or remove it"
         ) from None
+
+
+def began_with_quick_gelu(name: str, info: CheckpointInfo | None) -> bool:
+    """Whether a checkpoint of backbone `name` uses QuickGELU; a published one (no information) began with OpenAI's."""
+    if info is None:
+        return uses_quick_gelu(name, "openai")
+    if info.quick_gelu is None:
+        return uses_quick_gelu(name, info.config.get("MODEL", {}).get("PRETRAINED", ""))
+    return info.quick_gelu
 
 
 def describe(state: State) -> str:
@@ -125,6 +144,88 @@ def fit_checkpoint(model: SVLLReID, state: State, origin: str, skip: Sequence[st
         )
     model.load_state_dict({n: value for n, value in state.items() if n not in left_out}, strict=False)
     return left_out
+
+
+def start_from(model: SVLLReID, state: State, origin: str, grid: tuple[int, int] | None = None) -> str:
+    """Load a checkpoint to be trained on: all of it but classifiers and prompts, which belong to its identities.
+
+    Heads and side information are taken where the model's have the same shapes, position embeddings are resized. The
+    words around the learned prompts are the checkpoint's.
+
+    Args:
+        model: made for the new identities; takes the weights in place, and only if all fit.
+        state: the checkpoint.
+        origin: what to call it in messages.
+        grid: rows and columns of its position embeddings; None: not known.
+    Returns: one line: what is taken, what left out, what made anew.
+    Raises: CheckpointError: a text encoder or a grid is needed and not there, or see `fit_checkpoint`.
+    """
+    own = model.state_dict()
+    if _SUFFIX in own:
+        _check_text(own, state, origin)
+    used = {n: v for n, v in state.items() if not n.startswith(IDENTITIES)}
+    for prefix in HEADS:  # whole or not at all: parts of SimCLR's and SimSiam's have the same names and shapes
+        if _shapes(used, prefix) != _shapes(own, prefix):
+            used = {n: v for n, v in used.items() if not n.startswith(prefix)}
+    resized = _resize(model, own, used, origin, grid)
+    text = () if _SUFFIX in own else TEXT
+    superfluous = fit_checkpoint(model, used, origin, skip=(*IDENTITIES, *HEADS, "cv_embed", *text))
+    taken = used.keys() - set(superfluous)
+    parts = {
+        "taken": _parts(taken) + ([resized] if resized else []),
+        "left out": _parts(state.keys() - taken),
+        "made anew": _parts(own.keys() - taken),
+    }
+    return f"{origin}: " + "; ".join(f"{what} {', '.join(names) or 'nothing'}" for what, names in parts.items())
+
+
+def _shapes(state: State, prefix: str) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items() if name.startswith(prefix)}
+
+
+def _parts(names: Iterable[str]) -> list[str]:
+    """What to call entries: by their module, the prompts' in full."""
+    named = (name for name in names if not name.endswith("num_batches_tracked"))  # which a file may lack
+    return sorted({name if name.startswith(TEXT[0]) else name.partition(".")[0] for name in named})
+
+
+def _check_text(own: State, state: State, origin: str) -> None:
+    if not any(name.startswith("text_encoder.") for name in state):
+        raise CheckpointError(
+            f"{origin} is an image encoder without text encoder (a one-stage baseline), so there is nothing to learn "
+            "prompts with; set MODEL.USE_TEXT false, or start from a checkpoint with both"
+        )
+    if _SUFFIX in state and _padding(state[_SUFFIX]) != _padding(own[_SUFFIX]):
+        raise CheckpointError(
+            f"{origin} has prompts with a noun of another length in tokens than DATASETS.NOUN, and only CLIP's own "
+            "weights hold other words; set DATASETS.NOUN to the noun it was trained with"
+        )
+
+
+def _padding(suffix: torch.Tensor) -> int:
+    """How many embeddings at the end of (1, 68, T) are the last one."""
+    return int((suffix[0] == suffix[0, -1]).all(dim=1).sum())
+
+
+def _resize(model: SVLLReID, own: State, state: State, origin: str, grid: tuple[int, int] | None) -> str:
+    """Fit the position embeddings in `state` to the model's grid; says what was done."""
+    target = model.image_encoder.grid
+    for name in POSITIONS:
+        if name not in state or name not in own or own[name].shape[1:] != state[name].shape[1:]:
+            continue  # another backbone, which fitting the weights will explain
+        patches = len(state[name]) - 1
+        if grid is not None and grid[0] * grid[1] != patches:
+            grid = None
+        if grid is None and len(own[name]) != len(state[name]):
+            raise CheckpointError(
+                f"{origin} has position embeddings of {patches} patches, the configuration makes {target[0]} x "
+                f"{target[1]}, and no .json beside says how its patches are laid out; set INPUT.SIZE_TRAIN and "
+                "MODEL.STRIDE_SIZE to those it was trained with"
+            )
+        if grid is not None and grid != target:
+            state[name] = resize_positions(state[name], target, grid)
+            return f"positions resized from {grid[0]} x {grid[1]} to {target[0]} x {target[1]}"
+    return ""
 
 
 def _likely_keys(wrong: list[str], other: list[str]) -> str:

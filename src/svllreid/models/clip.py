@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import pickle
-import warnings
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +11,9 @@ import open_clip
 import torch
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from svllreid.errors import CheckpointError, ConfigError
-
-State = dict[str, torch.Tensor]
+from svllreid.models.layouts import State, clean, hub_file, layout_of, quick_gelu_beside, read_state, tensors, to_openai
 
 # About 5 million vision parameters; the text width keeps CLIP's 49,408-token table small.
 TINY: dict[str, Any] = {
@@ -32,12 +26,6 @@ _FITTING_KEYS = {
     "vision_cfg": {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"},
     "text_cfg": {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"},
 }
-# What torch, safetensors and pickle raise on files that are something else, or damaged.
-_UNREADABLE = (
-    OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError,
-    SafetensorError, pickle.UnpicklingError,
-)  # fmt: skip
-_EXTRA_ENTRIES = ("input_resolution", "context_length", "vocab_size")
 
 
 @dataclass(frozen=True)
@@ -59,30 +47,49 @@ class ClipTowers:
     text_width: int
 
 
-def load_clip(name: str, weights: str | State, activation_of: str | None = None) -> ClipTowers:
+@dataclass(frozen=True)
+class Weights:
+    """Weights from a file.
+
+    Args:
+        state: their entries as stored; CLIP's in OpenAI's layout.
+        path: of the file.
+        layout: of the file; None: an unknown one.
+        quick_gelu: whether they were trained with QuickGELU, where tag or file say so.
+    """
+
+    state: State
+    path: Path
+    layout: str | None
+    quick_gelu: bool | None
+
+
+def load_clip(name: str, weights: str | State | Weights, quick_gelu: bool | None = None) -> ClipTowers:
     """The CLIP towers of a backbone with their weights, in float32 on the CPU.
 
     Args:
         name: `tiny`, or a CLIP ViT or ResNet that open_clip names.
-        weights: `openai` or another open_clip tag (fetched through the hub, cached), a file (OpenAI's TorchScript
-            archive, a state dict, safetensors), `random` (drawn from torch's generator), or a state dict in OpenAI's
-            layout, whose shapes then decide the sizes.
-        activation_of: the tag that decides between QuickGELU and GELU, for weights that follow from elsewhere (a
-            checkpoint trained from that tag); None: `weights` themselves.
+        weights: what `read_weights` takes or gives, `random` (drawn from torch's generator), or a state dict in
+            OpenAI's layout, whose shapes then decide the sizes.
+        quick_gelu: QuickGELU or GELU, for weights that follow from elsewhere; None: as `weights` were trained.
     Raises:
         ConfigError: unknown name, or towers that do not fit.
         CheckpointError: weights that cannot be fetched, read or fitted.
     """
     architecture = architecture_of(name)
-    if isinstance(weights, dict):
-        state, origin = clean(weights), "the given state dict"
-        architecture = _fit_sizes(architecture, state, name, origin)
-    elif weights == "random":
-        state, origin = None, "random"
-    else:
-        state, origin = _read_weights(name, weights)
+    if isinstance(weights, str) and weights != "random":
+        weights = read_weights(name, weights)
+    state: State | None = None
+    origin = "the given state dict"
+    if isinstance(weights, Weights):
+        state, origin = clean(weights.state), str(weights.path)
         _check_same_sizes(architecture, state, name, origin)
-    quick_gelu = architecture.get("quick_gelu", False) or _trained_with_quick_gelu(name, activation_of or weights)
+        quick_gelu = weights.quick_gelu if quick_gelu is None else quick_gelu
+    elif isinstance(weights, dict):
+        state = clean(weights)
+        architecture = _fit_sizes(architecture, state, name, origin)
+    if quick_gelu is None:
+        quick_gelu = uses_quick_gelu(name)
     clip = open_clip.CLIP(**{**architecture, "quick_gelu": quick_gelu}).float()
     if state is not None:
         _load_strictly(clip, state, origin)
@@ -120,62 +127,38 @@ def architecture_of(name: str) -> dict[str, Any]:
     return architecture
 
 
-def clean(state: dict[str, Any]) -> State:
-    """A state dict in float32 without OpenAI's three integers and without `module.` prefixes."""
-    state = {key.removeprefix("module."): value for key, value in state.items()}
-    return {
-        key: value.float() if value.is_floating_point() else value
-        for key, value in state.items()
-        if key not in _EXTRA_ENTRIES and isinstance(value, torch.Tensor)
-    }
+def read_weights(name: str, weights: str) -> Weights:
+    """The weights that MODEL.PRETRAINED names.
 
-
-def read_state(path: Path) -> dict[str, Any]:
-    """The state dict in a safetensors file, a TorchScript archive or a torch file; nothing in it is executed.
-
-    Raises: CheckpointError: no such file, or not a state dict.
+    Args:
+        name: MODEL.NAME.
+        weights: `openai` or another open_clip tag of it (fetched through the hub, cached); a file: OpenAI's TorchScript
+            archive, a state dict or safetensors in OpenAI's, open_clip's or transformers' layout, a ReID checkpoint; or
+            a folder of the Hugging Face hub.
+    Raises:
+        ConfigError: unknown name, or towers that do not fit.
+        CheckpointError: no such file or tag, or it cannot be fetched or read.
     """
-    if not path.is_file():
-        raise CheckpointError(f"no weight file {path}; give the path of an existing .pth, .pt or .safetensors file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if _is_torchscript(path):
-            with warnings.catch_warnings():  # OpenAI's archives stay TorchScript, whatever becomes of it
-                warnings.simplefilter("ignore", FutureWarning)
-                return dict(torch.jit.load(path, map_location="cpu").state_dict())
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} is not a readable weight file: {reason}") from None
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    named = isinstance(content, dict) and all(isinstance(key, str) for key in content)
-    if not named or not any(isinstance(value, torch.Tensor) for value in content.values()):
-        raise CheckpointError(f"{path} holds a {type(content).__name__} without tensors, not a state dict of weights")
-    return content
-
-
-def _is_torchscript(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(entry.endswith("constants.pkl") for entry in archive.namelist())
-    except zipfile.BadZipFile:
-        return False
-
-
-def _read_weights(name: str, weights: str) -> tuple[State, str]:
-    """The state dict of a file or tag, and what to call it."""
-    tags = open_clip.list_pretrained_tags_by_model(name) if name != "tiny" else []
+    architecture_of(name)
+    tags = _tags(name)
     path = Path(weights).expanduser()
-    if weights in tags and not path.is_file():
+    tagged = weights in tags and not path.is_file()
+    if tagged:
         path = _fetch(name, weights)
+    elif path.is_dir():
+        path = hub_file(path)
     elif not path.is_file():
         near = difflib.get_close_matches(weights, ["random", *tags], n=3, cutoff=0.4)
         known = f"nearest: {', '.join(near)}" if near else f"tags: {', '.join(['random', *tags])}"
         raise CheckpointError(f"MODEL.PRETRAINED: {weights!r} is neither a file nor a tag of {name}; {known}")
-    return clean(read_state(path)), str(path)
+    state = tensors(read_state(path))
+    layout = layout_of(state)
+    quick_gelu = uses_quick_gelu(name, weights) if tagged else quick_gelu_beside(path, layout)
+    return Weights(to_openai(state, str(path)), path, layout, quick_gelu)
+
+
+def _tags(name: str) -> list[str]:
+    return open_clip.list_pretrained_tags_by_model(name) if name != "tiny" else []
 
 
 def _fetch(name: str, tag: str) -> Path:
@@ -189,14 +172,13 @@ def _fetch(name: str, tag: str) -> Path:
         ) from None
 
 
-def _trained_with_quick_gelu(name: str, weights: str | State) -> bool:
-    """QuickGELU where the weights' tag says so; other weights of OpenAI's architectures, and tiny, use it too."""
-    if name == "tiny":
+def uses_quick_gelu(name: str, weights: str = "") -> bool:
+    """QuickGELU where name or tag says so; weights without a tag use it if they are tiny or of OpenAI's backbones."""
+    if name == "tiny" or architecture_of(name).get("quick_gelu", False):
         return True
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    if isinstance(weights, str) and weights in tags:
+    if weights in _tags(name):
         return bool(open_clip.get_pretrained_cfg(name, weights).get("quick_gelu", False))
-    return "openai" in tags
+    return "openai" in _tags(name)
 
 
 def _sizes(state: State) -> dict[str, Any]:
@@ -224,29 +206,43 @@ def _count(state: State, prefix: str) -> int:
     return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
 
 
-def _sizes_or_refuse(state: State, name: str, origin: str) -> dict[str, Any]:
+def _sizes_or_refuse(state: State, origin: str) -> dict[str, Any]:
     try:
         return _sizes(state)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(
-            f"{origin} is not CLIP in OpenAI's layout (no entry {error}); for a trained ReID model set TEST.WEIGHT, "
-            f"for CLIP's weights of {name} give OpenAI's archive, a state dict or safetensors"
+            f"{origin} is not CLIP in OpenAI's layout, open_clip's or transformers' (no entry {error}); give a file "
+            "that holds both towers: OpenAI's archive, a state dict or safetensors"
         ) from None
+
+
+def check_whole(state: State, origin: str) -> None:
+    """CheckpointError where a state dict in OpenAI's layout is not one whole CLIP model and nothing else."""
+    sizes = _sizes_or_refuse(state, origin)
+    vision, text = sizes["vision_cfg"], sizes["text_cfg"]
+    for cfg, block in ((vision, "visual.transformer.resblocks.0."), (text, "transformer.resblocks.0.")):
+        if (hidden := state.get(f"{block}mlp.c_fc.bias")) is not None:
+            cfg["mlp_ratio"] = (len(hidden) + 0.5) / cfg["width"]  # open_clip multiplies and rounds down
+    # How many heads there are changes no shape.
+    text["heads"], vision["head_width"] = 1, vision["width"] * (32 if isinstance(vision["layers"], list) else 1)
+    with torch.device("meta"):
+        clip = open_clip.CLIP(**sizes)
+    _load_strictly(clip, {name: value.to("meta") for name, value in state.items()}, origin)
 
 
 def _fit_sizes(architecture: dict[str, Any], state: State, name: str, origin: str) -> dict[str, Any]:
     """The named architecture with the sizes of the given weights."""
-    sizes = _sizes_or_refuse(state, name, origin)
+    sizes = _sizes_or_refuse(state, origin)
     if isinstance(sizes["vision_cfg"]["layers"], list) != isinstance(architecture["vision_cfg"]["layers"], list):
         raise CheckpointError(f"{origin} is of another kind of backbone than MODEL.NAME {name}; name the one it is of")
     if not _differences(architecture, sizes):
         return architecture
     sizes["text_cfg"]["heads"] = max(1, sizes["text_cfg"]["width"] // 64)
-    return {**sizes, "quick_gelu": architecture.get("quick_gelu", False)}
+    return sizes
 
 
 def _check_same_sizes(architecture: dict[str, Any], state: State, name: str, origin: str) -> None:
-    differing = _differences(architecture, _sizes_or_refuse(state, name, origin))
+    differing = _differences(architecture, _sizes_or_refuse(state, origin))
     if differing:
         raise CheckpointError(f"{origin} does not hold {name}: {', '.join(differing)}; set MODEL.NAME to its backbone")
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from svllreid.errors import ConfigError
 from svllreid.models.clip import ClipTowers
@@ -63,6 +64,7 @@ class SVLLReID(nn.Module):
         ssl_out_dim: int = 256,
     ) -> None:
         super().__init__()
+        self.micro_batch = 0
         self.image_encoder = image_encoder(clip, image_size, stride)
         self.has_batchnorm = isinstance(self.image_encoder, ResNetEncoder)
         if self.has_batchnorm and (sie_camera or sie_view):
@@ -107,7 +109,18 @@ class SVLLReID(nn.Module):
         self, images: Tensor, camids: Tensor | None = None, viewids: Tensor | None = None
     ) -> ImageFeatures:
         """Features of (B, 3, H, W) images; without ids no side information is added."""
-        return self.image_encoder(images, self.side_information(camids, viewids))
+        return self._encode(images, self.side_information(camids, viewids))
+
+    def _encode(self, images: Tensor, added: Tensor | None) -> ImageFeatures:
+        """All at once, or in training `micro_batch` by `micro_batch`, each computed again for its gradient."""
+        if not self.micro_batch or len(images) <= self.micro_batch or not torch.is_grad_enabled():
+            return self.image_encoder(images, added)
+        sides = [None] * len(images) if added is None else added.split(self.micro_batch)
+        parts = [
+            checkpoint(self.image_encoder, part, side, use_reentrant=False)
+            for part, side in zip(images.split(self.micro_batch), sides, strict=False)
+        ]
+        return ImageFeatures(*(torch.cat(features) for features in zip(*parts, strict=True)))
 
     def encode_views(
         self, images: Tensor, views: tuple[Tensor, ...], camids: Tensor, viewids: Tensor
@@ -121,7 +134,7 @@ class SVLLReID(nn.Module):
         added = self.side_information(camids, viewids)
         if added is not None:
             added = torch.cat([added, added.new_zeros(len(views) * len(images), added.shape[1])])
-        every = self.image_encoder(torch.cat([images, *views]), added)
+        every = self._encode(torch.cat([images, *views]), added)
         count = len(images)
         return ImageFeatures(*(feature[:count] for feature in every)), list(every.final[count:].split(count))
 
@@ -139,6 +152,7 @@ class SVLLReID(nn.Module):
         *,
         after_neck: bool = False,
         normalize: bool = True,
+        flip: bool = False,
     ) -> Tensor:
         """The feature that is compared at test, (B, final + proj).
 
@@ -147,7 +161,13 @@ class SVLLReID(nn.Module):
             camids, viewids: (B,) for side information; None leaves it out.
             after_neck: `final` and `proj` behind their BNNecks instead of before.
             normalize: to unit length.
+            flip: add the feature of the mirrored image before that.
         """
+        if flip:
+            sides = (images, images.flip(3))
+            both = (self.embed(side, camids, viewids, after_neck=after_neck, normalize=False) for side in sides)
+            joined = torch.stack(list(both)).mean(dim=0)
+            return F.normalize(joined, dim=1) if normalize else joined
         features = self.encode_image(images, camids, viewids)
         pair = (features.final, features.proj)
         if after_neck:
@@ -171,17 +191,24 @@ class SVLLReID(nn.Module):
             if name == "prompt_learner.cls_ctx" or (train_head and name.startswith("text_mlp.")):
                 yield name, parameter
 
-    def stage2_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+    def stage2_parameters(self, frozen_blocks: int = 0) -> Iterator[tuple[str, nn.Parameter]]:
         """What stage 2's optimiser lists: all but prompts, text encoder and the necks' biases.
 
         `text_mlp` is listed beside SimCLR's head, as published, though no gradient reaches it.
+
+        Args:
+            frozen_blocks: of the image encoder, which are left out with the patch embedding below them.
         """
+        frozen = ["prompt_learner.", "text_encoder."]
+        if frozen_blocks:
+            frozen += [f"image_encoder.{name}" for name in _BELOW_BLOCKS]
+            frozen += [f"image_encoder.transformer.resblocks.{number}." for number in range(frozen_blocks)]
         for name, parameter in self.named_parameters():
-            frozen = name.startswith(("prompt_learner.", "text_encoder.")) or name in _FROZEN
-            if not frozen:
+            if not name.startswith(tuple(frozen)) and name not in _FROZEN:
                 yield name, parameter
 
 
+_BELOW_BLOCKS = ("conv1.", "class_embedding", "positional_embedding", "ln_pre.")
 _FROZEN = ("bottleneck.bias", "bottleneck_proj.bias")
 
 

@@ -9,8 +9,9 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from svllreid.errors import ConfigError
+from svllreid.errors import CheckpointError, ConfigError
 from svllreid.models.clip import ClipTowers
 
 
@@ -27,18 +28,24 @@ class ImageFeatures(NamedTuple):
     proj: Tensor
 
 
-def resize_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Position embeddings of a square grid, bilinearly resized; the first token (CLS or mean) keeps its own.
+def resize_positions(positions: Tensor, grid: tuple[int, int], source: tuple[int, int] | None = None) -> Tensor:
+    """Position embeddings, bilinearly resized; the first token (CLS or mean) keeps its own.
 
     Args:
-        positions: (1 + g * g, W).
+        positions: (1 + g * f, W).
         grid: height and width of the new grid.
+        source: height and width of their own (g, f); None: a square one, as CLIP's.
     Returns: (1 + h * w, W).
+    Raises: CheckpointError: positions of another number.
     """
-    side = round((positions.shape[0] - 1) ** 0.5)
-    if grid == (side, side):
+    count = positions.shape[0] - 1
+    rows, columns = source or (round(count**0.5),) * 2
+    if rows * columns != count:
+        kind = "square grid" if source is None else f"grid of {rows} x {columns}"
+        raise CheckpointError(f"the weights have {count} position embeddings, which are no {kind}; is the file whole?")
+    if grid == (rows, columns):
         return positions
-    patches = positions[1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)  # (1, W, g, g)
+    patches = positions[1:].reshape(1, rows, columns, -1).permute(0, 3, 1, 2)  # (1, W, g, f)
     patches = F.interpolate(patches, size=grid, mode="bilinear", align_corners=False)
     return torch.cat([positions[:1], patches.flatten(2)[0].T])  # (1 + h * w, W)
 
@@ -55,12 +62,11 @@ class ViTEncoder(nn.Module):
 
     def __init__(self, tower: VisionTransformer, image_size: tuple[int, int], stride: tuple[int, int]) -> None:
         super().__init__()
-        patch = tower.conv1.kernel_size
-        height, width = ((size - p) // s + 1 for size, p, s in zip(image_size, patch, stride, strict=True))
-        self.grid = (height, width)
-        if min(self.grid) < 1:
-            raise ConfigError(f"INPUT.SIZE_TRAIN {list(image_size)} is smaller than a patch of {list(patch)} pixels")
         self.conv1 = tower.conv1
+        self.grid = self.grid_of(image_size, stride)
+        if min(self.grid) < 1:
+            patch = list(self.conv1.kernel_size)
+            raise ConfigError(f"INPUT.SIZE_TRAIN {list(image_size)} is smaller than a patch of {patch} pixels")
         self.conv1.stride = tuple(stride)
         self.class_embedding = tower.class_embedding
         self.positional_embedding = nn.Parameter(resize_positions(tower.positional_embedding.detach(), self.grid))
@@ -70,6 +76,13 @@ class ViTEncoder(nn.Module):
         self.proj = tower.proj
         self.last_dim = self.final_dim = self.class_embedding.shape[0]
         self.proj_dim = self.proj.shape[1]
+        self.recompute = False  # keep no activations inside the blocks, compute them again for the gradient
+
+    def grid_of(self, image_size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of patches in images of this height and width."""
+        patch = self.conv1.kernel_size
+        rows, columns = ((size - p) // s + 1 for size, p, s in zip(image_size, patch, stride, strict=True))
+        return rows, columns
 
     def forward(self, images: Tensor, side_information: Tensor | None = None) -> ImageFeatures:
         """Features of (B, 3, H, W) images; `side_information` (B, W) is added to the CLS token."""
@@ -80,9 +93,14 @@ class ViTEncoder(nn.Module):
         x = self.ln_pre(torch.cat([cls, patches], dim=1) + self.positional_embedding.to(patches.dtype))
         *blocks, last_block = self.transformer.resblocks
         for block in blocks:
-            x = block(x)
-        final = self.ln_post(last_block(x)[:, 0])
+            x = self._run(block, x)
+        final = self.ln_post(self._run(last_block, x)[:, 0])
         return ImageFeatures(x[:, 0], final, final @ self.proj)
+
+    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(block, x, use_reentrant=False)
+        return block(x)
 
 
 class ResNetEncoder(nn.Module):
@@ -105,13 +123,17 @@ class ResNetEncoder(nn.Module):
         first.avgpool = nn.Identity()
         first.downsample[0] = nn.Identity()
         self.attnpool = tower.attnpool
-        # One strided convolution halves and rounds up, three poolings halve and round down.
-        self.grid = ((image_size[0] + 1) // 2 // 8, (image_size[1] + 1) // 2 // 8)
+        self.grid = self.grid_of(image_size)
         positions = resize_positions(self.attnpool.positional_embedding.detach(), self.grid)
         self.attnpool.positional_embedding = nn.Parameter(positions)
         self.proj_dim = self.attnpool.c_proj.out_features
         self.last_dim = self.layer3[-1].conv3.out_channels
         self.final_dim = self.layer4[-1].conv3.out_channels
+
+    def grid_of(self, image_size: tuple[int, int], stride: tuple[int, int] = (16, 16)) -> tuple[int, int]:
+        """Rows and columns of the last map of images of this height and width; it has no patches that could overlap."""
+        # One strided convolution halves and rounds up, three poolings halve and round down.
+        return (image_size[0] + 1) // 2 // 8, (image_size[1] + 1) // 2 // 8
 
     def forward(self, images: Tensor, side_information: Tensor | None = None) -> ImageFeatures:
         """Features of (B, 3, H, W) images; there is no token that side information could be added to."""

@@ -1,28 +1,33 @@
-"""The epoch loop that both stages share."""
+"""The epoch loop that both stages share: it can be killed at any moment and continued to the same weights."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from lightning.fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
-from svllreid.errors import CheckpointError
+from svllreid.errors import CheckpointError, TrainingError
+from svllreid.training.averaging import WeightAverage
+from svllreid.training.interrupt import StopSignals
 from svllreid.training.optim import set_lr
-from svllreid.training.state import Progress, load_state, save_state
+from svllreid.training.parallel import average_gradients
+from svllreid.training.state import Progress, StateFile
 from svllreid.types import Pid, StepResult
 
 
 class Report(Protocol):
     """Who is told how a stage goes."""
 
-    def start_epoch(self, stage: int, epoch: int, max_epochs: int, steps: int) -> None:
-        """An epoch of so many steps begins."""
+    def start_epoch(self, stage: int, epoch: int, max_epochs: int, steps: int, done: int) -> None:
+        """An epoch of so many steps begins, some of them done before."""
 
     def step(self, stage: int, step: int, values: dict[str, float], lr: float, images_per_second: float) -> None:
         """So many steps of the stage are done; mean losses since the last call."""
@@ -32,24 +37,6 @@ class Report(Protocol):
 
     def end_epoch(self, stage: int, epoch: int, values: dict[str, float]) -> None:
         """An epoch has ended; mean losses over it."""
-
-
-class Means:
-    """Running means of losses that stay on their device until they are read."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, torch.Tensor] = {}
-        self.count = 0
-
-    def add(self, result: StepResult) -> None:
-        """Add one step's losses."""
-        self.count += 1
-        for name, value in {"loss": result.loss.detach(), **result.terms}.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-
-    def read(self) -> dict[str, float]:
-        """The means, as numbers."""
-        return {name: float(total) / self.count for name, total in self.sums.items()}
 
 
 @dataclass(frozen=True)
@@ -62,11 +49,16 @@ class StagePlan:
         optimizer: over the task's trained parameters.
         max_epochs: passes over the data.
         lr: learning rate of an epoch, from 1.
-        batches: of an epoch: how many, and the task's arguments one batch after the other.
+        batches: of an epoch, from a step on: how many the whole epoch has, and the task's arguments of each.
+        images_of: the files of a step of an epoch, both from 1, for messages.
         kept: names of the model's entries that change in this stage.
         log_period: steps between two reports.
+        save_period: steps between two saved states; 0 saves at the ends of epochs.
         after_epoch: called when an epoch is done; evaluates and writes checkpoints.
         pids: raw identity of each label; a saved state of others is refused.
+        ema_decay: of the weight average that is evaluated and kept; 0 keeps the weights themselves.
+        max_steps: of an epoch; None: all.
+        profiler: told of every step; None: nobody.
     """
 
     stage: int
@@ -74,58 +66,196 @@ class StagePlan:
     optimizer: torch.optim.Optimizer
     max_epochs: int
     lr: Callable[[int], float]
-    batches: Callable[[int], tuple[int, Iterable[Sequence[Any]]]]
+    batches: Callable[[int, int], tuple[int, Iterable[Sequence[Any]]]]
+    images_of: Callable[[int, int], Sequence[str]]
     kept: Callable[[str], bool]
     log_period: int
+    save_period: int
     after_epoch: Callable[[int, Progress], None]
     pids: list[Pid]
+    ema_decay: float = 0.0
+    max_steps: int | None = None
+    profiler: Any = None
 
 
 def run_stage(fabric: Fabric, plan: StagePlan, state_file: Path, report: Report) -> Progress:
-    """Train a stage to its end, continuing where `state_file` says an earlier run stopped."""
-    model: nn.Module = plan.task.get_submodule("model")
-    progress = Progress()
-    saved = load_state(state_file, plan.pids)
-    if saved is not None:
-        progress = saved["progress"]
+    """Train a stage to its end, continuing where `state_file` says an earlier run stopped.
+
+    Raises:
+        CheckpointError: a saved state that cannot be used.
+        TrainingError: a loss that is not finite.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; during a step after that step, with the state saved.
+    """
+    with StopSignals() as stop:
+        return StageRun(fabric, plan, StateFile(state_file, plan.pids), report, stop).run()
+
+
+class StageRun:
+    """One stage under training."""
+
+    def __init__(self, fabric: Fabric, plan: StagePlan, file: StateFile, report: Report, stop: StopSignals) -> None:
+        self.fabric, self.plan, self.file, self.report, self.stop = fabric, plan, file, report, stop
+        self.model: nn.Module = plan.task.get_submodule("model")
+        self.progress = Progress()
+        saved = file.load()
+        if saved is not None:
+            self.progress = saved[0]
+            self._restore(saved[1])
+        self.task, self.optimizer = fabric.setup(plan.task, plan.optimizer)
+        self.parameters = [p for group in plan.optimizer.param_groups for p in group["params"]]
+        trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        self.average = WeightAverage(trained, plan.ema_decay) if plan.ema_decay else None
+        self.scaler = getattr(fabric.strategy.precision, "scaler", None)
+        if saved is not None:
+            if saved[1]["scaler"] and self.scaler is not None:  # empty: so far without mixed precision
+                self.scaler.load_state_dict(saved[1]["scaler"])
+            if saved[1]["average"] and self.average is not None:
+                self.average.load_state_dict(saved[1]["average"])
+
+    def _restore(self, parts: dict[str, Any]) -> None:
         try:
-            model.load_state_dict(saved["model"], strict=False)
-            plan.optimizer.load_state_dict(saved["optimizer"])
-        except (RuntimeError, ValueError) as error:
+            self.model.load_state_dict(parts["model"], strict=False)
+            self.plan.optimizer.load_state_dict(parts["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())
-            raise CheckpointError(f"{state_file} is of another model ({reason}); start over with --fresh") from None
-    task, optimizer = fabric.setup(plan.task, plan.optimizer)
-    scaler = getattr(fabric.strategy.precision, "scaler", None)
-    if saved is not None and saved["scaler"] and scaler is not None:  # empty: so far without mixed precision
-        scaler.load_state_dict(saved["scaler"])
-    for epoch in range(progress.epoch + 1, plan.max_epochs + 1):
-        _run_epoch(fabric, plan, task, optimizer, epoch, report)
-        progress.epoch = epoch
-        plan.after_epoch(epoch, progress)
-        own = {name: value for name, value in model.state_dict().items() if plan.kept(name)}
-        scale = {} if scaler is None else scaler.state_dict()
-        save_state(state_file, progress, plan.pids, own, optimizer.state_dict(), scale)
-    return progress
+            raise CheckpointError(f"{self.file.path} is of another model ({reason}); start over with --fresh") from None
+
+    def run(self) -> Progress:
+        """Run the epochs that are left."""
+        progress = self.progress
+        if progress.settled < progress.epoch:  # stopped while that epoch was being evaluated
+            self._settle()
+        for epoch in range(progress.epoch + 1, self.plan.max_epochs + 1):
+            self._run_epoch(epoch)
+            progress.epoch, progress.step = epoch, 0
+            self._save()
+            self._settle()
+        return progress
+
+    def _settle(self) -> None:
+        with self.average.lent() if self.average is not None else nullcontext():
+            self.plan.after_epoch(self.progress.epoch, self.progress)
+        if self.fabric.is_global_zero:
+            self.file.settle(self.progress)
+
+    def _save(self) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        kept = {name: value for name, value in self.model.state_dict().items() if self.plan.kept(name)}
+        parts = {
+            "model": kept,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": {} if self.scaler is None else self.scaler.state_dict(),
+            "average": {} if self.average is None else self.average.state_dict(),
+        }
+        self.file.save(self.progress, parts)
+
+    def _run_epoch(self, epoch: int) -> None:
+        plan, lr = self.plan, self.plan.lr(epoch)
+        set_lr(self.optimizer, lr)
+        self.task.train()
+        steps, batches = plan.batches(epoch, self.progress.step)
+        if plan.max_steps is not None:
+            steps = min(steps, plan.max_steps)
+            batches = islice(batches, max(0, steps - self.progress.step))
+        self.report.start_epoch(plan.stage, epoch, plan.max_epochs, steps, self.progress.step)
+        losses = Losses(epoch, self.progress.step, plan.images_of)
+        with self.stop.deferred():
+            for step, arguments in enumerate(batches, self.progress.step + 1):
+                result = self._train(arguments)
+                losses.add(result)
+                self.report.advance()
+                self.progress.step = step
+                if step % plan.log_period == 0 or step == steps:
+                    values, speed = losses.read()
+                    values["grad_norm"] = self._gradient_norm()
+                    if self.fabric.device.type == "cuda":
+                        values["gpu_gb"] = torch.cuda.max_memory_allocated() / 2**30
+                    self.report.step(plan.stage, (epoch - 1) * steps + step, values, lr, speed)
+                if self.stop.requested or (plan.save_period and step % plan.save_period == 0 and step < steps):
+                    losses.check()
+                    self._save()
+                if self.stop.requested:
+                    raise KeyboardInterrupt
+        self.report.end_epoch(plan.stage, epoch, losses.means())
+
+    def _train(self, arguments: Sequence[Any]) -> StepResult:
+        self.optimizer.zero_grad(set_to_none=True)
+        result: StepResult = self.task(*arguments)
+        self.fabric.backward(result.loss)
+        average_gradients(self.parameters)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update()
+        if self.plan.profiler is not None:
+            self.plan.profiler.step()
+        return result
+
+    def _gradient_norm(self) -> float:
+        """Length of the last step's gradient."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        scale = 1.0 if self.scaler is None else self.scaler.get_scale()
+        return float(nn.utils.get_total_norm(gradients)) / scale
 
 
-def _run_epoch(fabric: Fabric, plan: StagePlan, task: nn.Module, optimizer: Any, epoch: int, report: Report) -> None:
-    lr = plan.lr(epoch)
-    set_lr(optimizer, lr)
-    task.train()
-    steps, batches = plan.batches(epoch)
-    report.start_epoch(plan.stage, epoch, plan.max_epochs, steps)
-    whole, recent, images, start = Means(), Means(), 0, time.perf_counter()
-    for step, arguments in enumerate(batches, 1):
-        optimizer.zero_grad(set_to_none=True)
-        result = task(*arguments)
-        fabric.backward(result.loss)
-        optimizer.step()
-        whole.add(result)
-        recent.add(result)
-        images += result.num_images
-        if step % plan.log_period == 0 or step == steps:
-            values, now = recent.read(), time.perf_counter()
-            report.step(plan.stage, (epoch - 1) * steps + step, values, lr, images / (now - start))
-            recent, images, start = Means(), 0, now
-        report.advance()
-    report.end_epoch(plan.stage, epoch, whole.read())
+class Losses:
+    """Losses of an epoch, left on their device until they are read, so that no step waits for a number.
+
+    Args:
+        epoch: from 1.
+        done: steps of the epoch done before.
+        images_of: the files of a step, for messages.
+    """
+
+    def __init__(self, epoch: int, done: int, images_of: Callable[[int, int], Sequence[str]]) -> None:
+        self.epoch, self.first, self.images_of = epoch, done + 1, images_of
+        self.names: list[str] = []
+        self.pending: list[Tensor] = []
+        self.images, self.start = 0, time.perf_counter()
+        self.sums: Tensor | None = None
+        self.count = 0
+
+    def add(self, result: StepResult) -> None:
+        """Take one step's losses."""
+        terms = {"loss": result.loss.detach(), **result.terms}
+        self.names = list(terms)
+        self.pending.append(torch.stack([term.float() for term in terms.values()]))
+        self.images += result.num_images
+
+    def check(self) -> Tensor:
+        """The losses not read yet, (steps, terms); TrainingError at the first step with one that is not finite."""
+        if not self.pending:
+            return torch.empty(0, len(self.names))
+        values = torch.stack(self.pending).cpu().double()
+        broken = (~values.isfinite()).nonzero()
+        if len(broken):
+            row = int(broken[0, 0])
+            terms = ", ".join(
+                f"{self.names[int(c)]} {values[row, c].item()}" for c in broken[broken[:, 0] == row][:, 1]
+            )
+            step = self.first + row
+            files = self.images_of(self.epoch, step)
+            shown = "\n  ".join(files[:64])
+            raise TrainingError(
+                f"epoch {self.epoch}, step {step}: {terms}. The last saved state is from before. Lower the learning "
+                f"rate (SOLVER.STAGE1.BASE_LR, SOLVER.STAGE2.BASE_LR), train in SOLVER.PRECISION 32, or look at the "
+                f"batch's {len(files)} images:\n  {shown}"
+            )
+        return values
+
+    def read(self) -> tuple[dict[str, float], float]:
+        """Means since the last call, and images per second."""
+        values, now = self.check(), time.perf_counter()
+        self.first += len(values)
+        self.count += len(values)
+        total = values.sum(dim=0)
+        self.sums = total if self.sums is None else self.sums + total
+        speed = self.images / (now - self.start)
+        self.pending, self.images, self.start = [], 0, now
+        return dict(zip(self.names, (total / len(values)).tolist(), strict=True)), speed
+
+    def means(self) -> dict[str, float]:
+        """Means over the steps of the epoch trained here."""
+        if self.sums is None:
+            return {}
+        return dict(zip(self.names, (self.sums / self.count).tolist(), strict=True))

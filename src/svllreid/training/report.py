@@ -1,18 +1,18 @@
-"""Progress bars, the text log and TensorBoard."""
+"""Progress bars, the text log, and scalars for those who record them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.utils.tensorboard import SummaryWriter
 
 from svllreid.errors import OutputError
+from svllreid.training.writers import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -52,14 +52,14 @@ def logging_to(file: Path | None, console: Console) -> Iterator[None]:
 
 
 class LiveReport:
-    """A bar per stage with losses by name, learning rate, images per second and time left; scalars for TensorBoard.
+    """A bar per stage with losses by name, learning rate, images per second and time left; scalars for the writers.
 
     Args:
         console: where the bars are drawn.
-        events: the folder for TensorBoard's events; None writes none.
+        writers: who records scalars; closed at the end.
     """
 
-    def __init__(self, console: Console, events: Path | None = None) -> None:
+    def __init__(self, console: Console, writers: Sequence[Writer] = ()) -> None:
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -69,8 +69,7 @@ class LiveReport:
             console=console,
             transient=True,
         )
-        self.events = events
-        self.writer = SummaryWriter(str(events)) if events is not None else None
+        self.writers = writers
         self.bar = self.progress.add_task("", visible=False, note="")
         self.stage = 0
         self.last: tuple[float, float] = (0.0, 0.0)
@@ -81,17 +80,17 @@ class LiveReport:
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
-        if self.writer is not None:
+        for writer in self.writers:
             with suppress(OSError):  # a full disk has been told by `scalars`, or will be by what is written next
-                self.writer.close()
+                writer.close()
 
-    def start_epoch(self, stage: int, epoch: int, max_epochs: int, steps: int) -> None:
+    def start_epoch(self, stage: int, epoch: int, max_epochs: int, steps: int, done: int) -> None:
         """Show how far the stage is."""
         if stage != self.stage:
             self.progress.reset(self.bar, visible=True, note="")
             self.stage = stage
         text = f"stage {stage} epoch {epoch}/{max_epochs}"
-        self.progress.update(self.bar, description=text, total=max_epochs * steps, completed=(epoch - 1) * steps)
+        self.progress.update(self.bar, description=text, total=max_epochs * steps, completed=(epoch - 1) * steps + done)
 
     def advance(self) -> None:
         """Move the bar by one step."""
@@ -110,12 +109,13 @@ class LiveReport:
 
     def scalars(self, prefix: str, values: dict[str, Any], step: int) -> None:
         """Record the numbers among some values."""
-        for name, value in values.items():
-            if self.writer is not None and isinstance(value, float):
+        numbers = {f"{prefix}/{name}": value for name, value in values.items() if isinstance(value, float)}
+        for writer in self.writers:
+            for name, value in numbers.items():
                 try:
-                    self.writer.add_scalar(f"{prefix}/{name}", value, step)
+                    writer.add_scalar(name, value, step)
                 except OSError as error:
-                    raise OutputError(f"TensorBoard's events in {self.events} could not be written: {error}") from None
+                    raise OutputError(f"scalars could not be written to OUTPUT_DIR: {error}; free space") from None
 
     @contextmanager
     def counting(self, text: str, total: int) -> Iterator[Callable[[int], None]]:

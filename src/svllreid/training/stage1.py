@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from svllreid.losses.simclr import simclr_loss
 from svllreid.losses.supcon import supcon_loss
+from svllreid.models.heads import ProjectionHead
 from svllreid.models.reid import SVLLReID
 from svllreid.types import StepResult
 
@@ -45,8 +46,7 @@ class Stage1Task(nn.Module):
         """Losses of (B, E) image features with (B,) labels; each distinct identity's text is encoded once."""
         identities, column = labels.unique(return_inverse=True)
         prompts = self.model.prompt_learner(identities)  # (U, 77, T)
-        contrast = self.augment is not None and len(identities) > 1
-        views = [self.augment(prompts, generator) for _ in range(2)] if self.augment and contrast else []
+        views = [] if self.augment is None else [self.augment(prompts, generator) for _ in range(2)]
         encoded = self.model.encode_prompts(torch.cat([prompts, *views])).split(len(identities))
         text_features = encoded[0][column]  # (B, E)
         terms = {
@@ -55,8 +55,14 @@ class Stage1Task(nn.Module):
         }
         loss = terms["loss_i2t"] + terms["loss_t2i"]
         if self.augment is not None:
-            terms["loss_ssl"] = loss.new_zeros(())
-            if contrast:
-                terms["loss_ssl"] = simclr_loss(*(self.model.text_mlp(view) for view in encoded[1:]))
+            # A single row has nothing to contrast, and BatchNorm none to normalise by.
+            rows = len(identities) if len(identities) > 1 else 0
+            view1, view2 = (self._project(view[:rows]) for view in encoded[1:])
+            terms["loss_ssl"] = simclr_loss(view1, view2, identities=identities[:rows])
             loss = loss + self.ssl_weight * terms["loss_ssl"]
         return StepResult(loss, {name: term.detach() for name, term in terms.items()}, len(labels))
+
+    def _project(self, view: Tensor) -> Tensor:
+        """Head of (U, E) text features; of none of them nothing, as BatchNorm has no mean of nothing."""
+        head: ProjectionHead = self.model.text_mlp
+        return head(view) if len(view) else view.new_zeros(0, head.layer3.out_features)

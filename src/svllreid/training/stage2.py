@@ -35,6 +35,7 @@ class Stage2Task(nn.Module):
         margin: of the triplet loss; None selects the soft margin.
         smooth: smooth the labels of the identity and image-to-text losses.
         use_ssl: with self-supervision on the batch's two views.
+        frozen_blocks: first blocks of the image encoder that are not trained.
     Source: Wang et al. 2025, arXiv:2407.20647, stage 2.
     """
 
@@ -47,6 +48,7 @@ class Stage2Task(nn.Module):
         margin: float | None = 0.3,
         smooth: bool = True,
         use_ssl: bool = True,
+        frozen_blocks: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
@@ -56,9 +58,10 @@ class Stage2Task(nn.Module):
         self.use_ssl = use_ssl
         text_features = model.encode_all_text() if hasattr(model, "text_encoder") else None
         self.register_buffer("text_features", text_features, persistent=False)
-        self.trained = dict(model.stage2_parameters())
+        self.trained = dict(model.stage2_parameters(frozen_blocks))
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in self.trained)
+            # text_mlp is listed, as published, and gets no gradient: so no process waits for one.
+            parameter.requires_grad_(name in self.trained and not name.startswith("text_mlp."))
 
     def forward(self, batch: Batch) -> StepResult:
         """Losses of a batch; view1 and view2 are needed where self-supervision is on."""

@@ -1,8 +1,10 @@
-"""What continuing a run needs, in OUTPUT_DIR/state: weights under training, optimiser, epoch, best result."""
+"""What continuing a run needs, in OUTPUT_DIR/state: weights under training, optimiser, how far, best result."""
 
 from __future__ import annotations
 
+import json
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ from typing import Any
 import torch
 
 from svllreid.errors import CheckpointError
-from svllreid.files import write_beside
+from svllreid.files import write_beside, write_json
 from svllreid.types import Pid
+
+_UNREADABLE = (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError)
 
 
 @dataclass
@@ -19,45 +23,63 @@ class Progress:
     """How far a stage is. Every random draw is a function of seed, stage, epoch and step, so no generator is kept.
 
     Args:
-        epoch: epochs done.
+        epoch: epochs trained.
+        step: steps trained of the epoch after that.
+        settled: epochs evaluated and kept, at most `epoch`.
         best_epoch, best: epoch and metrics of the best evaluation by mAP.
     """
 
     epoch: int = 0
+    step: int = 0
+    settled: int = 0
     best_epoch: int = 0
     best: dict[str, Any] = field(default_factory=dict)
 
 
-def save_state(
-    path: Path,
-    progress: Progress,
-    pids: list[Pid],
-    model: dict[str, torch.Tensor],
-    optimizer: dict[str, Any],
-    scaler: dict[str, Any],
-) -> None:
-    """Write the state of a stage beside and rename it."""
-    content = {"progress": vars(progress), "pids": pids, "model": model, "optimizer": optimizer, "scaler": scaler}
-    with write_beside(path) as temporary:
-        torch.save(content, temporary)
+class StateFile:
+    """The state of a stage: weights in a .pt file, and in a small .json beside it which epoch is settled.
 
-
-def load_state(path: Path, pids: list[Pid]) -> dict[str, Any] | None:
-    """The saved state of a stage, None where there is none.
-
-    Raises: CheckpointError: it cannot be read, or belongs to other identities than `pids`.
+    Args:
+        path: the .pt file.
+        pids: raw identity of each label; a state of others is refused.
     """
-    if not path.is_file():
-        return None
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        state = {**content, "progress": Progress(**content["progress"])}
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({error}); remove it to start the stage over, or use --fresh"
-        ) from None
-    if state["pids"] != pids:
-        raise CheckpointError(
-            f"{path} was trained on other identities than the dataset has now; start over with --fresh"
+
+    def __init__(self, path: Path, pids: list[Pid]) -> None:
+        self.path, self.pids = path, pids
+        self.settled_path = path.with_suffix(".json")
+
+    def save(self, progress: Progress, parts: Mapping[str, Any]) -> None:
+        """Write weights and optimiser, beside and renamed."""
+        content = {"epoch": progress.epoch, "step": progress.step, "pids": self.pids, **parts}
+        with write_beside(self.path) as temporary:
+            torch.save(content, temporary)
+
+    def settle(self, progress: Progress) -> None:
+        """Note that the epoch is evaluated and kept."""
+        progress.settled = progress.epoch
+        write_json(
+            self.settled_path,
+            {"settled": progress.settled, "best_epoch": progress.best_epoch, "best": progress.best},
         )
-    return state
+
+    def load(self) -> tuple[Progress, dict[str, Any]] | None:
+        """How far the stage is and the saved parts, None where nothing is saved.
+
+        Raises: CheckpointError: it cannot be read, or belongs to other identities.
+        """
+        if not self.path.is_file():
+            return None
+        try:
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
+            settled = json.loads(self.settled_path.read_text("utf-8")) if self.settled_path.is_file() else {}
+            progress = Progress(content.pop("epoch"), content.pop("step"), **settled)
+            pids = content.pop("pids")
+        except _UNREADABLE as error:
+            raise CheckpointError(
+                f"{self.path} cannot be read ({error}); remove it to start the stage over, or use --fresh"
+            ) from None
+        if pids != self.pids:
+            raise CheckpointError(
+                f"{self.path} was trained on other identities than the dataset has now; start over with --fresh"
+            )
+        return progress, content

@@ -1,0 +1,53 @@
+"""Composition root: the only room that turns a Config into objects."""
+
+from svllreid.build.data import (
+    TrainingData,
+    build_cache_plan,
+    build_sampler,
+    build_splits,
+    build_test_loader,
+    build_test_splits,
+    build_test_transform,
+    build_to_device,
+    build_train_loader,
+    entries,
+    load_dataset,
+)
+from svllreid.build.device import (
+    build_fabric,
+    build_rerank,
+)
+from svllreid.build.model import (
+    build_model,
+    build_model_for,
+    build_optimizer,
+    build_stage1,
+    build_stage2,
+)
+from svllreid.build.trained import (
+    Encoder,
+    load_trained,
+)
+
+__all__ = [
+    "Encoder",
+    "TrainingData",
+    "build_cache_plan",
+    "build_fabric",
+    "build_model",
+    "build_model_for",
+    "build_optimizer",
+    "build_rerank",
+    "build_sampler",
+    "build_splits",
+    "build_stage1",
+    "build_stage2",
+    "build_test_loader",
+    "build_test_splits",
+    "build_test_transform",
+    "build_to_device",
+    "build_train_loader",
+    "entries",
+    "load_dataset",
+    "load_trained",
+]

@@ -1,0 +1,172 @@
+"""Datasets, samplers, loaders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch.utils.data import DataLoader
+
+from svllreid.config import Config
+from svllreid.data import readers
+from svllreid.data.cache import CachePlan
+from svllreid.data.dataset import ImageDataset, TrainDataset, Transform, label_of, loader
+from svllreid.data.device_augment import DeviceAugment, LeaveToDevice, ResizedBatch
+from svllreid.data.samplers import PKSampler
+from svllreid.data.transforms import TestTransform, TrainTransform
+from svllreid.errors import ConfigError, DatasetError
+from svllreid.losses.gather import num_processes
+from svllreid.models.published import cache_folder
+from svllreid.training.parallel import rank
+from svllreid.types import Batch, Pid, Sample, Splits
+
+
+def load_dataset(name: str, root: str | Path) -> Splits:
+    """The splits of a dataset; DatasetError where it is unknown or cannot be read."""
+    return readers.read(name, Path(root).expanduser())
+
+
+def build_splits(config: Config) -> Splits:
+    """The splits that the configuration names: several training sets joined, some training identities held out."""
+    splits = readers.join([_read(config, entry) for entry in entries(config.datasets.names)])
+    share = config.datasets.val_identities
+    return readers.hold_out(splits, share, config.solver.seed) if share else splits
+
+
+def build_test_splits(config: Config) -> list[Splits]:
+    """The splits to test on: those of DATASETS.TEST, or else what `build_splits` gives."""
+    tested = entries(config.datasets.test)
+    if not tested:
+        return [build_splits(config)]
+    if config.datasets.val_identities:
+        raise ConfigError(
+            "DATASETS.VAL_IDENTITIES holds training identities out so that test sets stay unseen, and DATASETS.TEST "
+            "names test sets; set one of the two"
+        )
+    return [_read(config, entry) for entry in tested]
+
+
+def entries(names: str | Sequence[str]) -> tuple[str, ...]:
+    """DATASETS.NAMES or DATASETS.TEST, one or several, as a tuple."""
+    return tuple(filter(None, (names,) if isinstance(names, str) else names))
+
+
+def _read(config: Config, entry: str) -> Splits:
+    """The splits of `name` in ROOT_DIR, or of `name:place`."""
+    name, _, place = entry.partition(":")
+    options: dict[str, Any] = {}
+    if name == "veri":
+        views = config.datasets.veri_views
+        options["views_dir"] = Path(views).expanduser() if views else None
+        options["drop_unlabelled_test"] = config.test.veri_drop_unlabelled
+    return readers.read(name, Path(place or config.datasets.root_dir).expanduser(), **options)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What training takes from a dataset's training split."""
+
+    samples: tuple[Sample, ...]
+    labels: dict[Pid, int]
+    num_cameras: int
+    num_views: int
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> TrainingData:
+        """Labels in sorted pid order; cameras and views counted by their largest id."""
+        if not samples:
+            raise DatasetError("the training split is empty; check DATASETS.ROOT_DIR and the split's folder or rows")
+        cameras, views = (1 + max(getattr(s, name) for s in samples) for name in ("camid", "viewid"))
+        return cls(tuple(samples), label_of(samples), max(1, cameras), max(1, views))
+
+    @property
+    def numbers(self) -> list[int]:
+        """The label of each sample."""
+        return [self.labels[sample.pid] for sample in self.samples]
+
+
+def build_sampler(config: Config, data: TrainingData) -> PKSampler:
+    """Stage 2's P x K batches; DatasetError where the training set is too small for one."""
+    return PKSampler(
+        data.numbers,
+        config.solver.stage2.ims_per_batch,
+        config.dataloader.num_instance,
+        config.solver.seed,
+        rank(),
+        num_processes(),
+    )
+
+
+def build_train_loader(config: Config, data: TrainingData, sampler: PKSampler, fabric: Fabric) -> DataLoader[Any]:
+    """Stage 2's batches, for `build_to_device`: of augmented images, or of images to be augmented there."""
+    later = config.input.augment_on == "device"
+    transform: Transform = LeaveToDevice(config.input.size_train) if later else TrainTransform(**_augmentation(config))
+    plan = build_cache_plan(config, data)
+    dataset = TrainDataset(data.samples, data.labels, transform, None if plan is None else plan.open())
+    kind = ResizedBatch if later else Batch
+    return loader(dataset, workers=_workers(config), pin=_on_gpu(fabric), kind=kind, batch_sampler=sampler)
+
+
+def build_to_device(config: Config, fabric: Fabric) -> Callable[[Any], Batch]:
+    """What brings a batch of `build_train_loader` to the device, augmented, with both views for self-supervision."""
+    if config.input.augment_on == "device":
+        return DeviceAugment(fabric.device, **_augmentation(config))
+    return lambda batch: batch.to(fabric.device)
+
+
+def build_cache_plan(config: Config, data: TrainingData) -> CachePlan | None:
+    """Where decoded training images are to be kept, None for nowhere."""
+    options = config.dataloader
+    if options.cache == "none":
+        return None
+    folder = Path(options.cache_dir).expanduser() if options.cache_dir else cache_folder() / "images"
+    paths = tuple(sample.path for sample in data.samples)
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return CachePlan(options.cache, paths, config.input.size_train, folder, _workers(config) > 0, processes)
+
+
+def _augmentation(config: Config) -> dict[str, Any]:
+    """The arguments of TrainTransform, and of DeviceAugment."""
+    inputs = config.input
+    return {
+        "size": inputs.size_train,
+        "mean": inputs.pixel_mean,
+        "std": inputs.pixel_std,
+        "flip": inputs.prob,
+        "padding": inputs.padding,
+        "erase": inputs.re_prob,
+        "max_area": inputs.re_max_area or 1 / 3,
+        "views": 2 if config.model.use_ssl else 0,
+    }
+
+
+def build_test_loader(config: Config, samples: Sequence[Sample], fabric: Fabric) -> DataLoader[Any]:
+    """Images to be embedded, in order."""
+    dataset = ImageDataset(samples, build_test_transform(config))
+    batch_size = config.test.ims_per_batch
+    workers = 0 if len(samples) <= 4 * batch_size else _workers(config)
+    return loader(dataset, workers=workers, pin=_on_gpu(fabric), batch_size=batch_size)
+
+
+def build_test_transform(config: Config) -> TestTransform:
+    """The transform of test images; ConfigError where their size is not the one trained with."""
+    if config.input.size_train != config.input.size_test:
+        sizes = [list(size) for size in (config.input.size_train, config.input.size_test)]
+        raise ConfigError(
+            f"INPUT.SIZE_TRAIN {sizes[0]} and INPUT.SIZE_TEST {sizes[1]} differ, and position embeddings fit one size; "
+            "set both the same"
+        )
+    return TestTransform(config.input.size_test, config.input.pixel_mean, config.input.pixel_std)
+
+
+def _workers(config: Config) -> int:
+    return min(config.dataloader.num_workers, torch.multiprocessing.cpu_count())
+
+
+def _on_gpu(fabric: Fabric) -> bool:
+    return fabric.device.type == "cuda"

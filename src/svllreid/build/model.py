@@ -1,0 +1,154 @@
+"""The network, its training tasks and their optimisers."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from svllreid.build.data import TrainingData
+from svllreid.config import Config, from_tree
+from svllreid.errors import ConfigError
+from svllreid.models.checkpoint import CheckpointInfo, began_with_quick_gelu, read_info, start_from
+from svllreid.models.clip import Weights, load_clip, read_weights, uses_quick_gelu
+from svllreid.models.layouts import REID, State, clean
+from svllreid.models.prompts import PromptAugmentation
+from svllreid.models.reid import SVLLReID
+from svllreid.models.towers import ViTEncoder
+from svllreid.training.optim import make_optimizer
+from svllreid.training.stage1 import Stage1Task
+from svllreid.training.stage2 import LossWeights, Stage2Task
+
+logger = logging.getLogger(__name__)
+
+
+def build_model(
+    config: Config,
+    *,
+    num_classes: int,
+    num_cameras: int = 1,
+    num_views: int = 1,
+    clip: str | State | None = None,
+    quick_gelu: bool | None = None,
+) -> SVLLReID:
+    """The network of a configuration, on the CPU; the same seed gives the same weights.
+
+    Args:
+        config: the run's configuration.
+        num_classes: training identities.
+        num_cameras, num_views: rows of the side information table, where one is learned.
+        clip: the weights: None takes MODEL.PRETRAINED; or `openai`, an open_clip tag, a file or folder, `random`, or a
+            state dict in OpenAI's layout. Of a ReID checkpoint all is taken but its classifiers and prompts.
+        quick_gelu: QuickGELU or GELU in the transformers; None: as the weights were trained, with `random` as those of
+            MODEL.PRETRAINED.
+    Raises: ConfigError, CheckpointError: see `read_weights`, `load_clip` and `start_from`.
+    """
+    model = config.model
+    if quick_gelu is None and clip == "random":  # a checkpoint's weights will replace them
+        quick_gelu = uses_quick_gelu(model.name, model.pretrained)
+    weights: str | State | Weights = model.pretrained if clip is None else clip
+    if isinstance(weights, str) and weights != "random":
+        weights = read_weights(model.name, weights)
+    trained = weights if isinstance(weights, Weights) and weights.layout == REID else None
+    info = read_info(trained.path) if trained else None
+    if trained:
+        weights, quick_gelu = "random", began_with_quick_gelu(model.name, info)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.solver.seed)
+        network = SVLLReID(
+            load_clip(model.name, weights, quick_gelu),
+            num_classes=num_classes,
+            num_cameras=num_cameras,
+            num_views=num_views,
+            image_size=config.input.size_train,
+            stride=model.stride_size,
+            sie_camera=model.sie_camera,
+            sie_view=model.sie_view,
+            sie_coe=model.sie_coe,
+            noun=config.datasets.noun,
+            use_text=model.use_text,
+            language_head=model.use_text and model.use_ssl_stage1,
+            vision_head=model.ssl_type if model.use_ssl else None,
+            ssl_hidden_dim=model.ssl_hidden_dim or 4096,
+            ssl_out_dim=model.ssl_out_dim or 256,
+        )
+    if trained:
+        _fine_tune(network, config, trained, info)
+    return network
+
+
+def build_model_for(
+    config: Config, data: TrainingData, clip: str | None = None, quick_gelu: bool | None = None
+) -> SVLLReID:
+    """The network with classifiers, prompts and side information for this training data; see `build_model`."""
+    return build_model(
+        config,
+        num_classes=len(data.labels),
+        num_cameras=data.num_cameras,
+        num_views=data.num_views,
+        clip=clip,
+        quick_gelu=quick_gelu,
+    )
+
+
+def _fine_tune(network: SVLLReID, config: Config, trained: Weights, info: CheckpointInfo | None) -> None:
+    """Give a network for new identities what a trained one knows; see `start_from`."""
+    origin, grid = str(trained.path), None
+    if info is not None:
+        before = from_tree(info.config, origin)
+        if config.model.use_text and before.datasets.noun != config.datasets.noun:
+            raise ConfigError(
+                f"DATASETS.NOUN {config.datasets.noun}: the prompts of {origin} say {before.datasets.noun}, and only "
+                f"CLIP's own weights hold other words; set DATASETS.NOUN {before.datasets.noun}"
+            )
+        grid = network.image_encoder.grid_of(before.input.size_train, before.model.stride_size)
+    logger.info("%s", start_from(network, clean(trained.state), origin, grid))
+
+
+def build_stage1(config: Config, model: SVLLReID) -> Stage1Task:
+    """Stage 1's task."""
+    stage = config.solver.stage1
+    augment = PromptAugmentation(stage.prompt_aug_method, stage.prompt_aug_scale)
+    used = augment if config.model.use_ssl_stage1 else None
+    return Stage1Task(model, used, stage.ssl_loss_weight, stage.train_ssl_head)
+
+
+def build_stage2(config: Config, model: SVLLReID) -> Stage2Task:
+    """Stage 2's task; encodes every prompt once."""
+    weights = LossWeights(
+        config.model.id_loss_weight,
+        config.model.triplet_loss_weight,
+        config.model.i2t_loss_weight,
+        config.solver.stage2.ssl_loss_weight,
+    )
+    margin = None if config.model.no_margin else config.solver.margin
+    encoder, settings = model.image_encoder, config.model
+    if settings.frozen_blocks or settings.grad_checkpointing or config.solver.stage2.micro_batch:
+        if not isinstance(encoder, ViTEncoder):
+            raise ConfigError(
+                "MODEL.FROZEN_BLOCKS, MODEL.GRAD_CHECKPOINTING, SOLVER.STAGE2.MICRO_BATCH: not for a ResNet, whose "
+                "BatchNorm sees whole batches once; leave them off"
+            )
+        encoder.recompute = settings.grad_checkpointing
+    model.micro_batch = config.solver.stage2.micro_batch
+    if settings.compile:
+        encoder.compile()
+    smooth = settings.if_labelsmooth == "on"
+    return Stage2Task(model, weights, margin, smooth, settings.use_ssl, settings.frozen_blocks)
+
+
+def build_optimizer(config: Config, task: Stage1Task | Stage2Task) -> torch.optim.Optimizer:
+    """The optimiser of a stage's task."""
+    if isinstance(task, Stage1Task):
+        first = config.solver.stage1
+        return make_optimizer(task.trained.items(), lr=first.base_lr, weight_decay=first.weight_decay)
+    stage = config.solver.stage2
+    return make_optimizer(
+        task.trained.items(),
+        lr=stage.base_lr,
+        weight_decay=stage.weight_decay,
+        bias_lr_factor=stage.bias_lr_factor,
+        weight_decay_bias=stage.weight_decay_bias,
+        layer_decay=stage.layer_decay,
+        name=stage.optimizer_name,
+    )

@@ -1,0 +1,114 @@
+"""Trained models: for testing, and to turn images into features."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from svllreid.build.data import build_test_transform
+from svllreid.build.device import build_fabric
+from svllreid.build.model import build_model
+from svllreid.config import Config, from_tree
+from svllreid.errors import CheckpointError
+from svllreid.models.checkpoint import (
+    CLASSIFIERS,
+    HEADS,
+    TEXT,
+    CheckpointInfo,
+    describe,
+    fit_checkpoint,
+    read_checkpoint,
+)
+from svllreid.models.clip import architecture_of
+from svllreid.models.layouts import State
+from svllreid.models.reid import SVLLReID
+from svllreid.retrieval.encoder import FeatureEncoder
+
+logger = logging.getLogger(__name__)
+
+VERI_VIEWS = 8
+
+
+def load_trained(path: str | Path, config: Config | None = None) -> tuple[SVLLReID, Config, CheckpointInfo | None]:
+    """A trained model for testing: image encoder, side information and necks; nothing is fetched.
+
+    Args:
+        path: a checkpoint of ours or a published one.
+        config: the configuration; None takes the one beside the checkpoint.
+    Returns: the model, the configuration used, and what the file beside the checkpoint says (None without one).
+    Raises: CheckpointError: not a checkpoint, of another backbone, or no configuration to be had.
+    """
+    state, info = read_checkpoint(path)
+    if config is None:
+        if info is None:
+            raise CheckpointError(
+                f"{path} has no .json beside it that says how it was trained; give a configuration (--config-file, or "
+                "config=load_config(...)) with its MODEL.NAME, MODEL.STRIDE_SIZE, MODEL.SIE_CAMERA, MODEL.SIE_VIEW, "
+                f"MODEL.SIE_COE and INPUT.SIZE_TRAIN; its shapes tell {describe(state)}"
+            )
+        config = from_tree(info.config, str(path))
+    testing = config.model_copy(
+        update={"model": config.model.model_copy(update={"use_text": False, "use_ssl": False, "use_ssl_stage1": False})}
+    )
+    num_cameras, num_views = _table_sizes(state, config, str(path), info)
+    model = build_model(
+        testing,
+        num_classes=1,
+        num_cameras=num_cameras,
+        num_views=num_views,
+        clip="random",
+        quick_gelu=info.quick_gelu if info is not None else None,
+    )
+    fit_checkpoint(model, state, str(path), skip=(*CLASSIFIERS, *TEXT, *HEADS))
+    if "classifier.weight" in state:
+        trained_on = f" of {info.config['DATASETS']['NAMES']}" if info is not None else ""
+        identities = len(state["classifier.weight"])
+        logger.info(
+            "%s: the classifiers of its %d identities%s are left out, as are its prompts", path, identities, trained_on
+        )
+    return model, config, info
+
+
+def _table_sizes(state: State, config: Config, origin: str, info: CheckpointInfo | None) -> tuple[int, int]:
+    """Cameras and views of the side information table."""
+    camera, view = config.model.sie_camera, config.model.sie_view
+    resnet = isinstance(architecture_of(config.model.name)["vision_cfg"]["layers"], list)
+    if resnet != ("image_encoder.attnpool.positional_embedding" in state):
+        return 1, 1  # another backbone, which fitting the weights will explain
+    if ("cv_embed" in state) != (camera or view):
+        has, switch = ("has", "true") if "cv_embed" in state else ("has no", "false")
+        raise CheckpointError(f"{origin} {has} side information; set MODEL.SIE_CAMERA or MODEL.SIE_VIEW to {switch}")
+    if info is not None:
+        return info.num_cameras, info.num_views
+    rows = len(state["cv_embed"]) if "cv_embed" in state else 1
+    if camera and view:
+        if rows % VERI_VIEWS:
+            raise CheckpointError(
+                f"{origin}: {rows} rows of side information are no multiple of VeRi's {VERI_VIEWS} views, and no .json "
+                "says how many cameras and views there are; set one of MODEL.SIE_CAMERA and MODEL.SIE_VIEW to false"
+            )
+        return rows // VERI_VIEWS, VERI_VIEWS
+    return (rows, 1) if camera else (1, rows)
+
+
+class Encoder(FeatureEncoder):
+    """A trained model that turns images into features: `Encoder.load(path).encode(images)`."""
+
+    @classmethod
+    def load(cls, path: str | Path, config: Config | None = None, device: str = "auto") -> Encoder:
+        """The encoder in a checkpoint.
+
+        Args:
+            path: a checkpoint of ours, or a published one with its configuration.
+            config: None takes the configuration beside the checkpoint.
+            device: auto, cpu, cuda, cuda:1, mps.
+        Raises: CheckpointError, ConfigError, DeviceError.
+        """
+        model, config, _ = load_trained(path, config)
+        return cls(
+            model,
+            build_test_transform(config),
+            build_fabric(config, device).device,
+            after_neck=config.test.neck_feat == "after",
+            batch_size=config.test.ims_per_batch,
+        )

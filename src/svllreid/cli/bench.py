@@ -1,0 +1,36 @@
+"""svllreid bench"""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from svllreid.cli.options import ConfigFile, Device, Overrides
+
+
+def bench(overrides: Overrides = None, config_file: ConfigFile = None, device: Device = "auto") -> None:
+    """Measure images per second and memory of both stages and of testing on this machine, and suggest a batch size.
+
+    Random images and weights: no dataset and no download are needed. Takes some steps at two batch sizes each.
+
+    Example: `svllreid bench --config-file person/vit_svllreid.yml SOLVER.STAGE2.IMS_PER_BATCH 32`
+    """
+    from svllreid.config import load_config
+    from svllreid.jobs.benching import run_bench
+
+    config = load_config(config_file, overrides or ())
+    found = run_bench(config, device)
+    table = Table("work", "batch", "images/s", "memory, GB")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in found.measured:
+        speed = f"{row.images_per_second:.1f}"
+        table.add_row(row.work, str(row.batch_size), speed, f"{row.memory / 1e9:.2f}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"stage 2: a batch of {found.suggested} should fill 80 % of {found.memory / 1e9:.1f} GB "
+        f"(SOLVER.STAGE2.IMS_PER_BATCH {found.suggested})",
+        highlight=False,
+        soft_wrap=True,
+    )

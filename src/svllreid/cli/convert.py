@@ -1,0 +1,39 @@
+"""svllreid convert"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from svllreid.cli.options import ConfigFile, Overrides
+
+
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="A file or folder of weights, or openai or another open_clip tag."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help=".pth, .pt or .safetensors.")],
+    overrides: Overrides = None,
+    config_file: ConfigFile = None,
+) -> None:
+    """Write weights as a file: ReID checkpoints in the published layout, CLIP's weights in OpenAI's.
+
+    SOURCE is a file, folder or tag as MODEL.PRETRAINED names it; a tag is one of MODEL.NAME, and fetched. What the
+    weights do not say themselves is written beside FILE as .json: keep the two together.
+
+    Examples:
+
+    `svllreid convert outputs/market/ViT-B-16_60.pth -o ViT-B-16_60.safetensors`
+
+    `svllreid convert clip-vit-large-patch14 -o ViT-L-14.safetensors`
+
+    `svllreid convert openai -o RN50.pt MODEL.NAME RN50`
+    """
+    from svllreid.config import load_config
+    from svllreid.models.convert import convert as write
+
+    written = write(source, output.expanduser(), load_config(config_file, overrides or ()).model.name)
+    typer.echo(f"{output}: {written}")

@@ -1,0 +1,180 @@
+"""How fast this machine trains and tests a configuration, and how large a batch fits."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from rich.console import Console
+
+from svllreid import build
+from svllreid.config import Config
+from svllreid.errors import DeviceError
+from svllreid.models.reid import SVLLReID
+from svllreid.training.report import LiveReport
+from svllreid.types import Batch
+
+IDENTITIES, CAMERAS, VIEWS = 751, 6, 8
+SHARE_OF_MEMORY = 0.8
+STEPS = 3
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One kind of work at one batch size.
+
+    Args:
+        work: stage 1, stage 2 or test.
+        batch_size: images a step.
+        images_per_second: median over some steps, the first left out.
+        memory: largest memory of the process (CPU) or of tensors (GPU) so far, bytes.
+    """
+
+    work: str
+    batch_size: int
+    images_per_second: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured, and the batch size of stage 2 that should fit."""
+
+    measured: list[Measured]
+    memory: int
+    suggested: int
+
+
+def run_bench(config: Config, device: str, console: Console | None = None) -> Bench:
+    """Steps of both stages and of testing on random images and weights, at two batch sizes each.
+
+    Memory of stage 2 is taken to grow in proportion to the batch: the suggestion fills 80 % of what there is.
+
+    Raises: ReidError: the configuration does not fit, or not even the smaller batch fits.
+    """
+    config = config.model_copy(update={"model": config.model.model_copy(update={"pretrained": "random"})})
+    fabric = build.build_fabric(config, device)
+    whole, least = config.solver.stage2.ims_per_batch, 2 * config.dataloader.num_instance
+    sizes = sorted({max(least, whole // 2 // least * least), whole})
+    works: dict[str, Callable[[Config, Fabric, int], Callable[[], None]]] = {
+        "stage 1": _stage1_step,
+        "test": _test_step,
+        "stage 2": _stage2_step,
+    }
+    measured = []
+    with LiveReport(console or Console(stderr=True)) as report:
+        for work, make in works.items():
+            with report.counting(work, len(sizes) * (1 + STEPS)) as count:
+                measured += [_measure(work, make(config, fabric, size), size, fabric, count) for size in sizes]
+    memory = _machine_memory(fabric)
+    return Bench(measured, memory, _suggest(measured, memory, config.dataloader.num_instance))
+
+
+def _suggest(measured: list[Measured], memory: int, multiple: int) -> int:
+    """The largest batch of stage 2 within the memory, by a line through what was measured."""
+    points = [(found.batch_size, found.memory) for found in measured if found.work == "stage 2"]
+    (small, low), (large, high) = points[0], points[-1]
+    if large == small or high <= low:
+        return large
+    fits = small + (SHARE_OF_MEMORY * memory - low) / ((high - low) / (large - small))
+    return max(multiple * 2, int(fits) // (multiple * 2) * (multiple * 2))
+
+
+def _measure(work: str, step: Callable[[], None], size: int, fabric: Fabric, count: Callable[[int], None]) -> Measured:
+    times = []
+    try:
+        for _ in range(1 + STEPS):
+            start = time.perf_counter()
+            step()
+            if fabric.device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+            count(1)
+    except torch.OutOfMemoryError:
+        raise DeviceError(
+            f"{work} at batch {size} does not fit in memory; lower SOLVER.STAGE2.IMS_PER_BATCH, set "
+            "SOLVER.STAGE2.MICRO_BATCH or MODEL.GRAD_CHECKPOINTING"
+        ) from None
+    return Measured(work, size, size / float(np.median(times[1:])), _used(fabric))
+
+
+def _used(fabric: Fabric) -> int:
+    if fabric.device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _machine_memory(fabric: Fabric) -> int:
+    if fabric.device.type == "cuda":
+        return int(torch.cuda.get_device_properties(fabric.device).total_memory)
+    lines = Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").is_file() else []
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal")]
+    return found[0] if found else 8 << 30
+
+
+def _model(config: Config, fabric: Fabric) -> SVLLReID:
+    views = VIEWS if config.model.sie_view else 1
+    model = build.build_model(config, num_classes=IDENTITIES, num_cameras=CAMERAS, num_views=views)
+    return model.to(fabric.device)
+
+
+def _images(config: Config, fabric: Fabric, size: int) -> torch.Tensor:
+    return torch.randn(size, 3, *config.input.size_train, device=fabric.device)
+
+
+def _batch(config: Config, fabric: Fabric, size: int) -> Batch:
+    k = config.dataloader.num_instance
+    labels = torch.arange(size // k, device=fabric.device).repeat_interleave(k)
+    views = [_images(config, fabric, size) for _ in range(2)] if config.model.use_ssl else [None, None]
+    zeros = torch.zeros(size, dtype=torch.int64, device=fabric.device)
+    return Batch(_images(config, fabric, size), labels, zeros, zeros, *views)
+
+
+def _stage1_step(config: Config, fabric: Fabric, size: int) -> Callable[[], None]:
+    model = _model(config.model_copy(update={"model": config.model.model_copy(update={"use_text": True})}), fabric)
+    task = build.build_stage1(config, model).train()
+    optimizer = build.build_optimizer(config, task)
+    features = torch.randn(size, model.image_encoder.proj_dim, device=fabric.device)
+    labels, generator = torch.randint(IDENTITIES, (size,), device=fabric.device), torch.Generator(fabric.device)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with fabric.autocast():
+            loss = task(features, labels, generator).loss
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def _stage2_step(config: Config, fabric: Fabric, size: int) -> Callable[[], None]:
+    task = build.build_stage2(config, _model(config, fabric)).train()
+    optimizer, batch = build.build_optimizer(config, task), _batch(config, fabric, size)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with fabric.autocast():
+            loss = task(batch).loss
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def _test_step(config: Config, fabric: Fabric, size: int) -> Callable[[], None]:
+    model, images = _model(config, fabric).eval(), _images(config, fabric, size)
+
+    @torch.inference_mode()
+    def step() -> None:
+        with fabric.autocast():
+            model.embed(images)
+
+    return step

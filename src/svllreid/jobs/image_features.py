@@ -1,0 +1,77 @@
+"""Stage 1's cached image features: one sweep over the training images, kept for as long as nothing changes them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from svllreid import build
+from svllreid.config import Config
+from svllreid.data.dataset import batches
+from svllreid.evaluation.features import extract
+from svllreid.files import write_beside
+from svllreid.losses.gather import gather_rows, num_processes
+from svllreid.models.reid import SVLLReID
+from svllreid.training.parallel import rank
+from svllreid.training.report import LiveReport
+
+logger = logging.getLogger(__name__)
+
+
+def image_features(
+    config: Config, model: SVLLReID, data: build.TrainingData, fabric: Fabric, report: LiveReport, folder: Path
+) -> Tensor:
+    """`proj` (n, E) of the training images on the device: test transform, eval mode, no side information.
+
+    Those in `folder` are taken again where files, transform, arithmetic and weights are the same.
+    """
+    model.eval()
+    file, key = folder / "image_features.safetensors", _key(config, model, data)
+    features = _read(file, key)
+    if features is None:
+        features = _compute(config, model, data, fabric, report)
+        if fabric.is_global_zero:
+            with write_beside(file) as temporary:
+                save_file({"features": features}, temporary, metadata={"key": key})
+    else:
+        logger.info("image features of stage 1 are taken from %s", file)
+    return features.to(fabric.device)
+
+
+def _compute(config: Config, model: SVLLReID, data: build.TrainingData, fabric: Fabric, report: LiveReport) -> Tensor:
+    """Every process embeds a share."""
+    own = np.array_split(np.arange(len(data.samples)), num_processes())[rank()]
+    samples = [data.samples[row] for row in own]
+    loader = build.build_test_loader(config, samples, fabric)
+    with report.counting("stage 1: image features", len(samples)) as count, fabric.autocast():
+        features = extract(lambda batch: model.encode_image(batch.images).proj, batches(loader), fabric.device, count)
+    # Cloned: no inference tensor, autograd may keep it. Gathered on the device, as NCCL wants it.
+    return gather_rows(features.clone().to(fabric.device))[0].cpu()
+
+
+def _read(file: Path, key: str) -> Tensor | None:
+    try:
+        with safe_open(file, framework="pt") as saved:
+            return saved.get_tensor("features") if (saved.metadata() or {}).get("key") == key else None
+    except (OSError, SafetensorError):
+        return None
+
+
+def _key(config: Config, model: SVLLReID, data: build.TrainingData) -> str:
+    """A digest of all that determines the features."""
+    digest = hashlib.sha256(repr((config.input, config.solver.precision)).encode())
+    for sample in data.samples:
+        state = sample.path.stat()
+        digest.update(f"{sample.path}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
+    for name, value in model.image_encoder.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.dim() else b"")
+    return digest.hexdigest()

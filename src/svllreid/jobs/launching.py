@@ -1,0 +1,49 @@
+"""Several processes on this machine, each the same command; the end of one is the end of all."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from svllreid.errors import DeviceError
+
+
+def launch(processes: int, words: Sequence[str]) -> int:
+    """Run `svllreid WORDS` in so many processes that train together.
+
+    Args:
+        processes: how many, one per GPU (or per share of the CPU's cores).
+        words: the command line, without the option that asked for processes.
+    Returns: the exit code of the first process that failed, 0 where none did.
+    Raises: DeviceError: fewer than one process, or fewer GPUs than processes.
+    """
+    import torch
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    gpus = torch.cuda.device_count()
+    if processes < 1 or (gpus and processes > gpus):
+        raise DeviceError(f"--devices {processes}: this machine has {gpus} GPUs; ask for 1 to {max(gpus, 1)}")
+    settings = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=str(os.getpid()),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    try:
+        elastic_launch(settings, sys.executable)("-m", "svllreid", *words)
+    except ChildFailedError as error:
+        number, failure = error.get_first_failure()
+        if failure.exitcode not in (2, 130):  # these have said themselves what it was
+            print(
+                f"svllreid: process {number} of {processes} ended with code {failure.exitcode}, so the others were "
+                "stopped; what it said stands above. The same command continues the run.",
+                file=sys.stderr,
+            )
+        return failure.exitcode if failure.exitcode > 0 else 1
+    return 0

@@ -1,0 +1,202 @@
+"""Files of weights: read without executing anything, and the layouts they come in.
+
+`openai` is OpenAI's own and open_clip's, `transformers` that of Hugging Face's CLIPModel, `reid` the published ReID
+checkpoints'.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from svllreid.errors import CheckpointError
+
+State = dict[str, torch.Tensor]
+
+OPENAI, TRANSFORMERS, REID = "openai", "transformers", "reid"
+# What a folder of the Hugging Face hub calls its weights; where it has several they hold the same.
+HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+_SIGNS = {REID: ("image_encoder.",), TRANSFORMERS: ("vision_model.", "text_model."), OPENAI: ("visual.",)}
+# What torch, safetensors and pickle raise on files that are something else, or damaged.
+_UNREADABLE = (
+    OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError,
+    SafetensorError, pickle.UnpicklingError,
+)  # fmt: skip
+_EXTRA_ENTRIES = ("input_resolution", "context_length", "vocab_size")
+
+_PROJECTIONS = {"visual_projection.weight": "visual.proj", "text_projection.weight": "text_projection"}
+_OPENAI_NAMES = {
+    r"^vision_model\.": "visual.",
+    r"^text_model\.": "",
+    r"\bembeddings\.class_embedding$": "class_embedding",
+    r"\bembeddings\.patch_embedding\.": "conv1.",
+    r"\bembeddings\.position_embedding\.weight$": "positional_embedding",
+    r"\bembeddings\.token_embedding\.": "token_embedding.",
+    r"\bpre_layrnorm\.": "ln_pre.",
+    r"\bpost_layernorm\.": "ln_post.",
+    r"\bfinal_layer_norm\.": "ln_final.",
+    r"\bencoder\.layers\.": "transformer.resblocks.",
+    r"\bself_attn\.q_proj\.": "attn.in_proj_",
+    r"\bself_attn\.": "attn.",
+    r"\blayer_norm([12])\.": r"ln_\1.",
+    r"\bmlp\.fc1\.": "mlp.c_fc.",
+    r"\bmlp\.fc2\.": "mlp.c_proj.",
+}
+_ACTIVATIONS = {"quick_gelu": True, "gelu": False}
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The state dict in a safetensors file, a TorchScript archive or a torch file; nothing in it is executed.
+
+    Raises: CheckpointError: no such file, or not a state dict.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no weight file {path}; give the path of an existing .pth, .pt or .safetensors file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if _is_torchscript(path):
+            with warnings.catch_warnings():  # OpenAI's archives stay TorchScript, whatever becomes of it
+                warnings.simplefilter("ignore", FutureWarning)
+                return dict(torch.jit.load(path, map_location="cpu").state_dict())
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path} is not a readable weight file: {reason}") from None
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    named = isinstance(content, dict) and all(isinstance(key, str) for key in content)
+    if not named or not any(isinstance(value, torch.Tensor) for value in content.values()):
+        raise CheckpointError(f"{path} holds a {type(content).__name__} without tensors, not a state dict of weights")
+    return content
+
+
+def _is_torchscript(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(entry.endswith("constants.pkl") for entry in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
+
+
+def tensors(state: dict[str, Any]) -> State:
+    """The tensors of a state dict without `module.` prefixes and OpenAI's three integers."""
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    return {k: v for k, v in state.items() if isinstance(v, torch.Tensor) and k not in _EXTRA_ENTRIES}
+
+
+def clean(state: dict[str, Any]) -> State:
+    """`tensors` in float32."""
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors(state).items()}
+
+
+def layout_of(state: State) -> str | None:
+    """The layout that the names of a state dict tell; None: another."""
+    return next((layout for layout, signs in _SIGNS.items() if any(name.startswith(signs) for name in state)), None)
+
+
+def to_openai(state: State, origin: str) -> State:
+    """CLIP's weights in OpenAI's layout; what is not CLIP stays as it is.
+
+    Args:
+        state: transformers' layout, open_clip's (its text tower under `text.` or not) or OpenAI's.
+        origin: what to call it in messages.
+    Raises: CheckpointError: queries without their keys or values.
+    """
+    layout = layout_of(state)
+    if layout == OPENAI:
+        return {name.removeprefix("text."): value for name, value in state.items()}
+    return _from_transformers(state, origin) if layout == TRANSFORMERS else state
+
+
+def _from_transformers(state: State, origin: str) -> State:
+    found = {}
+    for name, value in state.items():
+        if name.endswith(".position_ids"):  # 0, 1, 2 …, which older versions stored
+            continue
+        if name in _PROJECTIONS:
+            found[_PROJECTIONS[name]] = value.T
+        elif ".q_proj." in name:
+            found[_openai_name(name)] = _joined(state, name, origin)
+        elif ".k_proj." not in name and ".v_proj." not in name:
+            found[_openai_name(name)] = value
+    return found
+
+
+def _openai_name(name: str) -> str:
+    for pattern, replacement in _OPENAI_NAMES.items():
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _joined(state: State, name: str, origin: str) -> torch.Tensor:
+    """Queries, keys and values of a block as one, (3 W, W) or (3 W,)."""
+    try:
+        return torch.cat([state[name.replace(".q_proj.", f".{part}_proj.")] for part in "qkv"])
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{origin}: {name} does not go with its keys and values ({error})") from None
+
+
+def hub_file(folder: Path) -> Path:
+    """The weights in a folder of the Hugging Face hub; CheckpointError where there are none."""
+    for name in HUB_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(f"the folder {folder} has no {', '.join(HUB_FILES)}; give the path of the weight file")
+
+
+def quick_gelu_beside(path: Path, layout: str | None) -> bool | None:
+    """What lies beside a file of CLIP's weights says of its activation, which its shapes do not tell.
+
+    Args:
+        path: the weights. Beside them: transformers' config.json, open_clip's open_clip_config.json, or the .json
+            that `svllreid convert` writes.
+        layout: of the weights.
+    Returns: true for QuickGELU, false for GELU, None where nothing is said.
+    Raises: CheckpointError: unreadable, or another activation.
+    """
+    if layout == TRANSFORMERS:
+        return _transformers_activation(path.with_name("config.json"))
+    told = _read_json(path.with_suffix(".json")).get("quick_gelu")
+    model = _read_json(path.with_name("open_clip_config.json")).get("model_cfg")
+    if told is None and isinstance(model, dict):
+        told = model.get("quick_gelu", False)
+    return told if isinstance(told, bool) else None
+
+
+def _transformers_activation(file: Path) -> bool | None:
+    config = _read_json(file)
+    towers: list[dict[str, Any]] = [{}, {}]
+    for settings, tower in zip(towers, ("vision", "text"), strict=True):
+        for key in (f"{tower}_config", f"{tower}_config_dict"):  # the second, of older versions, wins
+            settings.update(config[key] if isinstance(config.get(key), dict) else {})
+    if config.get("model_type") != "clip" and not any(towers):
+        return None
+    found = {str(settings.get("hidden_act", "quick_gelu")) for settings in towers}
+    if len(found) > 1 or not found <= _ACTIVATIONS.keys():
+        raise CheckpointError(
+            f"{file}: hidden_act {' and '.join(sorted(found))}; both towers must have quick_gelu, or both gelu"
+        )
+    return _ACTIVATIONS[found.pop()]
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is none."""
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} beside the weights cannot be read: {error}; mend or remove it") from None
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,83 @@
+"""Where scalars go: TensorBoard's events, a CSV file, Weights & Biases."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch.utils.tensorboard import SummaryWriter
+
+from svllreid.errors import ConfigError
+
+
+class Writer(Protocol):
+    """Takes scalars by name and step."""
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        """Record one number."""
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
+class CsvWriter:
+    """`scalars.csv` with a line per number: seconds since 1970, name, step, value; a continued run goes on below."""
+
+    def __init__(self, path: Path) -> None:
+        new = not path.is_file()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = path.open("a", newline="", encoding="utf-8", buffering=1)
+        self.rows = csv.writer(self.file)
+        if new:
+            self.rows.writerow(["time", "name", "step", "value"])
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        """Record one number."""
+        self.rows.writerow([f"{time.time():.1f}", name, step, repr(value)])
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+class WandbWriter:
+    """A run at Weights & Biases; continues the run of the same folder.
+
+    Args:
+        project: its name there.
+        folder: OUTPUT_DIR, whose name the run gets.
+        settings: the configuration, shown beside the curves.
+    Raises: ConfigError: the package is not installed.
+    """
+
+    def __init__(self, project: str, folder: Path, settings: dict[str, Any]) -> None:
+        try:
+            import wandb
+        except ImportError:
+            raise ConfigError(
+                "SOLVER.WANDB needs the package wandb; install it with: pip install 'svllreid[wandb]', or empty the key"
+            ) from None
+        name = folder.resolve().name
+        self.run = wandb.init(project=project, name=name, id=name, resume="allow", dir=str(folder), config=settings)
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        """Record one number; every curve counts its own steps."""
+        self.run.log({name: value, f"{name.partition('/')[0]}/step": step})
+
+    def close(self) -> None:
+        """Send what is left."""
+        self.run.finish()
+
+
+def open_writers(folder: Path, wandb: str, settings: dict[str, Any]) -> list[Writer]:
+    """The writers of a run.
+
+    Args:
+        folder: OUTPUT_DIR.
+        wandb: project at Weights & Biases; empty: none.
+        settings: the configuration as a plain tree.
+    """
+    writers: list[Writer] = [SummaryWriter(str(folder)), CsvWriter(folder / "scalars.csv")]
+    return [*writers, WandbWriter(wandb, folder, settings)] if wandb else writers

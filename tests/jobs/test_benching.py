@@ -1,0 +1,31 @@
+"""What `svllreid bench` measures and suggests."""
+
+import pytest
+import torch
+
+from svllreid.errors import DeviceError
+from svllreid.jobs import benching
+from svllreid.jobs.benching import Measured, run_bench
+
+
+def test_every_kind_of_work_is_measured(small_config):
+    found = run_bench(small_config(), "cpu")
+    assert [(row.work, row.batch_size) for row in found.measured] == [
+        (work, size) for work in ("stage 1", "test", "stage 2") for size in (4, 8)
+    ]
+    assert all(row.images_per_second > 0 and row.memory > 10**8 for row in found.measured)
+    assert found.suggested % 4 == 0 and found.suggested > 0
+
+
+def test_the_suggestion_fills_four_fifths_of_the_memory():
+    measured = [Measured("stage 2", 8, 1.0, 2 * 10**9), Measured("stage 2", 16, 1.0, 3 * 10**9)]
+    assert benching._suggest(measured, 10 * 10**9, 4) == 56  # 8 + (8 - 2) / (1 / 8)
+
+
+def test_a_batch_that_does_not_fit_is_told(small_config, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(benching, "_test_step", lambda *_: full)
+    with pytest.raises(DeviceError, match="test at batch 4 does not fit"):
+        run_bench(small_config(), "cpu")

@@ -1,0 +1,235 @@
+"""Killed at any moment, a run continues with the same command to the same weights."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from svllreid.errors import OutputError, TrainingError
+from svllreid.jobs.continuing import keep_last
+from svllreid.jobs.preparing import Options
+from svllreid.jobs.training import train
+from svllreid.training.loop import StageRun
+
+EVERYTHING = {
+    "SOLVER.SAVE_PERIOD": 2,
+    "SOLVER.STAGE2.EMA_DECAY": 0.9,
+    "SOLVER.STAGE1.IMS_PER_BATCH": 6,
+    "SOLVER.STAGE2.CHECKPOINT_PERIOD": 1,
+}
+
+
+def weights(folder):
+    return torch.load(folder / "tiny_2.pth", weights_only=True)
+
+
+def same(one, other):
+    assert set(one) == set(other)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, small_config):
+    """The weights of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(small_config({**EVERYTHING, "OUTPUT_DIR": str(folder)}))
+    return weights(folder)
+
+
+@pytest.mark.parametrize(("stage", "epoch", "step"), [(1, 1, 3), (1, 2, 1), (2, 1, 1), (2, 2, 2)])
+def test_a_signal_waits_for_the_step_and_saves(whole, small_config, tmp_path, monkeypatch, stage, epoch, step):
+    original, sent = StageRun._train, []
+
+    def signalled(self, arguments):
+        here = self.plan.stage, self.progress.epoch + 1, self.progress.step + 1
+        if here == (stage, epoch, step) and not sent:
+            sent.append(here)
+            os.kill(os.getpid(), random.choice([signal.SIGINT, signal.SIGTERM]))
+        return original(self, arguments)
+
+    monkeypatch.setattr(StageRun, "_train", signalled)
+    config = small_config({**EVERYTHING, "OUTPUT_DIR": str(tmp_path)})
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    state = torch.load(tmp_path / "state" / f"stage{stage}.pt", weights_only=True)
+    assert (state["epoch"], state["step"]) == (epoch - 1, step)
+    train(config)
+    same(weights(tmp_path), whole)
+
+
+@pytest.mark.parametrize("where", ["evaluate", "save"])
+def test_stopped_after_an_epoch_was_trained(whole, small_config, tmp_path, monkeypatch, where):
+    """While it is evaluated, or its checkpoint written: the epoch is not trained again."""
+    from svllreid.jobs.training import TrainingRun
+
+    original, calls = getattr(TrainingRun, where), []
+
+    def stopped(self, *arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(self, *arguments)
+
+    monkeypatch.setattr(TrainingRun, where, stopped)
+    config = small_config({**EVERYTHING, "OUTPUT_DIR": str(tmp_path)})
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    trained = []
+    epochs = StageRun._run_epoch
+    monkeypatch.setattr(StageRun, "_run_epoch", lambda self, epoch: trained.append(epoch) or epochs(self, epoch))
+    train(config)
+    same(weights(tmp_path), whole)
+    assert trained == ([] if where == "evaluate" else [2])
+
+
+def test_a_step_is_saved_and_the_rest_of_the_epoch_done(whole, small_config, tmp_path, monkeypatch):
+    original = StageRun._train
+
+    def killed(self, arguments):
+        if self.plan.stage == 1 and (self.progress.epoch, self.progress.step) == (1, 3):
+            raise RuntimeError("killed")
+        return original(self, arguments)
+
+    monkeypatch.setattr(StageRun, "_train", killed)
+    config = small_config({**EVERYTHING, "OUTPUT_DIR": str(tmp_path)})
+    with pytest.raises(RuntimeError, match="killed"):
+        train(config)
+    state = torch.load(tmp_path / "state" / "stage1.pt", weights_only=True)
+    assert (state["epoch"], state["step"]) == (1, 2)
+    monkeypatch.setattr(StageRun, "_train", original)
+    train(config)
+    same(weights(tmp_path), whole)
+
+
+def test_stages_alone_equal_the_whole_from_a_trained_model_too(small_config, tmp_path):
+    """The heads that fine-tuning begins with survive between the stages."""
+    train(small_config({"OUTPUT_DIR": str(tmp_path / "first"), "SOLVER.SEED": 5}))
+    start = {"MODEL.PRETRAINED": str(tmp_path / "first" / "tiny_2.pth")}
+    train(small_config({**start, "OUTPUT_DIR": str(tmp_path / "whole")}))
+    for stage in (1, 2):
+        train(small_config({**start, "OUTPUT_DIR": str(tmp_path / "parts")}), Options(stage=stage))
+    same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+
+
+def test_ctrl_c_in_a_terminal_with_worker_processes(whole, small_arguments, tmp_path):
+    words = [*small_arguments, *(f"{key}={value}" for key, value in EVERYTHING.items()), f"OUTPUT_DIR={tmp_path}"]
+    command = [sys.executable, "-m", "svllreid", "train", *words, "DATALOADER.NUM_WORKERS=2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "state" / "stage2.pt").is_file():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted; the same command continues" in err and "Traceback" not in err
+    subprocess.run(command, check=True, capture_output=True)
+    same(weights(tmp_path), whole)
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(whole, market, small_arguments, tmp_path):
+    """SIGKILL at 20 random moments of the run's life, from its first file to its last."""
+    words = [*small_arguments, *(f"{key}={value}" for key, value in EVERYTHING.items()), f"OUTPUT_DIR={tmp_path}"]
+    command = [sys.executable, "-m", "svllreid", "train", *words]
+    generator, kills = random.Random(0), 0
+    deadline = time.monotonic() + 500
+    while kills < 20:
+        assert time.monotonic() < deadline
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(generator.uniform(6, 16))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+            continue
+        assert process.returncode == 0
+        same(weights(tmp_path), whole)
+        for file in tmp_path.rglob("*"):  # and again from the start
+            if file.is_file():
+                file.unlink()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    same(weights(tmp_path), whole)
+    assert not [file for file in tmp_path.rglob(".*") if file.is_file() and "events" not in file.name]
+
+
+def test_a_loss_that_is_not_finite_names_step_term_and_images(small_config, tmp_path, monkeypatch, market):
+    import svllreid.training.stage2 as stage2
+
+    original, calls = stage2.triplet_loss, []
+
+    def breaking(*arguments):
+        calls.append(1)
+        return original(*arguments) * (float("nan") if len(calls) == 7 else 1)  # three features a step
+
+    monkeypatch.setattr(stage2, "triplet_loss", breaking)
+    config = small_config({"OUTPUT_DIR": str(tmp_path), "SOLVER.STAGE2.LOG_PERIOD": 50, "SOLVER.STAGE2.MAX_EPOCHS": 1})
+    with pytest.raises(TrainingError, match=r"epoch 1, step 3: loss nan, loss_triplet nan\. .*8 images") as error:
+        train(config)
+    named = [line.strip() for line in str(error.value).splitlines()[1:]]
+    assert len(named) == 8 and all(str(market) in line for line in named)
+    assert len({line.rpartition("/")[2][:4] for line in named}) == 4, "four people, two images each"
+    assert not (tmp_path / "tiny_1.pth").exists()
+
+
+def test_scalars_go_to_a_table_too(small_config, tmp_path):
+    train(small_config({"OUTPUT_DIR": str(tmp_path)}))
+    with (tmp_path / "scalars.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    names = {row["name"] for row in rows}
+    assert {"stage1/loss_ssl", "stage1/grad_norm", "stage2/loss_id", "stage2/grad_norm", "eval/mAP"} <= names
+    assert -1 <= float(next(row["value"] for row in rows if row["name"] == "eval/prompt_similarity")) <= 1
+    assert all(float(row["value"]) > 0 for row in rows if row["name"].endswith("grad_norm"))
+
+
+def test_image_features_are_computed_once_for_the_same_files(small_config, tmp_path, monkeypatch, caplog):
+    import svllreid.jobs.image_features as module
+
+    original, computed = module._compute, []
+    monkeypatch.setattr(module, "_compute", lambda *a: computed.append(1) or original(*a))
+    config = small_config({"OUTPUT_DIR": str(tmp_path), "SOLVER.STAGE2.MAX_EPOCHS": 1})
+    train(config, Options(stage=1))
+    for changed, expected in ((config, 1), (small_config({"OUTPUT_DIR": str(tmp_path), "SOLVER.SEED": 9}), 2)):
+        (tmp_path / "tiny_stage1_2.pth").unlink()
+        (tmp_path / "state" / "stage1.pt").unlink()
+        train(changed, Options(stage=1, allow_config_change=True))
+        assert len(computed) == expected, "other random weights, other features"
+
+
+def test_a_trial_is_short(small_config, tmp_path):
+    config = small_config({"OUTPUT_DIR": str(tmp_path), "SOLVER.STAGE2.IMS_PER_BATCH": 4})
+    metrics = train(config, Options(max_steps=2, limit_identities=3, profile=True))
+    assert metrics is not None and any("trial on 3 training identities" in note for note in metrics["notes"])
+    assert (tmp_path / "tiny_1.pth").is_file()
+    assert torch.load(tmp_path / "state" / "stage2.pt", weights_only=True)["optimizer"]["state"][0]["step"] == 2
+
+
+def test_a_profile_is_left(small_config, tmp_path):
+    train(small_config({"OUTPUT_DIR": str(tmp_path), "SOLVER.STAGE1.IMS_PER_BATCH": 2}), Options(stage=1, profile=True))
+    assert '"traceEvents"' in (tmp_path / "trace_stage1.json").read_text()
+
+
+def test_the_last_checkpoints_are_kept(tmp_path):
+    for name in ("tiny_5", "tiny_10", "tiny_20", "tiny_best", "tiny_stage1_9"):
+        for kind in ("pth", "json"):
+            (tmp_path / f"{name}.{kind}").touch()
+    keep_last(tmp_path, "tiny", 0)
+    assert len(list(tmp_path.iterdir())) == 10
+    keep_last(tmp_path, "tiny", 2)
+    assert {file.stem for file in tmp_path.iterdir()} == {"tiny_10", "tiny_20", "tiny_best", "tiny_stage1_9"}
+
+
+def test_too_small_a_disk_is_noticed_at_once(small_config, tmp_path, monkeypatch):
+    import svllreid.jobs.continuing as module
+
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda place: type("Usage", (), {"free": 10**7}))
+    with pytest.raises(OutputError, match=r"needs about 0\.1 GB .*0\.0 GB free"):
+        train(small_config({"OUTPUT_DIR": str(tmp_path / "run")}))
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,39 @@
+"""On a GPU: both stages in the published precision, and features as the CPU's."""
+
+import pytest
+import torch
+
+from svllreid import Encoder
+from svllreid.jobs.preparing import Options
+from svllreid.jobs.training import train
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+
+@pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed", "tf32", "32"])
+def test_training_on_a_gpu(small_config, market, tmp_path, precision):
+    config = small_config({"OUTPUT_DIR": str(tmp_path), "SOLVER.PRECISION": precision})
+    metrics = train(config, Options(device="cuda"))
+    assert 0 < metrics["mAP"] <= 1
+    images = sorted((market / "Market-1501-v15.09.15" / "query").iterdir())
+    gpu, cpu = (Encoder.load(tmp_path / "tiny_2.pth", device=device).encode(images) for device in ("cuda", "cpu"))
+    assert abs(gpu - cpu).max() < 1e-2
+
+
+def test_an_interrupted_run_on_a_gpu_continues(small_config, tmp_path, monkeypatch):
+    from svllreid.training.loop import StageRun
+
+    original = StageRun._run_epoch
+    monkeypatch.setattr(StageRun, "_run_epoch", lambda self, epoch: original(self, epoch) if epoch == 1 else _stop())
+    config = small_config({"OUTPUT_DIR": str(tmp_path)})
+    with pytest.raises(KeyboardInterrupt):
+        train(config, Options(device="cuda"))
+    monkeypatch.setattr(StageRun, "_run_epoch", original)
+    assert train(config, Options(device="cuda")) is not None
+
+
+def _stop():
+    raise KeyboardInterrupt
