@@ -75,7 +75,8 @@ def _refusal(path: Path, error: OSError | RuntimeError) -> OutputError | None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file beside and rename it."""
     with write_beside(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # File names in another encoding than the system's hold bytes that UTF-8 cannot: they are spelled out.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, content: Any) -> None:

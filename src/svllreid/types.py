@@ -41,6 +41,7 @@ class Splits:
         protocol: `cross-camera`, `vehicleid-10` or `leave-self-out`.
         noun: the prompt's noun, `person` or `vehicle`.
         notes: what the user should know (files dropped, counts that differ from the published ones).
+        origin: what tells this dataset from others: its name, and of a user's own data also its place.
         parts: named parts of query that are tested one by one (VehicleID's sizes); none: query is tested whole.
     """
 
@@ -51,6 +52,7 @@ class Splits:
     protocol: str = "cross-camera"
     noun: str = "person"
     notes: tuple[str, ...] = ()
+    origin: str = ""
     parts: Mapping[str, tuple[Sample, ...]] = field(default_factory=dict)
 
     @property

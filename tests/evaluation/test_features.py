@@ -57,10 +57,14 @@ GOOD = {"q_feats": np.ones((1, 3)), "g_feats": np.ones((2, 3)), "q_pids": np.arr
     [
         ({"g_pids": np.array([1])}, r"g_pids is int64 of shape \(1,\); give 2 integers or texts"),
         ({"q_pids": np.array([1.5])}, "q_pids is float64"),
-        ({"q_camids": np.array(["a"])}, "q_camids is <U1 .*give 1 integers"),
+        ({"q_camids": np.array(["a"]), "g_camids": np.array([0, 1])}, "q_camids is <U1 .*give 1 integers"),
         ({"g_paths": np.array([1, 2])}, "g_paths is int64 .*give 2 texts"),
         ({"q_feats": np.float64(3)}, "q_pids|q_feats"),
         ({"q_pids": None}, "lacks q_pids; it has"),
+        ({"q_camids": np.array([0])}, "only one of q_camids and g_camids"),
+        ({"protocol": "vehicleid-10"}, "vehicleid-10 draws its gallery from the queries"),
+        ({"part_small": np.array([0, 1])}, "part_small is int64 .*give rows from 0 to 0"),
+        ({"q_paths": np.array([b"a.jpg"])}, "q_paths is .*give 1 texts"),
     ],
 )
 def test_bad_archives_are_refused(tmp_path, change, words):
@@ -79,6 +83,12 @@ def test_no_archive(tmp_path):
     (tmp_path / "notes.npz").write_text("hello")
     with pytest.raises(EvaluationError, match=r"not a readable \.npz archive"):
         FeatureSet.load(tmp_path / "notes.npz")
+    np.save(tmp_path / "single.npy", np.ones(3))
+    (tmp_path / "single.npy").rename(tmp_path / "single.npz")
+    (tmp_path / "empty.npz").touch()
+    for name in ("single", "empty"):
+        with pytest.raises(EvaluationError, match=r"not a readable \.npz archive"):
+            FeatureSet.load(tmp_path / f"{name}.npz")
     np.savez(tmp_path / "pickled.npz", q_feats=np.array([{}], dtype=object))
     with pytest.raises(EvaluationError, match=r"not a readable \.npz archive"):
         FeatureSet.load(tmp_path / "pickled.npz")

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.features import FeatureSet
-from svllreid.evaluation.protocols import MEASURES, evaluate_protocol, trials
+from svllreid.evaluation.protocols import evaluate_protocol, trials
+from svllreid.evaluation.ranking import MEASURES
 from svllreid.evaluation.rerank import RerankOptions
 from svllreid.types import Sample
 

@@ -233,3 +233,46 @@ def test_too_small_a_disk_is_noticed_at_once(small_config, tmp_path, monkeypatch
     with pytest.raises(OutputError, match=r"needs about 0\.1 GB .*0\.0 GB free"):
         train(small_config({"OUTPUT_DIR": str(tmp_path / "run")}))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_removed_last_checkpoint_is_written_again_as_it_was(whole, small_config, tmp_path):
+    """With the weight average, not the weights behind it."""
+    config = small_config({**EVERYTHING, "OUTPUT_DIR": str(tmp_path)})
+    train(config)
+    (tmp_path / "tiny_2.pth").unlink()
+    train(config)
+    same(weights(tmp_path), whole)
+
+
+def test_a_changed_weight_decay_counts_when_continued(small_config, tmp_path):
+    settings = {"OUTPUT_DIR": str(tmp_path), "SOLVER.STAGE2.MAX_EPOCHS": 1}
+    train(small_config(settings))
+    changed = {**settings, "SOLVER.STAGE2.MAX_EPOCHS": 2, "SOLVER.STAGE2.WEIGHT_DECAY": 0.5}
+    train(small_config(changed), Options(allow_config_change=True))
+    state = torch.load(tmp_path / "state" / "stage2.pt", weights_only=True)
+    assert {group["weight_decay"] for group in state["optimizer"]["param_groups"]} == {0.5, 1e-4}
+
+
+def test_a_finished_stage_of_other_people_is_refused(small_config, tmp_path):
+    from svllreid.errors import CheckpointError
+
+    config = small_config({"OUTPUT_DIR": str(tmp_path), "SOLVER.STAGE2.IMS_PER_BATCH": 4})
+    train(config, Options(limit_identities=3))
+    with pytest.raises(CheckpointError, match=r"trained on other identities .*OUTPUT_DIR"):
+        train(config)
+
+
+def test_a_gradient_that_is_not_finite_is_not_saved(small_config, tmp_path, monkeypatch):
+    original = StageRun._train
+
+    def breaking(self, arguments):
+        result = original(self, arguments)
+        if self.plan.stage == 2 and self.progress.step == 1:
+            self.parameters[0].grad.fill_(float("inf"))
+        return result
+
+    monkeypatch.setattr(StageRun, "_train", breaking)
+    config = small_config({"OUTPUT_DIR": str(tmp_path), "SOLVER.SAVE_PERIOD": 2})
+    with pytest.raises(TrainingError, match=r"epoch 1, step 2: the gradient is not finite"):
+        train(config)
+    assert not (tmp_path / "state" / "stage2.pt").exists()

@@ -15,6 +15,7 @@ from svllreid.build import build_splits, build_test_splits
 from svllreid.errors import ConfigError, DatasetError, EvaluationError
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.testing import run_features, run_test
+from svllreid.jobs.testing import test_config as checkpoint_config
 from svllreid.jobs.training import train
 
 from ..conftest import draw_person
@@ -321,3 +322,73 @@ def test_real_vehicles_train_and_test_through_their_manifest(small_config, real_
     assert (found["num_queries"], found["num_gallery"], found["protocol"]) == (60, 60, "cross-camera")
     assert [(pair["query_camid"], pair["gallery_camid"]) for pair in found["camera_pairs"]] == [(0, 1)]
     assert found["mAP"] > 0.08, "chance is sum(1 / rank) / 60, 7.8 %"
+
+
+def own_folder(market, root, splits):
+    """The small people as a user's own folder."""
+    sources = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+    for split in splits:
+        for image in (market / "Market-1501-v15.09.15" / sources[split]).iterdir():
+            pid, camera, shot, _ = image.stem.split("_")
+            target = root / split / pid / f"{pid}_{camera[:2]}_{shot}.jpg"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, target)
+
+
+def test_own_data_elsewhere_has_other_cameras(small_config, market, tmp_path, caplog):
+    own_folder(market, tmp_path / "a", ("train", "query", "gallery"))
+    own_folder(market, tmp_path / "b", ("query", "gallery"))
+    settings = {
+        "DATASETS.NAMES": "folder",
+        "DATASETS.ROOT_DIR": str(tmp_path / "a"),
+        "DATASETS.TEST": ["folder", f"folder:{tmp_path / 'b'}"],
+        "SOLVER.STAGE1.MAX_EPOCHS": 1,
+        "SOLVER.STAGE2.MAX_EPOCHS": 1,
+        "OUTPUT_DIR": str(tmp_path / "run"),
+    }
+    found = train(small_config(settings))["datasets"]
+    off = [record.getMessage() for record in caplog.records if "switched off" in record.getMessage()]
+    assert len(off) == 1 and off[0].startswith("folder#2: ") and str(tmp_path / "a") in off[0]
+    assert [found[name]["dataset"] for name in found] == ["folder", "folder#2"]
+    caplog.clear()
+    weight = {"TEST.WEIGHT": str(tmp_path / "run" / "tiny_1.pth"), "OUTPUT_DIR": str(tmp_path / "again")}
+    assert run_test(small_config({**settings, **weight}))["datasets"]["folder"]["mAP"] == found["folder"]["mAP"]
+    assert caplog.text.count("switched off") == 1
+
+
+def test_datasets_named_now_replace_those_of_the_run(finished, several, tmp_path):
+    words = ["TEST.WEIGHT", str(finished), "DATASETS.NAMES", "dukemtmc", "DATASETS.ROOT_DIR", str(several)]
+    info = json.loads(finished.with_suffix(".json").read_text())
+    copy = tmp_path / "copy.pth"
+    shutil.copy(finished, copy)
+    info["config"]["DATASETS"] |= {"TEST": ["market1501"], "VAL_IDENTITIES": 0.5}
+    copy.with_suffix(".json").write_text(json.dumps(info))
+    words[1] = str(copy)
+    config = checkpoint_config(None, words)
+    assert (config.datasets.test, config.datasets.val_identities) == ((), 0)
+    [splits] = build_test_splits(config)
+    assert splits.name == "dukemtmc"
+    assert checkpoint_config(None, words[:2]).datasets.test == ("market1501",)
+
+
+def test_images_that_broke_since_leave_the_numbers(testing, several, small_config, tmp_path, caplog):
+    testing({"DATASETS.ROOT_DIR": str(several)}, save_features=True)
+    for image in (several / "Market-1501-v15.09.15" / "query").iterdir():
+        image.write_bytes(image.read_bytes()[:300])
+    found = run_features(tmp_path / "out" / "features.npz", small_config({"OUTPUT_DIR": str(tmp_path / "again")}))
+    assert json.loads((tmp_path / "again" / "metrics.json").read_text()) == found
+    assert "no picture: " in caplog.text and (tmp_path / "again" / "report.html").is_file()
+
+
+def test_file_names_of_another_encoding(testing, several, tmp_path):
+    folder = several / "Market-1501-v15.09.15" / "query"
+    image = sorted(folder.iterdir())[0]
+    image.rename(image.with_name(image.stem + "_\udce4.jpg"))  # Latin-1, as old archives hold it
+    found = testing({"DATASETS.ROOT_DIR": str(several)})
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == found
+    assert b"_\xe4.jpg" in (tmp_path / "out" / "queries.csv").read_bytes()
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_rerun_with_reranking_says_what_is_not_reranked(testing):
+    assert any("before re-ranking" in note for note in testing({"TEST.RE_RANKING": True})["notes"])

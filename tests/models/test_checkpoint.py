@@ -81,10 +81,17 @@ def test_another_backbone_is_named(published, small_config):
         load_trained(path, small_config({"MODEL.NAME": "RN50", "MODEL.SIE_CAMERA": False, "MODEL.SIE_COE": 1.0}))
 
 
-def test_side_information_must_agree(published, small_config):
+def test_side_information_is_left_out_or_missing(published, small_config, caplog):
     _, path = published
-    with pytest.raises(CheckpointError, match=r"has side information; set MODEL\.SIE_CAMERA"):
-        load_trained(path, small_config({"MODEL.SIE_CAMERA": False}))
+    with caplog.at_level("INFO", logger="svllreid"):
+        model, _, _ = load_trained(path, small_config({"MODEL.SIE_CAMERA": False}))
+    assert not hasattr(model, "cv_embed") and "its side information is left out" in caplog.text
+    bare = path.with_name("bare.pth")
+    torch.save(
+        {name: value for name, value in torch.load(path, weights_only=True).items() if "cv_embed" not in name}, bare
+    )
+    with pytest.raises(CheckpointError, match=r"has no side information; set MODEL\.SIE_CAMERA"):
+        load_trained(bare, small_config({"MODEL.SIE_CAMERA": True}))
 
 
 def test_what_is_no_checkpoint(tmp_path, small_config):

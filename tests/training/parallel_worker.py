@@ -37,6 +37,7 @@ def batch_of(rank):
 
 
 STAGE1_LABELS = [torch.tensor([0, 1, 2, 0]), torch.tensor([3, 4, 5, 6, 7, 3])]
+ALONE = [torch.tensor([0, 0]), torch.tensor([3, 4])]
 
 
 def stage1_features(rank):
@@ -61,6 +62,10 @@ def run(rank, world, port, out):
     task(stage1_features(rank), STAGE1_LABELS[rank], torch.Generator().manual_seed(rank)).loss.backward()
     average_gradients(list(task.trained.values()))
     found["stage1"] = gradients(task)
+    task.zero_grad()
+    task(stage1_features(rank)[:2], ALONE[rank], torch.Generator().manual_seed(rank)).loss.backward()
+    average_gradients(list(task.trained.values()))
+    found["alone"] = gradients(task)
     rows = torch.arange(rank + 1.0, requires_grad=True)[:, None] + 10 * rank
     everyone, first = gather_rows(rows)
     found["rows"], found["first"] = everyone.detach(), first

@@ -72,6 +72,11 @@ def test_frozen_blocks_get_no_gradient(small_config):
     assert "cv_embed" in gradients and not any("resblocks.1." in name for name in task.trained)
 
 
+def test_more_frozen_blocks_than_there_are(small_config):
+    with pytest.raises(ConfigError, match=r"FROZEN_BLOCKS 7: the encoder has 6 blocks"):
+        step(small_config({"MODEL.FROZEN_BLOCKS": 7}))
+
+
 def test_layers_learn_slower_the_deeper_they_lie(small_config):
     config = small_config({"SOLVER.STAGE2.LAYER_DECAY": 0.5, "SOLVER.STAGE2.BIAS_LR_FACTOR": 2})
     task = build_stage2(config, build_model(config, num_classes=4, num_cameras=2))

@@ -55,7 +55,7 @@ def close(found, expected):
 
 
 def test_all_processes_end_with_the_same_gradient(processes):
-    for stage in ("stage1", "stage2"):
+    for stage in ("stage1", "stage2", "alone"):  # alone: one process has a single identity
         assert all(torch.equal(a, processes[1][stage][name]) for name, a in processes[0][stage].items())
 
 
@@ -135,6 +135,32 @@ def test_two_processes_train_evaluate_and_write_once(small_arguments, tmp_path):
     again = train(tmp_path / "two", small_arguments, "--devices", "2")
     _, err = again.communicate(timeout=300)
     assert again.returncode == 0 and "this run is complete" in err
+
+
+@pytest.mark.slow
+def test_shared_out_weights_end_as_whole_ones(small_arguments, tmp_path):
+    """FSDP: the same run, killed once on the way, with every process holding a share of the image encoder."""
+    arguments = [*small_arguments, "SOLVER.STAGE2.EMA_DECAY=0.5"]
+    ends = {}
+    for name, key in (("whole", "SOLVER.SHARD=false"), ("shared", "SOLVER.SHARD=true")):
+        trial = ["SOLVER.STAGE2.CHECKPOINT_PERIOD=1"]
+        process = train(tmp_path / name, [*arguments, key, *trial], "--devices", "2")
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        ends[name] = torch.load(tmp_path / name / "tiny_2.pth", weights_only=True)
+    for name, value in ends["whole"].items():
+        torch.testing.assert_close(ends["shared"][name], value, atol=2e-5, rtol=1e-3, msg=name)
+    folder = tmp_path / "shared"
+    for file in (folder / "tiny_2.pth", folder / "state" / "stage2.json"):
+        file.unlink()
+    state = torch.load(folder / "state" / "stage2.pt", weights_only=True)
+    assert all(value.shape == ends["shared"][name].shape for name, value in state["model"].items())
+    state["epoch"] = 1
+    torch.save(state, folder / "state" / "stage2.pt")
+    (folder / "state" / "stage2.json").write_text('{"settled": 1}')
+    process = train(folder, [*arguments, "SOLVER.SHARD=true", *trial], "--devices", "2")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
 
 
 def test_a_process_that_dies_ends_all(small_arguments, tmp_path):

@@ -7,7 +7,7 @@ import types
 import pytest
 
 from svllreid.errors import ConfigError
-from svllreid.training.writers import CsvWriter, WandbWriter
+from svllreid.training.writers import CsvWriter, WandbWriter, check_wandb
 
 
 def test_a_continued_table_goes_on(tmp_path):
@@ -42,7 +42,14 @@ def test_wandb_gets_the_curves_of_one_run(tmp_path, monkeypatch):
     assert calls[1:] == [{"stage2/loss": 1.5, "stage2/step": 7}, "finished"]
 
 
-def test_wandb_that_is_not_installed_is_told(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
+def test_wandb_that_is_not_installed_or_not_logged_in_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"svllreid\[wandb\]"):
+        check_wandb()
+
+    def refuse(**_):
+        raise RuntimeError("no API key")
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=refuse))
+    with pytest.raises(ConfigError, match=r"people: no API key; log in"):
         WandbWriter("people", tmp_path, {})

@@ -3,6 +3,7 @@
 import pytest
 from PIL import Image, ImageColor
 
+from svllreid.data.dataset import open_image
 from svllreid.types import Sample
 from svllreid.viz.ranklist import FRAME, GAP, QUERY, RIGHT, WRONG, draw_ranklist
 
@@ -20,7 +21,7 @@ def test_frames_and_order(samples, tmp_path):
     query = samples("q.png", 1, "black")
     gallery = [samples("a.png", 2, "yellow"), samples("b.png", 1, "cyan")]
     path = tmp_path / "out" / "ranklist.png"
-    draw_ranklist(path, [query], gallery, [[1, 0, -1]], ["the worst"], "title", size=(40, 20))
+    draw_ranklist(path, [query], gallery, [[1, 0, -1]], ["the worst"], "title", open_image, size=(40, 20))
     with Image.open(path) as page:
         pixels = page.convert("RGB")
     top = 2 * 18 + GAP + 18

@@ -8,7 +8,7 @@ from PIL import Image, ImageColor
 
 from svllreid.errors import ImageError, OutputError
 from svllreid.types import UNKNOWN, Sample, Splits
-from svllreid.viz.page import FRAME, GAP, LINE, TOP, Page
+from svllreid.viz.canvas import FRAME, GAP, LINE, TOP, Canvas
 from svllreid.viz.sheet import choose, draw_sheet
 
 
@@ -77,7 +77,7 @@ def test_places_and_proportions(tmp_path):
 
 def test_captions_say_identity_and_camera_counted_from_one(tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr(Page, "write", lambda self, text, left, top: written.append(text))
+    monkeypatch.setattr(Canvas, "write", lambda self, text, left, top: written.append(text))
     rows = [[Sample(Path("a"), 5, 0), Sample(Path("b"), 5, 11)], [Sample(Path("c"), "ann", UNKNOWN)]]
     draw_sheet(tmp_path / "sheet.png", rows, "title", lambda path: Image.new("RGB", (4, 4)))
     assert written == ["identity 5", "camera 1", "camera 12", "identity ann", "camera unknown"]

@@ -12,10 +12,12 @@ from svllreid.build.data import (
     build_train_loader,
     entries,
     load_dataset,
+    origin,
 )
 from svllreid.build.device import (
     build_fabric,
     build_rerank,
+    shard_encoder,
 )
 from svllreid.build.model import (
     build_model,
@@ -50,4 +52,6 @@ __all__ = [
     "entries",
     "load_dataset",
     "load_trained",
+    "origin",
+    "shard_encoder",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from lightning.fabric import Fabric
 from torch.utils.data import DataLoader
 
 from svllreid.config import Config
+from svllreid.config.schema import Datasets
 from svllreid.data import readers
 from svllreid.data.cache import CachePlan
 from svllreid.data.dataset import ImageDataset, TrainDataset, Transform, label_of, loader
@@ -56,6 +57,12 @@ def entries(names: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(filter(None, (names,) if isinstance(names, str) else names))
 
 
+def origin(datasets: Datasets, entry: str) -> str:
+    """What tells a dataset from others: its name, and of a user's own data also its place."""
+    name, _, place = entry.partition(":")
+    return name if name in readers.STATISTICS else f"{name}:{Path(place or datasets.root_dir).expanduser().resolve()}"
+
+
 def _read(config: Config, entry: str) -> Splits:
     """The splits of `name` in ROOT_DIR, or of `name:place`."""
     name, _, place = entry.partition(":")
@@ -64,7 +71,8 @@ def _read(config: Config, entry: str) -> Splits:
         views = config.datasets.veri_views
         options["views_dir"] = Path(views).expanduser() if views else None
         options["drop_unlabelled_test"] = config.test.veri_drop_unlabelled
-    return readers.read(name, Path(place or config.datasets.root_dir).expanduser(), **options)
+    splits = readers.read(name, Path(place or config.datasets.root_dir).expanduser(), **options)
+    return replace(splits, origin=origin(config.datasets, entry))
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,12 @@ import torch
 from lightning.fabric import Fabric
 
 from svllreid.config import Config
-from svllreid.errors import DeviceError
+from svllreid.errors import ConfigError, DeviceError
 from svllreid.evaluation.rerank import RerankOptions
+from svllreid.losses.gather import num_processes
+from svllreid.models.reid import SVLLReID
 from svllreid.training.parallel import OneModel
+from svllreid.training.sharding import shard
 
 PRECISIONS: dict[str, Any] = {"32": "32-true", "tf32": "32-true", "16-mixed": "16-mixed", "bf16-mixed": "bf16-mixed"}
 
@@ -47,3 +50,15 @@ def build_fabric(config: Config, device: str = "auto") -> Fabric:
 def build_rerank(config: Config) -> RerankOptions | None:
     """Re-ranking with the published k1 50, k2 15, lambda 0.3, where it is on."""
     return RerankOptions() if config.test.re_ranking else None
+
+
+def shard_encoder(config: Config, model: SVLLReID, fabric: Fabric) -> None:
+    """Share the image encoder out over the processes, where that is asked for and there are several.
+
+    Raises: ConfigError: float16, whose loss scaling needs whole gradients.
+    """
+    if not config.solver.shard or num_processes() == 1:
+        return
+    if fabric.strategy.precision.precision == "16-mixed":
+        raise ConfigError("SOLVER.SHARD works in bf16-mixed, tf32 or 32; set SOLVER.PRECISION bf16-mixed")
+    shard(model.image_encoder, model.image_encoder.blocks[:-1], fabric.device)  # the last one is never called whole

@@ -130,6 +130,10 @@ def build_stage2(config: Config, model: SVLLReID) -> Stage2Task:
                 "BatchNorm sees whole batches once; leave them off"
             )
         encoder.recompute = settings.grad_checkpointing
+        if settings.frozen_blocks > len(encoder.blocks):
+            raise ConfigError(
+                f"MODEL.FROZEN_BLOCKS {settings.frozen_blocks}: the encoder has {len(encoder.blocks)} blocks"
+            )
     model.micro_batch = config.solver.stage2.micro_batch
     if settings.compile:
         encoder.compile()
@@ -141,7 +145,12 @@ def build_optimizer(config: Config, task: Stage1Task | Stage2Task) -> torch.opti
     """The optimiser of a stage's task."""
     if isinstance(task, Stage1Task):
         first = config.solver.stage1
-        return make_optimizer(task.trained.items(), lr=first.base_lr, weight_decay=first.weight_decay)
+        return make_optimizer(
+            task.trained.items(),
+            lr=first.base_lr,
+            weight_decay=first.weight_decay,
+            weight_decay_bias=first.weight_decay_bias,
+        )
     stage = config.solver.stage2
     return make_optimizer(
         task.trained.items(),

@@ -59,7 +59,10 @@ def load_trained(path: str | Path, config: Config | None = None) -> tuple[SVLLRe
         clip="random",
         quick_gelu=info.quick_gelu if info is not None else None,
     )
-    fit_checkpoint(model, state, str(path), skip=(*CLASSIFIERS, *TEXT, *HEADS))
+    without = () if config.model.sie_camera or config.model.sie_view else ("cv_embed",)
+    fit_checkpoint(model, state, str(path), skip=(*CLASSIFIERS, *TEXT, *HEADS, *without))
+    if without and "cv_embed" in state:
+        logger.info("%s: its side information is left out (MODEL.SIE_CAMERA and MODEL.SIE_VIEW are false)", path)
     if "classifier.weight" in state:
         trained_on = f" of {info.config['DATASETS']['NAMES']}" if info is not None else ""
         identities = len(state["classifier.weight"])
@@ -75,9 +78,8 @@ def _table_sizes(state: State, config: Config, origin: str, info: CheckpointInfo
     resnet = isinstance(architecture_of(config.model.name)["vision_cfg"]["layers"], list)
     if resnet != ("image_encoder.attnpool.positional_embedding" in state):
         return 1, 1  # another backbone, which fitting the weights will explain
-    if ("cv_embed" in state) != (camera or view):
-        has, switch = ("has", "true") if "cv_embed" in state else ("has no", "false")
-        raise CheckpointError(f"{origin} {has} side information; set MODEL.SIE_CAMERA or MODEL.SIE_VIEW to {switch}")
+    if "cv_embed" not in state and (camera or view):
+        raise CheckpointError(f"{origin} has no side information; set MODEL.SIE_CAMERA and MODEL.SIE_VIEW to false")
     if info is not None:
         return info.num_cameras, info.num_views
     rows = len(state["cv_embed"]) if "cv_embed" in state else 1
@@ -110,5 +112,6 @@ class Encoder(FeatureEncoder):
             build_test_transform(config),
             build_fabric(config, device).device,
             after_neck=config.test.neck_feat == "after",
+            flip=config.test.flip,
             batch_size=config.test.ims_per_batch,
         )

@@ -28,6 +28,8 @@ def bench(overrides: Overrides = None, config_file: ConfigFile = None, device: D
         table.add_row(row.work, str(row.batch_size), speed, f"{row.memory / 1e9:.2f}")
     console = Console()
     console.print(table)
+    if found.suggested is None:
+        return
     console.print(
         f"stage 2: a batch of {found.suggested} should fill 80 % of {found.memory / 1e9:.1f} GB "
         f"(SOLVER.STAGE2.IMS_PER_BATCH {found.suggested})",

@@ -13,13 +13,16 @@ MEASURES = ("mAP", "rank1", "rank5", "rank10", "mINP")
 
 def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
     """What metrics.json holds, in percent: a row for each dataset, or for each part of one that has parts."""
-    table = Table("dataset", *(name.replace("rank", "rank-") for name in MEASURES), "queries", "gallery")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = Table("dataset", *(name.replace("rank", "rank-") for name in MEASURES), "queries", "gallery", caption="%")
+    for column in table.columns:
+        column.no_wrap = True
+        column.justify = "left" if column.header == "dataset" else "right"
     for dataset, row in _rows(metrics):
         spread = row.get("deviation", {})
         cells = [f"{100 * row[name]:.1f}" + (f" ± {100 * spread[name]:.1f}" if spread else "") for name in MEASURES]
-        table.add_row(dataset, *(f"{cell} %" for cell in cells), str(row["num_queries"]), str(row["num_gallery"]))
+        table.add_row(dataset, *cells, str(row["num_queries"]), str(row["num_gallery"]))
+    if not console.is_terminal:  # nothing is cut where lines have no end
+        console.width = max(console.width, console.measure(table).maximum)
     console.print(table)
 
 

@@ -30,16 +30,21 @@ def test(
 
     Examples:
 
-    `svllreid test TEST.WEIGHT outputs/market/ViT-B-16_60.pth DATASETS.TEST "[market1501, dukemtmc]" --save-features`
+    `svllreid test TEST.WEIGHT outputs/market/ViT-B-16_60.pth DATASETS.TEST "[market1501, dukemtmc]"`
 
-    `svllreid test --features outputs/market/features.npz TEST.RE_RANKING true OUTPUT_DIR outputs/reranked`
+    `svllreid test TEST.WEIGHT outputs/market/ViT-B-16_60.pth OUTPUT_DIR outputs/tested --save-features`
+
+    `svllreid test --features outputs/tested/features.npz TEST.RE_RANKING true OUTPUT_DIR outputs/reranked`
     """
     from svllreid.cli.tables import print_metrics
     from svllreid.config import load_config
+    from svllreid.errors import ConfigError
     from svllreid.jobs.preparing import Options
     from svllreid.jobs.testing import run_features, run_test, test_config
 
     if features is not None:
+        if save_features or skip_unreadable or device != "auto":
+            raise ConfigError("--features ranks on the CPU, without images; leave out the other options")
         metrics = run_features(features, load_config(config_file, overrides or ()))
     else:
         config = test_config(config_file, overrides or ())

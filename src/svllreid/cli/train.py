@@ -54,7 +54,7 @@ def train(
     from svllreid.jobs.training import train as train_model
 
     if devices != 1:
-        raise typer.Exit(launch(devices, without_option(sys.argv[1:], "--devices")))
+        raise typer.Exit(launch(devices, device, without_option(sys.argv[1:], "--devices")))
     options = Options(
         device,
         stage,

@@ -165,7 +165,7 @@ class Stage1(Section):
     weight_decay: Weight = 1e-4
     """L2 penalty."""
     weight_decay_bias: Weight = 1e-4
-    """L2 penalty of biases (stage 1 has none)."""
+    """L2 penalty of biases (which only the head of TRAIN_SSL_HEAD has)."""
     ssl_loss_weight: Weight = 0.8
     """Weight of language self-supervision."""
     prompt_aug_method: Literal["mask", "swap", "mix"] = "mask"
@@ -235,6 +235,9 @@ class Solver(Section):
     """Arithmetic: 32, tf32, 16-mixed or bf16-mixed; auto is 16-mixed on CUDA, as published, and 32 elsewhere."""
     sync_batchnorm: bool = False
     """BatchNorm over the images of all processes instead of each process's own; on GPUs."""
+    shard: bool = False
+    """Share weights, gradients and optimiser state of the image encoder out over the processes in stage 2 (FSDP), for
+    backbones that do not fit otherwise; in bf16-mixed, tf32 or 32."""
     save_period: Annotated[int, Field(ge=0)] = 0
     """Steps between two states from which a killed run continues; 0: at the ends of epochs alone."""
     keep_last: Annotated[int, Field(ge=0)] = 0

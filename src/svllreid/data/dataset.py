@@ -174,8 +174,9 @@ def loader(
 
 
 def _leave_interrupts(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal: the main one decides when the workers end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Signals may reach every process of a group: the main one decides when the workers end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def raw_pixels(samples: Sequence[Sample], size: tuple[int, int] = (128, 64)) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from svllreid.files import write_beside
 from svllreid.types import UNKNOWN, Batch, Sample
 
 _PART = "part_"
+# What NumPy and zip raise on files that are something else, or damaged; TypeError: one array instead of an archive.
+_UNREADABLE = (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 
 
 @torch.inference_mode()
@@ -90,7 +93,7 @@ class FeatureSet:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
-        except (ValueError, OSError, zipfile.BadZipFile, AttributeError) as error:
+        except _UNREADABLE as error:
             raise EvaluationError(f"{path} is not a readable .npz archive of plain arrays: {error}") from None
         missing = [name for name in ("q_feats", "g_feats", "q_pids", "g_pids") if name not in arrays]
         if missing:
@@ -98,17 +101,30 @@ class FeatureSet:
             raise EvaluationError(
                 f"{path} lacks {', '.join(missing)}; it has {has}. Save the features with their labels"
             )
-        known = "q_camids" in arrays and "g_camids" in arrays
+        known = "q_camids" in arrays
+        if known != ("g_camids" in arrays):
+            raise EvaluationError(f"{path} has only one of q_camids and g_camids; give both, or neither")
+        protocol = str(arrays.get("protocol", "cross-camera" if known else "leave-self-out"))
+        if protocol == "vehicleid-10" and len(arrays["g_feats"]):
+            raise EvaluationError(f"{path}: vehicleid-10 draws its gallery from the queries; put all images there")
         return cls(
-            name=str(arrays.get("name", path.stem)),
+            name=str(arrays.get("name", path.stem)).replace("/", "_"),
             query=_samples(path, arrays, "q"),
             gallery=_samples(path, arrays, "g"),
             q_feats=arrays["q_feats"],
             g_feats=arrays["g_feats"],
-            protocol=str(arrays.get("protocol", "cross-camera" if known else "leave-self-out")),
-            notes=tuple(map(str, arrays.get("notes", ()))),
-            parts={name.removeprefix(_PART): rows for name, rows in arrays.items() if name.startswith(_PART)},
+            protocol=protocol,
+            notes=tuple(map(str, np.atleast_1d(arrays.get("notes", ())))),
+            parts={name.removeprefix(_PART): _rows(path, name, arrays) for name in arrays if name.startswith(_PART)},
         )
+
+
+def _rows(path: Path, name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """A part's rows of query, checked."""
+    rows, count = arrays[name], len(arrays["q_pids"])
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not ((rows >= 0) & (rows < count)).all():
+        raise EvaluationError(f"{path}: {name} is {rows.dtype} of shape {rows.shape}; give rows from 0 to {count - 1}")
+    return rows
 
 
 def _texts(values: Sequence[str]) -> np.ndarray:
@@ -120,7 +136,7 @@ def _samples(path: Path, arrays: Mapping[str, np.ndarray], side: str) -> tuple[S
     count = len(np.atleast_1d(arrays[f"{side}_feats"]))
     unknown = np.full(count, UNKNOWN)
     columns = {
-        "paths": ("texts", "US", np.array([f"{side}[{row}]" for row in range(count)])),
+        "paths": ("texts", "U", np.array([f"{side}[{row}]" for row in range(count)])),
         "pids": ("integers or texts", "iuUS", unknown),
         "camids": ("integers", "iu", unknown),
         "viewids": ("integers", "iu", unknown),

@@ -11,12 +11,11 @@ import numpy as np
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.distance import ProgressCallback
 from svllreid.evaluation.features import FeatureSet
-from svllreid.evaluation.ranking import Ranking, evaluate_features, nearest
+from svllreid.evaluation.ranking import MEASURES, Ranking, evaluate_features, nearest
 from svllreid.evaluation.rerank import RerankOptions
 from svllreid.types import Sample
 
 PROTOCOLS = ("cross-camera", "leave-self-out", "vehicleid-10")
-MEASURES = ("mAP", "mINP", "rank1", "rank5", "rank10")
 DRAWS = 10
 
 
@@ -86,9 +85,7 @@ class Outcome:
 def evaluate_protocol(
     features: FeatureSet,
     *,
-    metric: str = "euclidean",
     rerank: RerankOptions | None = None,
-    device: Any = None,
     progress: ProgressCallback | None = None,
 ) -> Outcome:
     """Rank test images under their protocol.
@@ -99,7 +96,7 @@ def evaluate_protocol(
 
     Args:
         features: the images.
-        metric, rerank, device: see `evaluate_features`.
+        rerank: see `evaluate_features`.
         progress: called as `progress(done, total)`.
     Raises: EvaluationError: no query has a match left, features that cannot be ranked, or an unknown protocol.
     """
@@ -109,7 +106,7 @@ def evaluate_protocol(
         ranked: list[tuple[Trial, Ranking]] = []
         for trial in draws:
             told = _share_of(progress, number * DRAWS + len(ranked), len(every) * DRAWS) if name else progress
-            ranking = evaluate_features(**trial.arguments, metric=metric, rerank=rerank, device=device, progress=told)
+            ranking = evaluate_features(**trial.arguments, rerank=rerank, progress=told)
             ranked.append((trial if not ranked else ranked[0][0], ranking))  # of the draws the first is kept
         parts.append(Part(name, *ranked[0], _metrics(ranked[0][0], [ranking for _, ranking in ranked])))
     named = {part.name: part.metrics for part in parts if part.name}
@@ -126,7 +123,12 @@ def trials(features: FeatureSet) -> dict[str, Iterator[Trial]]:
         raise EvaluationError(f"protocol {features.protocol!r} is not known; one of {', '.join(PROTOCOLS)}")
     if features.protocol == "vehicleid-10":
         parts = features.parts or {"all": np.arange(len(features.query))}
-        return {name: _drawn(features, name, rows) for name, rows in parts.items()}
+        for name, rows in parts.items():
+            if len(np.unique(_pids([features.query[row] for row in rows]))) == len(rows):
+                raise EvaluationError(
+                    f"{features.name} {name}: no identity has two images, so there is no query; check the list"
+                )
+        return {name: _drawn(features, rows) for name, rows in parts.items()}
     for name, samples in (("query", features.query), ("gallery", features.gallery)):
         if not samples:
             raise EvaluationError(f"{features.name} has an empty {name} split; nothing to test")
@@ -145,13 +147,9 @@ def _groups(features: FeatureSet) -> tuple[np.ndarray, np.ndarray]:
     return query, gallery
 
 
-def _drawn(features: FeatureSet, name: str, rows: np.ndarray) -> Iterator[Trial]:
+def _drawn(features: FeatureSet, rows: np.ndarray) -> Iterator[Trial]:
     """Ten draws of one gallery image an identity among some rows of query; the seeds are 0 to 9."""
     codes = np.unique(_pids([features.query[row] for row in rows]), return_inverse=True)[1]
-    if codes.max(initial=-1) == len(rows) - 1:
-        raise EvaluationError(
-            f"{features.name} {name}: no identity has two images, so there is no query; check the list"
-        )
     for seed in range(DRAWS):
         order = np.lexsort((np.random.default_rng(seed).random(len(rows)), codes))
         is_gallery = np.zeros(len(rows), bool)
@@ -167,7 +165,7 @@ def _pids(samples: Sequence[Sample]) -> np.ndarray:
 
 def _metrics(trial: Trial, rankings: Sequence[Ranking]) -> dict[str, Any]:
     """Means of the measures over the draws, with their deviation where there are several, and counts."""
-    values = np.array([[r.mean_ap, r.mean_inp, *(r.cmc[k - 1] for k in (1, 5, 10))] for r in rankings])  # (draws, 5)
+    values = np.array([list(ranking.measures().values()) for ranking in rankings])  # (draws, measures)
     metrics: dict[str, Any] = dict(zip(MEASURES, values.mean(axis=0).tolist(), strict=True))
     if len(rankings) > 1:
         metrics["deviation"] = dict(zip(MEASURES, values.std(axis=0, ddof=1).tolist(), strict=True))

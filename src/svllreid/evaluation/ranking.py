@@ -27,6 +27,7 @@ from svllreid.evaluation.distance import (
 from svllreid.evaluation.labels import Labels
 from svllreid.evaluation.rerank import Reranker, RerankOptions
 
+MEASURES = ("mAP", "mINP", "rank1", "rank5", "rank10")
 _SCRATCH_BYTES = 32 << 20
 
 
@@ -54,6 +55,16 @@ class Ranking:
     inverse_precisions: np.ndarray
     first_match_ranks: np.ndarray
     num_matches: np.ndarray
+
+    def per_query(self) -> np.ndarray:
+        """MEASURES of each query, (Nq, 5) float64, NaN where it is not counted."""
+        first = np.where(self.num_matches > 0, self.first_match_ranks, np.nan)
+        found = (np.where(np.isnan(first), np.nan, first <= rank) for rank in (1, 5, 10))
+        return np.stack([self.average_precisions, self.inverse_precisions, *found], axis=1)
+
+    def measures(self) -> dict[str, float]:
+        """MEASURES over the counted queries."""
+        return dict(zip(MEASURES, np.nanmean(self.per_query(), axis=0).tolist(), strict=True))
 
 
 def evaluate_ranking(

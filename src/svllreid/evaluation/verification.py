@@ -7,6 +7,7 @@ how many fall on each step is kept. So every rate is exact, and the distance mat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -146,6 +147,7 @@ class _Pairs:
     def impostors(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How many impostor pairs are nearer than each of `steps` (M,) ascending, and how many at most that far."""
         below, upto = np.zeros((2, len(steps) + 1), np.int64)
+        lock = Lock()
         for start, stop in self.blocks:
             rows, columns, _ = self.labels.pairs(start, stop)
             block = self.source.rows(start, stop)
@@ -153,17 +155,22 @@ class _Pairs:
             values = block.cpu().numpy()
             share = max(1, _PIECE_NUMBERS // values.shape[1])
             parts = [values[top : top + share] for top in range(0, len(values), share)]
-            for found in in_threads(lambda part: _on_steps(part, steps), parts):
-                below += found[0]
-                upto += found[1]
+            in_threads(lambda part: _add_steps(part, steps, below, upto, lock), parts)
             self.tracker.add(stop - start)
         return np.cumsum(below)[:-1], np.cumsum(upto)[:-1]
 
 
-def _on_steps(values: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of `values` (n, Ng), sorted in place: how many have 0, 1 … M `steps` at most as large, and how many smaller."""
+def _add_steps(values: np.ndarray, steps: np.ndarray, below: np.ndarray, upto: np.ndarray, lock: Lock) -> None:
+    """Count `values` (n, Ng), sorted in place, by how many of `steps` (M,) are at most as large, and how many smaller.
+
+    Args:
+        below, upto: (M + 1,) counts that these are added to, as soon as they are known, so that few are in memory.
+    """
     values.sort(axis=1)  # sorted numbers are looked up many times faster
     near = [row[: row.searchsorted(steps[-1], "right")] for row in values]
     smaller = np.concatenate([steps.searchsorted(row) for row in near])
     most = smaller + (steps[smaller] == np.concatenate(near))
-    return np.bincount(most, minlength=len(steps) + 1), np.bincount(smaller, minlength=len(steps) + 1)
+    found = np.bincount(most, minlength=len(steps) + 1), np.bincount(smaller, minlength=len(steps) + 1)
+    with lock:
+        below += found[0]
+        upto += found[1]

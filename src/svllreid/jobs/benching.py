@@ -16,7 +16,7 @@ from rich.console import Console
 
 from svllreid import build
 from svllreid.config import Config
-from svllreid.errors import DeviceError
+from svllreid.errors import ConfigError, DeviceError
 from svllreid.models.reid import SVLLReID
 from svllreid.training.report import LiveReport
 from svllreid.types import Batch
@@ -49,7 +49,7 @@ class Bench:
 
     measured: list[Measured]
     memory: int
-    suggested: int
+    suggested: int | None
 
 
 def run_bench(config: Config, device: str, console: Console | None = None) -> Bench:
@@ -62,7 +62,13 @@ def run_bench(config: Config, device: str, console: Console | None = None) -> Be
     config = config.model_copy(update={"model": config.model.model_copy(update={"pretrained": "random"})})
     fabric = build.build_fabric(config, device)
     whole, least = config.solver.stage2.ims_per_batch, 2 * config.dataloader.num_instance
-    sizes = sorted({max(least, whole // 2 // least * least), whole})
+    if whole % config.dataloader.num_instance or whole < least:
+        raise ConfigError(
+            f"SOLVER.STAGE2.IMS_PER_BATCH {whole} is no multiple of DATALOADER.NUM_INSTANCE "
+            f"{config.dataloader.num_instance}, at least twice that; change one of them"
+        )
+    half = max(least, whole // 2 // least * least)
+    sizes = [half, whole] if half < whole else [whole, 2 * whole]
     works: dict[str, Callable[[Config, Fabric, int], Callable[[], None]]] = {
         "stage 1": _stage1_step,
         "test": _test_step,
@@ -77,12 +83,12 @@ def run_bench(config: Config, device: str, console: Console | None = None) -> Be
     return Bench(measured, memory, _suggest(measured, memory, config.dataloader.num_instance))
 
 
-def _suggest(measured: list[Measured], memory: int, multiple: int) -> int:
-    """The largest batch of stage 2 within the memory, by a line through what was measured."""
+def _suggest(measured: list[Measured], memory: int, multiple: int) -> int | None:
+    """The largest batch of stage 2 within the memory, by a line through what was measured; None where it is level."""
     points = [(found.batch_size, found.memory) for found in measured if found.work == "stage 2"]
     (small, low), (large, high) = points[0], points[-1]
-    if large == small or high <= low:
-        return large
+    if high <= low:
+        return None
     fits = small + (SHARE_OF_MEMORY * memory - low) / ((high - low) / (large - small))
     return max(multiple * 2, int(fits) // (multiple * 2) * (multiple * 2))
 

@@ -6,7 +6,6 @@ import hashlib
 import logging
 from pathlib import Path
 
-import numpy as np
 import torch
 from lightning.fabric import Fabric
 from safetensors import SafetensorError, safe_open
@@ -18,9 +17,8 @@ from svllreid.config import Config
 from svllreid.data.dataset import batches
 from svllreid.evaluation.features import extract
 from svllreid.files import write_beside
-from svllreid.losses.gather import gather_rows, num_processes
 from svllreid.models.reid import SVLLReID
-from svllreid.training.parallel import rank
+from svllreid.training.parallel import all_shares, own_share
 from svllreid.training.report import LiveReport
 
 logger = logging.getLogger(__name__)
@@ -34,8 +32,9 @@ def image_features(
     Those in `folder` are taken again where files, transform, arithmetic and weights are the same.
     """
     model.eval()
-    file, key = folder / "image_features.safetensors", _key(config, model, data)
-    features = _read(file, key)
+    file = folder / "image_features.safetensors"
+    key = _key(config, model, data, fabric) if fabric.is_global_zero else ""
+    features: Tensor | None = fabric.broadcast(_read(file, key) if fabric.is_global_zero else None)
     if features is None:
         features = _compute(config, model, data, fabric, report)
         if fabric.is_global_zero:
@@ -48,13 +47,12 @@ def image_features(
 
 def _compute(config: Config, model: SVLLReID, data: build.TrainingData, fabric: Fabric, report: LiveReport) -> Tensor:
     """Every process embeds a share."""
-    own = np.array_split(np.arange(len(data.samples)), num_processes())[rank()]
-    samples = [data.samples[row] for row in own]
-    loader = build.build_test_loader(config, samples, fabric)
-    with report.counting("stage 1: image features", len(samples)) as count, fabric.autocast():
+    own = [data.samples[row] for row in own_share(len(data.samples))]
+    loader = build.build_test_loader(config, own, fabric)
+    with report.counting("stage 1: image features", len(own)) as count, fabric.autocast():
         features = extract(lambda batch: model.encode_image(batch.images).proj, batches(loader), fabric.device, count)
-    # Cloned: no inference tensor, autograd may keep it. Gathered on the device, as NCCL wants it.
-    return gather_rows(features.clone().to(fabric.device))[0].cpu()
+    # Cloned: no inference tensor, autograd may keep it.
+    return all_shares(features.clone(), len(data.samples), fabric.device)
 
 
 def _read(file: Path, key: str) -> Tensor | None:
@@ -65,9 +63,12 @@ def _read(file: Path, key: str) -> Tensor | None:
         return None
 
 
-def _key(config: Config, model: SVLLReID, data: build.TrainingData) -> str:
+def _key(config: Config, model: SVLLReID, data: build.TrainingData, fabric: Fabric) -> str:
     """A digest of all that determines the features."""
-    digest = hashlib.sha256(repr((config.input, config.solver.precision)).encode())
+    activations = sorted({type(module).__name__ for module in model.image_encoder.modules()})
+    arithmetic = fabric.strategy.precision.precision, fabric.device.type, config.solver.precision
+    settings = config.input, config.model.stride_size, activations, arithmetic
+    digest = hashlib.sha256(repr(settings).encode())
     for sample in data.samples:
         state = sample.path.stat()
         digest.update(f"{sample.path}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())

@@ -9,21 +9,25 @@ from collections.abc import Sequence
 from svllreid.errors import DeviceError
 
 
-def launch(processes: int, words: Sequence[str]) -> int:
+def launch(processes: int, device: str, words: Sequence[str]) -> int:
     """Run `svllreid WORDS` in so many processes that train together.
 
     Args:
         processes: how many, one per GPU (or per share of the CPU's cores).
+        device: what --device says.
         words: the command line, without the option that asked for processes.
     Returns: the exit code of the first process that failed, 0 where none did.
     Raises: DeviceError: fewer than one process, or fewer GPUs than processes.
     """
     import torch
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     gpus = torch.cuda.device_count()
-    if processes < 1 or (gpus and processes > gpus):
+    if ":" in device:
+        raise DeviceError(f"--device {device} names one device, --devices {processes} several; leave one of them out")
+    if processes < 1 or (gpus and processes > gpus and device != "cpu"):
         raise DeviceError(f"--devices {processes}: this machine has {gpus} GPUs; ask for 1 to {max(gpus, 1)}")
     settings = LaunchConfig(
         min_nodes=1,
@@ -37,6 +41,8 @@ def launch(processes: int, words: Sequence[str]) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     try:
         elastic_launch(settings, sys.executable)("-m", "svllreid", *words)
+    except SignalException:
+        raise KeyboardInterrupt from None
     except ChildFailedError as error:
         number, failure = error.get_first_failure()
         if failure.exitcode not in (2, 130):  # these have said themselves what it was

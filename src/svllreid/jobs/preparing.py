@@ -66,7 +66,8 @@ def load_test_splits(config: Config, options: Options, report: LiveReport) -> di
 
     Raises: DatasetError: an empty split.
     """
-    found = [readable_splits(splits, options, report) for splits in build.build_test_splits(config)]
+    named = build.build_test_splits(config)
+    found = [readable_splits(replace(splits, train=()), options, report) for splits in named]
     for splits in found:
         if not splits.testable:
             empty = "gallery" if splits.query else "query"
@@ -109,9 +110,12 @@ def without_foreign_sie(config: Config, splits: Splits, trained_on: str) -> tupl
     """For testing: the configuration, side information off on another dataset than the first trained on, and why.
 
     On the same one it stays as trained; an image without camera or view gets none.
+
+    Args:
+        trained_on: the origin of the first dataset trained on.
     """
     used = config.model.sie_camera or config.model.sie_view
-    if not used or splits.name.split("+")[0] == trained_on:
+    if not used or splits.origin == trained_on:
         return config, []
     note = f"MODEL.SIE_CAMERA and SIE_VIEW are switched off: camera ids mean nothing outside {trained_on}"
     return _changed(config, {"sie_camera": False, "sie_view": False}), [note]

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from svllreid.errors import EvaluationError
+from svllreid.data.dataset import open_image
+from svllreid.errors import EvaluationError, ImageError
 from svllreid.evaluation.camera_pairs import CameraPairs, compare_cameras
 from svllreid.evaluation.confidence import bootstrap
 from svllreid.evaluation.features import FeatureSet
@@ -48,25 +49,30 @@ def write_results(
     Returns: what metrics.json holds.
     """
     first = outcome.parts[0]
-    verifications = {part.name: _verify(features.name, part, report) for part in outcome.parts}
-    metrics = {**outcome.metrics, **_summary(verifications[first.name], false_accept_rates)}
+    verified = {part.name: _verify(features.name, part, report) for part in outcome.parts}
+    summaries = {name: _summary(found, false_accept_rates) for name, found in verified.items()}
+    cameras = _cameras(first, report) if features.protocol == "cross-camera" else None
+    metrics = {**outcome.metrics, **summaries[first.name]}
+    metrics["camera_pairs"] = [] if cameras is None else _pairs(cameras)
     if first.name:
-        for name, block in metrics["parts"].items():
-            block.update(_summary(verifications[name], false_accept_rates))
+        metrics["parts"] = {name: block | summaries[name] for name, block in metrics["parts"].items()}
     else:
-        metrics["confidence"] = {name: list(ends) for name, ends in bootstrap(first.ranking).items()}
-    metrics |= {"dataset": features.name, "weight": weight, "notes": list(features.notes)}
+        ends = bootstrap(first.ranking, first.trial.arguments["q_pids"])
+        metrics["confidence"] = {name: list(interval) for name, interval in ends.items()}
+    notes = list(features.notes)
+    if metrics["re_ranking"]:
+        notes.append("verification, camera pairs and the images shown are by plain distance, before re-ranking")
+    metrics |= {"dataset": features.name, "weight": weight, "notes": notes}
+    # The numbers first: they stay, whatever becomes of the pictures.
+    write_json(folder / "metrics.json", metrics)
     _write_queries(folder / "queries.csv", outcome.parts)
     title = f"{features.name}, {headline(metrics)}"
-    _draw(folder / "ranklist.png", first, title, picture)
-    cameras = _cameras(first, report) if features.protocol == "cross-camera" else None
-    metrics["camera_pairs"] = [] if cameras is None else _pairs(cameras)
-    page = result_page(title, metrics, first, verifications[first.name], cameras)
-    write_report(folder / "report.html", page, picture)
-    write_json(folder / "metrics.json", metrics)
     logger.info("%s", title)
-    for name, what in (("metrics.json", "numbers"), ("ranklist.png", "picture"), ("report.html", "report")):
-        logger.info("%s: %s", what, folder / name)
+    logger.info("numbers: %s", folder / "metrics.json")
+    _draw(folder / "ranklist.png", first, title + ", re-ranked" * metrics["re_ranking"], picture)
+    page = result_page(title, metrics, first, verified[first.name], cameras)
+    write_report(folder / "report.html", page, open_image, picture)
+    logger.info("report: %s", folder / "report.html")
     return metrics
 
 
@@ -122,7 +128,10 @@ def _pairs(cameras: CameraPairs) -> list[dict[str, Any]]:
 
 def _write_queries(path: Path, parts: Sequence[Part]) -> None:
     """A line per query: its file, identity, camera, and how it was ranked; empty numbers where it is not counted."""
-    with write_beside(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        write_beside(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["part", "query", "pid", "camid", "AP", "INP", "first_match_rank", "num_matches"])
         for part in parts:
@@ -139,10 +148,12 @@ def _draw(path: Path, part: Part, title: str, size: tuple[int, int]) -> None:
     rows = pick_rows(part.ranking.average_precisions, WORST, OTHERS)
     nearest = part.trial.nearest(rows)
     query, gallery = part.trial.query, part.trial.gallery
-    shown = [query[row].path for row in rows] + [gallery[column].path for column in nearest.ravel() if column >= 0]
-    if gone := [file for file in shown if not file.is_file()]:
-        logger.info("no picture: %d of its images are not there, first %s", len(gone), gone[0])
-        return
     captions = [caption(part, row) for row in rows]
-    title = f"{title}: the {WORST} worst queries, then better ones"
-    draw_ranklist(path, [query[row] for row in rows], gallery, nearest.tolist(), captions, title, size)
+    title = f"{title}: the {WORST} worst queries, then better ones (images by plain distance)"
+    chosen = [query[row] for row in rows]
+    try:
+        draw_ranklist(path, chosen, gallery, nearest.tolist(), captions, title, open_image, size)
+    except ImageError as error:
+        logger.info("no picture: %s", error)
+        return
+    logger.info("picture: %s", path)

@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 
 from svllreid.evaluation.camera_pairs import CameraPairs
-from svllreid.evaluation.protocols import MEASURES, Part
+from svllreid.evaluation.protocols import Part
+from svllreid.evaluation.ranking import MEASURES
 from svllreid.evaluation.verification import Verification
 from svllreid.types import UNKNOWN
-from svllreid.viz.report import Chart, Matrix, Number, Page, RankedQuery, Table
+from svllreid.viz.report import Chart, Matrix, Number, RankedQuery, ReportPage, Table
 
 WORST, OTHERS = 20, 5
 
 
 def result_page(
     title: str, metrics: dict[str, Any], part: Part, verification: Verification | None, cameras: CameraPairs | None
-) -> Page:
+) -> ReportPage:
     """The report's content."""
     subtitle = (
         f"{metrics['num_queries']} queries ({metrics['num_valid_queries']} with a match), {metrics['num_gallery']} "
@@ -26,14 +27,12 @@ def result_page(
         f"{metrics['weight']}"
     )
     notes = list(metrics["notes"])
-    if metrics["re_ranking"]:
-        notes.append("Verification, camera pairs and the rank lists below are by plain distance, before re-ranking.")
     if part.name:
         notes.append(
             f"Numbers and pictures are of the part {part.name}; pictures and curves of the first of ten draws."
         )
     rows = pick_rows(part.ranking.average_precisions, WORST, OTHERS)
-    return Page(
+    return ReportPage(
         title=title,
         subtitle=subtitle,
         numbers=_numbers(metrics),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,9 @@ from svllreid.evaluation.protocols import Outcome, evaluate_protocol
 from svllreid.files import write_json
 from svllreid.jobs.preparing import Options, check_cameras, load_test_splits, without_foreign_sie
 from svllreid.jobs.reporting import write_results
-from svllreid.losses.gather import gather_rows, num_processes
-from svllreid.models.checkpoint import CheckpointInfo, read_info
+from svllreid.models.checkpoint import read_info
 from svllreid.models.reid import SVLLReID
-from svllreid.training.parallel import rank as process
+from svllreid.training.parallel import all_shares, own_share
 from svllreid.training.report import LiveReport, logging_to
 from svllreid.types import Batch, Sample, Splits
 
@@ -42,8 +42,11 @@ def test_config(config_file: Path | None, overrides: Sequence[str]) -> Config:
     info = None if config_file else read_info(Path(config.test.weight).expanduser())
     if info is None:
         return config
-    # The run's own folder holds the run's own numbers.
-    return from_tree({**info.config, "OUTPUT_DIR": ""}, config.test.weight, overrides)
+    tree = {**info.config, "OUTPUT_DIR": ""}  # the run's own folder holds the run's own numbers
+    given = {word.partition("=")[0].upper() for word in overrides}
+    if "DATASETS.NAMES" in given:  # what the run was tested on gives way to what is named now
+        tree["DATASETS"] = {**tree["DATASETS"], "TEST": [], "VAL_IDENTITIES": 0}
+    return from_tree(tree, config.test.weight, overrides)
 
 
 def run_test(
@@ -65,7 +68,7 @@ def run_test(
         folder = path.parent / f"test_{'+'.join(tests)}"
         if config.output_dir:
             folder = Path(config.output_dir).expanduser()
-        trained_on = _trained_on(info) or next(iter(tests.values())).name
+        trained_on = _trained_on(info.config if info is not None else config.to_yaml_tree(), str(path))
         return test_on(tests, model, config, trained_on, fabric, report, folder, path, save_features=save_features)
 
 
@@ -119,7 +122,7 @@ def test_on(
         own = prepared[name]
         model.sie_camera, model.sie_view = own.model.sie_camera, own.model.sie_view
         below = folder / name if len(tests) > 1 else folder
-        features = embed_splits(model, own, splits, fabric, report)
+        features = replace(embed_splits(model, own, splits, fabric, report), name=name)
         if save_features and fabric.is_global_zero:
             features.save(below / "features.npz")
             logger.info("features: %s", below / "features.npz")
@@ -148,12 +151,11 @@ def embed_splits(model: SVLLReID, config: Config, splits: Splits, fabric: Fabric
             )
 
     def features(name: str, samples: Sequence[Sample]) -> Tensor:
-        shared = 1 < num_processes() <= len(samples)
-        own = np.array_split(np.arange(len(samples)), num_processes())[process()] if shared else range(len(samples))
-        loader = build.build_test_loader(config, [samples[row] for row in own], fabric)
+        own = [samples[row] for row in own_share(len(samples))]
+        loader = build.build_test_loader(config, own, fabric)
         with report.counting(f"features of {name}", len(own)) as count:
             found = extract(embed, batches(loader), fabric.device, count)
-        return gather_rows(found.to(fabric.device))[0].cpu() if shared else found
+        return all_shares(found, len(samples), fabric.device)
 
     q_feats = features("query", splits.query)
     g_feats = features("gallery", splits.gallery) if splits.gallery else q_feats[:0]
@@ -184,6 +186,7 @@ def rank_and_write(
     )
 
 
-def _trained_on(info: CheckpointInfo | None) -> str | None:
-    """The first dataset of a checkpoint's training."""
-    return None if info is None else build.entries(info.config["DATASETS"]["NAMES"])[0].partition(":")[0]
+def _trained_on(tree: dict[str, Any], source: str) -> str:
+    """The origin of the first dataset trained on, by the configuration of the training."""
+    datasets = from_tree(tree, source).datasets
+    return build.origin(datasets, build.entries(datasets.names)[0])

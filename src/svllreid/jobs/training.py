@@ -26,14 +26,22 @@ from svllreid.jobs.preparing import Options, check_cameras, load_splits, load_te
 from svllreid.jobs.result_page import headline
 from svllreid.jobs.testing import embed_splits, rank, test_on
 from svllreid.losses.gather import num_processes
-from svllreid.models.checkpoint import HEADS, CheckpointInfo, fit_checkpoint, read_checkpoint, save_checkpoint
+from svllreid.models.checkpoint import (
+    HEADS,
+    CheckpointInfo,
+    fit_checkpoint,
+    read_checkpoint,
+    read_info,
+    save_checkpoint,
+)
 from svllreid.models.reid import SVLLReID
 from svllreid.training.loop import run_stage
 from svllreid.training.parallel import is_first_process, leave_together
 from svllreid.training.profile import trace
 from svllreid.training.report import LiveReport, logging_to
+from svllreid.training.sharding import whole
 from svllreid.training.state import Progress
-from svllreid.training.writers import Writer, open_writers
+from svllreid.training.writers import Writer, check_wandb, open_writers
 
 logger = logging.getLogger(__name__)
 
@@ -93,12 +101,22 @@ class TrainingRun:
         self.name = config.model.name
         self.stages = stages_to_run(self.config, options)
         self.todo = [stage for stage in self.stages if options.fresh or not self.final_file(stage).is_file()]
-        self.sampler = build.build_sampler(self.config, self.data) if 2 in self.stages else None
+        if 2 in self.stages:
+            build.build_sampler(self.config, self.data)  # refuses impossible batches now, not after stage 1
         check_cameras(self.config, self.splits, self.data.num_cameras, self.data.num_views)
         build.build_test_transform(self.config)  # refuses differing sizes now, not at the first evaluation
         plan = build.build_cache_plan(self.config, self.data)
         if plan is not None and 2 in self.todo:
             plan.check()
+        if config.solver.wandb:
+            check_wandb()
+        for stage in set(self.stages) - set(self.todo):
+            info = read_info(self.final_file(stage))
+            if info is not None and info.pids != list(self.data.labels):
+                raise CheckpointError(
+                    f"{self.final_file(stage)} was trained on other identities than {self.splits.name} has now; give "
+                    "another OUTPUT_DIR, or start over with --fresh"
+                )
 
     def run(self, model: SVLLReID | None) -> dict[str, Any] | None:
         """Run the stages that are not finished yet."""
@@ -110,15 +128,13 @@ class TrainingRun:
             logger.info("%s", self.summary(model))
             for stage in self.todo:
                 (self.stage1 if stage == 1 else self.stage2)(model)
-                if not self.final_file(stage).is_file():  # removed since: the state still holds the last epoch
-                    self.save(model, stage, self.settings_of(stage).max_epochs)
         if 2 not in self.stages:
             logger.info("stage 1's prompts are in %s; continue with --stage 2", self.final_file(1))
             return None
         numbers = self.folder / "metrics.json"
         if not self.todo and numbers.is_file():
             logger.info("this run is complete; --fresh starts over. Its numbers are in %s", numbers)
-            return json.loads(numbers.read_text(encoding="utf-8"))
+            return json.loads(numbers.read_text(encoding="utf-8")) if self.fabric.is_global_zero else None
         return self.test_last()
 
     def final_file(self, stage: int) -> Path:
@@ -202,14 +218,15 @@ class TrainingRun:
 
         with self.profiler(1) as profiler:
             plan = stage1_plan(
-                self.config, model, self.data, features, self.fabric, after_epoch, **self.limits(profiler)
+                self.config, model, self.data, features, self.fabric, after_epoch, **self.limits(1, profiler)
             )
             run_stage(self.fabric, plan, self.folder / "state" / "stage1.pt", self.report)
 
     def stage2(self, model: SVLLReID) -> None:
         """Train the image encoder."""
         stage = self.config.solver.stage2
-        sampler = self.sampler or build.build_sampler(self.config, self.data)
+        build.shard_encoder(self.config, model, self.fabric)
+        sampler = build.build_sampler(self.config, self.data)
 
         def after_epoch(epoch: int, progress: Progress) -> None:
             last = epoch == stage.max_epochs
@@ -227,13 +244,13 @@ class TrainingRun:
 
         with self.profiler(2) as profiler:
             plan = stage2_plan(
-                self.config, model, self.data, sampler, self.fabric, after_epoch, **self.limits(profiler)
+                self.config, model, self.data, sampler, self.fabric, after_epoch, **self.limits(2, profiler)
             )
             run_stage(self.fabric, plan, self.folder / "state" / "stage2.pt", self.report)
 
-    def limits(self, profiler: Any) -> dict[str, Any]:
-        """What the command line adds to a stage's plan."""
-        return {"max_steps": self.options.max_steps, "profiler": profiler}
+    def limits(self, stage: int, profiler: Any) -> dict[str, Any]:
+        """What the run adds to a stage's plan."""
+        return {"final": self.final_file(stage), "max_steps": self.options.max_steps, "profiler": profiler}
 
     def profiler(self, stage: int) -> AbstractContextManager[Any]:
         """A profiler of a few steps that leaves a trace in OUTPUT_DIR, where --profile asks for one."""
@@ -248,6 +265,7 @@ class TrainingRun:
 
     def save(self, model: SVLLReID, stage: int, epoch: int, file: Path | None = None) -> None:
         """Write a checkpoint and what belongs to it."""
+        state = whole(model.state_dict())
         if not self.fabric.is_global_zero:
             return
         info = CheckpointInfo(
@@ -260,7 +278,7 @@ class TrainingRun:
             epoch=epoch,
             version=svllreid.__version__,
         )
-        save_checkpoint(file or self.file(stage, epoch), model, info)
+        save_checkpoint(file or self.file(stage, epoch), model, info, state)
 
     def test_last(self) -> dict[str, Any] | None:
         """Test the last epoch's checkpoint, as published."""
@@ -271,8 +289,10 @@ class TrainingRun:
             )
             return None
         model, _, _ = build.load_trained(self.final_file(2), self.config)
-        own, weight = self.splits.name.split("+")[0], self.final_file(2)
-        found = test_on(self.tests, model, self.config, own, self.fabric, self.report, self.folder, weight)
+        weight = self.final_file(2)
+        found = test_on(
+            self.tests, model, self.config, self.splits.origin, self.fabric, self.report, self.folder, weight
+        )
         return found if self.fabric.is_global_zero else None
 
 

@@ -54,13 +54,22 @@ class CheckpointInfo:
     quick_gelu: bool | None = None
 
 
-def save_checkpoint(path: Path, model: SVLLReID, info: CheckpointInfo) -> None:
-    """Write the state dict, then the .json beside it, which also says what the model's activation is."""
-    state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+def save_checkpoint(path: Path, model: SVLLReID, info: CheckpointInfo, state: State | None = None) -> None:
+    """Write a .json, which also says what the model's activation is, then the state dict beside it.
+
+    Args:
+        path: the .pth file.
+        model: what is saved.
+        info: what belongs to it.
+        state: the model's state dict, where it had to be put together first; None takes it from the model.
+    """
+    entries = model.state_dict() if state is None else state
+    state = {name: value.detach().cpu() for name, value in entries.items()}
+    quick_gelu = any(isinstance(module, QuickGELU) for module in model.modules())
+    # The weights last: where they are, all is there.
+    write_json(path.with_suffix(".json"), asdict(replace(info, quick_gelu=quick_gelu)))
     with write_beside(path) as temporary:
         torch.save(state, temporary)
-    quick_gelu = any(isinstance(module, QuickGELU) for module in model.modules())
-    write_json(path.with_suffix(".json"), asdict(replace(info, quick_gelu=quick_gelu)))
 
 
 def read_checkpoint(path: str | Path) -> tuple[State, CheckpointInfo | None]:

@@ -65,7 +65,7 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        if _is_torchscript(path):
+        if is_torchscript(path):
             with warnings.catch_warnings():  # OpenAI's archives stay TorchScript, whatever becomes of it
                 warnings.simplefilter("ignore", FutureWarning)
                 return dict(torch.jit.load(path, map_location="cpu").state_dict())
@@ -82,7 +82,8 @@ def read_state(path: Path) -> dict[str, Any]:
     return content
 
 
-def _is_torchscript(path: Path) -> bool:
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is a TorchScript archive, a program with its weights."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(entry.endswith("constants.pkl") for entry in archive.namelist())

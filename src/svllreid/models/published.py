@@ -6,7 +6,6 @@ import difflib
 import os
 import shlex
 import textwrap
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +17,7 @@ import yaml
 from svllreid.errors import CheckpointError, OutputError
 
 if TYPE_CHECKING:
-    from svllreid.models.clip import State
+    from svllreid.models.layouts import State
 
 DRIVE = "https://drive.google.com/uc?id={id}"
 PAGE = "https://drive.google.com/file/d/{id}/view"
@@ -246,25 +245,18 @@ def _download(address: str, part: Path, progress: Progress | None) -> None:
 def _check(path: Path, model: PublishedModel) -> State:
     """The state dict in a file; CheckpointError where it is another thing, or of another backbone."""
     from svllreid.models.checkpoint import describe, read_checkpoint
+    from svllreid.models.layouts import is_torchscript
 
     with path.open("rb") as file:
         start = file.read(256).lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
         raise CheckpointError(f"{path} is a web page, not weights; {QUOTA}")
-    if _is_torchscript(path):  # its loader may run parts of it
+    if is_torchscript(path):  # its loader may run parts of it
         raise CheckpointError(f"{path} is a TorchScript program, not a state dict")
     state, _ = read_checkpoint(path)
     if describe(state) != model.expected:
         raise CheckpointError(f"{path} holds {describe(state)}, not {model.expected} ({model.backbone})")
     return state
-
-
-def _is_torchscript(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(entry.endswith("constants.pkl") for entry in archive.namelist())
-    except zipfile.BadZipFile:
-        return False
 
 
 def _table_rows(state: State) -> int:

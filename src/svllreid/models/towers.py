@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from svllreid.errors import CheckpointError, ConfigError
+from svllreid.models.attention import causal_mask, fuse, one_token
 from svllreid.models.clip import ClipTowers
 
 
@@ -72,6 +73,7 @@ class ViTEncoder(nn.Module):
         self.positional_embedding = nn.Parameter(resize_positions(tower.positional_embedding.detach(), self.grid))
         self.ln_pre = tower.ln_pre
         self.transformer = tower.transformer
+        fuse(self.transformer.resblocks)
         self.ln_post = tower.ln_post
         self.proj = tower.proj
         self.last_dim = self.final_dim = self.class_embedding.shape[0]
@@ -91,11 +93,16 @@ class ViTEncoder(nn.Module):
         if side_information is not None:
             cls = cls + side_information.to(patches.dtype)[:, None]
         x = self.ln_pre(torch.cat([cls, patches], dim=1) + self.positional_embedding.to(patches.dtype))
-        *blocks, last_block = self.transformer.resblocks
+        *blocks, last_block = self.blocks
         for block in blocks:
             x = self._run(block, x)
-        final = self.ln_post(self._run(last_block, x)[:, 0])
+        final = self.ln_post(one_token(last_block, x, 0))
         return ImageFeatures(x[:, 0], final, final @ self.proj)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The transformer's blocks, from the first on."""
+        return list(self.transformer.resblocks)
 
     def _run(self, block: nn.Module, x: Tensor) -> Tensor:
         if self.recompute and torch.is_grad_enabled():
@@ -144,6 +151,11 @@ class ResNetEncoder(nn.Module):
         layer4 = self.layer4(layer3)
         return ImageFeatures(layer3.mean(dim=(2, 3)), layer4.mean(dim=(2, 3)), self.attnpool(layer4))
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The four stages, from the first on."""
+        return [self.layer1, self.layer2, self.layer3, self.layer4]
+
 
 class TextEncoder(nn.Module):
     """CLIP's text transformer over prompt embeddings instead of token ids.
@@ -155,16 +167,18 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.positional_embedding = clip.text.positional_embedding
         self.transformer = clip.text.transformer
+        fuse(self.transformer.resblocks)
         self.ln_final = clip.text.ln_final
         self.text_projection = clip.text.text_projection
 
     def forward(self, prompts: Tensor, length: int) -> Tensor:
         """Text features (U, E) of (U, 77, T) prompts whose end-of-text token is the last of `length`."""
         x = prompts[:, :length] + self.positional_embedding[:length]
-        mask = torch.full((length, length), float("-inf"), device=x.device).triu(1)
-        for block in self.transformer.resblocks:
+        mask = causal_mask(length, x.device)
+        *blocks, last_block = self.transformer.resblocks
+        for block in blocks:
             x = block(x, attn_mask=mask)
-        return self.ln_final(x[:, -1]) @ self.text_projection
+        return self.ln_final(one_token(last_block, x, -1)) @ self.text_projection
 
 
 def image_encoder(clip: ClipTowers, image_size: tuple[int, int], stride: tuple[int, int]) -> ViTEncoder | ResNetEncoder:

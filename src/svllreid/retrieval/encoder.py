@@ -26,6 +26,7 @@ class FeatureEncoder:
         transform: image to tensor.
         device: where to compute.
         after_neck: features behind the BNNecks instead of before.
+        flip: with the features of the mirrored images added.
         batch_size: images at once.
     """
 
@@ -36,11 +37,12 @@ class FeatureEncoder:
         device: torch.device,
         *,
         after_neck: bool = False,
+        flip: bool = False,
         batch_size: int = 64,
     ) -> None:
         self.model = model.to(device).eval()
         self.transform, self.device = transform, device
-        self.after_neck, self.batch_size = after_neck, batch_size
+        self.after_neck, self.flip, self.batch_size = after_neck, flip, batch_size
 
     @torch.inference_mode()
     def encode(
@@ -75,7 +77,8 @@ class FeatureEncoder:
         for start in range(0, len(images), self.batch_size):
             chosen = slice(start, start + self.batch_size)
             pixels = torch.stack([self.transform(as_pil(image)) for image in images[chosen]]).to(self.device)
-            parts.append(self.model.embed(pixels, ids[0][chosen], ids[1][chosen], after_neck=self.after_neck).cpu())
+            which = {"after_neck": self.after_neck, "flip": self.flip}
+            parts.append(self.model.embed(pixels, ids[0][chosen], ids[1][chosen], **which).cpu())
         if not parts:
             return np.empty((0, self.model.image_encoder.final_dim + self.model.image_encoder.proj_dim), np.float32)
         return torch.cat(parts).numpy()

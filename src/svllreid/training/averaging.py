@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from svllreid.training.sharding import alike, like
+
 
 class WeightAverage:
     """Keeps average = decay · average + (1 − decay) · weights, and lends it to the model.
@@ -27,8 +29,9 @@ class WeightAverage:
         """Follow the weights by one step."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
-        own = [parameter.detach() for parameter in self.parameters.values()]
-        torch._foreach_lerp_(list(self.average.values()), own, 1 - decay)
+        for names in alike(self.parameters):
+            own = [self.parameters[name].detach() for name in names]
+            torch._foreach_lerp_([self.average[name] for name in names], own, 1 - decay)
 
     @contextmanager
     def lent(self) -> Iterator[None]:
@@ -54,4 +57,4 @@ class WeightAverage:
         """Take up what `state_dict` gave."""
         self.steps = int(state["steps"])
         for name, value in self.average.items():
-            value.copy_(state[name])
+            value.copy_(like(state[name], value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -18,9 +19,12 @@ from svllreid.errors import CheckpointError, TrainingError
 from svllreid.training.averaging import WeightAverage
 from svllreid.training.interrupt import StopSignals
 from svllreid.training.optim import set_lr
-from svllreid.training.parallel import average_gradients
+from svllreid.training.parallel import agreed, average_gradients, share_buffers
+from svllreid.training.sharding import gradient_norm, like, optimizer_state_like, whole
 from svllreid.training.state import Progress, StateFile
 from svllreid.types import Pid, StepResult
+
+_MEND = "Lower the learning rate (SOLVER.STAGE1.BASE_LR, SOLVER.STAGE2.BASE_LR), or train in SOLVER.PRECISION 32"
 
 
 class Report(Protocol):
@@ -56,6 +60,7 @@ class StagePlan:
         save_period: steps between two saved states; 0 saves at the ends of epochs.
         after_epoch: called when an epoch is done; evaluates and writes checkpoints.
         pids: raw identity of each label; a saved state of others is refused.
+        final: what the last epoch leaves; where it is gone, that epoch is evaluated and kept again.
         ema_decay: of the weight average that is evaluated and kept; 0 keeps the weights themselves.
         max_steps: of an epoch; None: all.
         profiler: told of every step; None: nobody.
@@ -73,6 +78,7 @@ class StagePlan:
     save_period: int
     after_epoch: Callable[[int, Progress], None]
     pids: list[Pid]
+    final: Path
     ema_decay: float = 0.0
     max_steps: int | None = None
     profiler: Any = None
@@ -114,21 +120,37 @@ class StageRun:
 
     def _restore(self, parts: dict[str, Any]) -> None:
         try:
-            self.model.load_state_dict(parts["model"], strict=False)
-            self.plan.optimizer.load_state_dict(parts["optimizer"])
+            own = self.model.state_dict()
+            known = {name: like(value, own[name]) for name, value in parts["model"].items() if name in own}
+            self.model.load_state_dict({**parts["model"], **known}, strict=False)
+            self._restore_optimizer(parts["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{self.file.path} is of another model ({reason}); start over with --fresh") from None
 
+    def _restore_optimizer(self, saved: dict[str, Any]) -> None:
+        """Moments as saved, settings such as the weight decay as they are now."""
+        optimizer = self.plan.optimizer
+        groups = optimizer.state_dict()["param_groups"]
+        if [group["names"] for group in groups] != [group["names"] for group in saved["param_groups"]]:
+            raise ValueError("its parameters are grouped otherwise: SOLVER.STAGE2.LAYER_DECAY, SOLVER.SHARD must stay")
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        optimizer.load_state_dict({**optimizer_state_like(saved, parameters), "param_groups": groups})
+
     def run(self) -> Progress:
         """Run the epochs that are left."""
         progress = self.progress
-        if progress.settled < progress.epoch:  # stopped while that epoch was being evaluated
+        # Stopped while that epoch was being evaluated, or what it left has been removed since.
+        lost = progress.epoch == self.plan.max_epochs and not self.plan.final.is_file()
+        if agreed(progress.epoch > 0 and (progress.settled < progress.epoch or lost)):
             self._settle()
         for epoch in range(progress.epoch + 1, self.plan.max_epochs + 1):
-            self._run_epoch(epoch)
-            progress.epoch, progress.step = epoch, 0
-            self._save()
+            with self.stop.deferred():
+                self._run_epoch(epoch)
+                progress.epoch, progress.step = epoch, 0
+                self._save()
+            if agreed(self.stop.requested):
+                raise KeyboardInterrupt
             self._settle()
         return progress
 
@@ -139,8 +161,15 @@ class StageRun:
             self.file.settle(self.progress)
 
     def _save(self) -> None:
-        if not self.fabric.is_global_zero:
-            return
+        """Save the state, unless the last update has broken the weights.
+
+        With a loss scale the scaler has left out an update that is not finite.
+        """
+        if self.scaler is None and self.progress.total and not math.isfinite(gradient_norm(self.parameters)):
+            raise TrainingError(
+                f"epoch {self.progress.epoch + 1}, step {self.progress.step}: the gradient is not finite. The last "
+                f"saved state is from before. {_MEND}"
+            )
         kept = {name: value for name, value in self.model.state_dict().items() if self.plan.kept(name)}
         parts = {
             "model": kept,
@@ -148,7 +177,9 @@ class StageRun:
             "scaler": {} if self.scaler is None else self.scaler.state_dict(),
             "average": {} if self.average is None else self.average.state_dict(),
         }
-        self.file.save(self.progress, parts)
+        parts = whole(parts)
+        if self.fabric.is_global_zero:
+            self.file.save(self.progress, parts)
 
     def _run_epoch(self, epoch: int) -> None:
         plan, lr = self.plan, self.plan.lr(epoch)
@@ -160,23 +191,24 @@ class StageRun:
             batches = islice(batches, max(0, steps - self.progress.step))
         self.report.start_epoch(plan.stage, epoch, plan.max_epochs, steps, self.progress.step)
         losses = Losses(epoch, self.progress.step, plan.images_of)
-        with self.stop.deferred():
-            for step, arguments in enumerate(batches, self.progress.step + 1):
-                result = self._train(arguments)
-                losses.add(result)
-                self.report.advance()
-                self.progress.step = step
-                if step % plan.log_period == 0 or step == steps:
-                    values, speed = losses.read()
-                    values["grad_norm"] = self._gradient_norm()
-                    if self.fabric.device.type == "cuda":
-                        values["gpu_gb"] = torch.cuda.max_memory_allocated() / 2**30
-                    self.report.step(plan.stage, (epoch - 1) * steps + step, values, lr, speed)
-                if self.stop.requested or (plan.save_period and step % plan.save_period == 0 and step < steps):
-                    losses.check()
-                    self._save()
-                if self.stop.requested:
+        for step, arguments in enumerate(batches, self.progress.step + 1):
+            losses.add(self._train(arguments))
+            self.report.advance()
+            self.progress.step = step
+            self.progress.total += 1
+            if step % plan.log_period == 0 or step == steps:
+                values, speed = losses.read()
+                values["grad_norm"] = gradient_norm(self.parameters)
+                if self.fabric.device.type == "cuda":
+                    values["gpu_gb"] = torch.cuda.max_memory_allocated() / 2**30
+                self.report.step(plan.stage, self.progress.total, values, lr, speed)
+            stopping = agreed(self.stop.requested)
+            if (stopping or (plan.save_period and step % plan.save_period == 0)) and step < steps:
+                losses.check()
+                self._save()
+                if stopping:
                     raise KeyboardInterrupt
+        share_buffers(self.model)
         self.report.end_epoch(plan.stage, epoch, losses.means())
 
     def _train(self, arguments: Sequence[Any]) -> StepResult:
@@ -190,12 +222,6 @@ class StageRun:
         if self.plan.profiler is not None:
             self.plan.profiler.step()
         return result
-
-    def _gradient_norm(self) -> float:
-        """Length of the last step's gradient."""
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        scale = 1.0 if self.scaler is None else self.scaler.get_scale()
-        return float(nn.utils.get_total_norm(gradients)) / scale
 
 
 class Losses:
@@ -237,9 +263,8 @@ class Losses:
             files = self.images_of(self.epoch, step)
             shown = "\n  ".join(files[:64])
             raise TrainingError(
-                f"epoch {self.epoch}, step {step}: {terms}. The last saved state is from before. Lower the learning "
-                f"rate (SOLVER.STAGE1.BASE_LR, SOLVER.STAGE2.BASE_LR), train in SOLVER.PRECISION 32, or look at the "
-                f"batch's {len(files)} images:\n  {shown}"
+                f"epoch {self.epoch}, step {step}: {terms}. The last saved state is from before. {_MEND}, or look at "
+                f"the batch's {len(files)} images:\n  {shown}"
             )
         return values
 

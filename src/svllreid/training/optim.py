@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
 # The blocks of CLIP's ViT count from 0, the stages of its ResNet from 1.
@@ -39,13 +40,14 @@ def make_optimizer(
     depths = {key: _depth(key) for key, _ in listed}
     top = max((depth for depth in depths.values() if depth is not None), default=0) + 1
     bias_decay = weight_decay if weight_decay_bias is None else weight_decay_bias
-    groups: dict[tuple[bool, int], dict[str, Any]] = {}
+    groups: dict[tuple[bool, int, bool], dict[str, Any]] = {}
     for key, parameter in listed:
         bias, depth = "bias" in key, depths[key]
         below = 0 if depth is None or layer_decay == 1 else top - depth
         factor = (bias_lr_factor if bias else 1.0) * layer_decay**below
         start = {"names": [], "params": [], "lr_factor": factor, "weight_decay": bias_decay if bias else weight_decay}
-        group = groups.setdefault((bias, below), {**start, "lr": lr * factor})
+        # Fused steps take parameters that are shared out, or such that are whole, but not both at once.
+        group = groups.setdefault((bias, below, isinstance(parameter, DTensor)), {**start, "lr": lr * factor})
         group["names"].append(key)
         group["params"].append(parameter)
     return OPTIMIZERS[name]([groups[key] for key in sorted(groups)], fused=True)

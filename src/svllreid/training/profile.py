@@ -30,3 +30,5 @@ def trace(file: Path) -> Iterator[profile]:
     steps = schedule(wait=WAIT, warmup=WARMUP, active=ACTIVE, repeat=1)
     with profile(activities=activities, schedule=steps, on_trace_ready=write) as profiler:
         yield profiler
+    if not file.is_file():
+        logger.info("no trace in %s: that takes %d steps", file, WAIT + WARMUP + ACTIVE)

@@ -63,6 +63,12 @@ class Stage1Task(nn.Module):
         return StepResult(loss, {name: term.detach() for name, term in terms.items()}, len(labels))
 
     def _project(self, view: Tensor) -> Tensor:
-        """Head of (U, E) text features; of none of them nothing, as BatchNorm has no mean of nothing."""
+        """Head of (U, E) text features; of none of them no rows, as BatchNorm has no mean of nothing.
+
+        Without rows too the result hangs on view and head, so that every process takes part in each exchange.
+        """
         head: ProjectionHead = self.model.text_mlp
-        return head(view) if len(view) else view.new_zeros(0, head.layer3.out_features)
+        if len(view):
+            return head(view)
+        anchor = view.sum() + torch.stack([parameter.sum() for parameter in head.parameters()]).sum()
+        return view.new_zeros(0, head.layer3.out_features) + 0 * anchor

@@ -25,12 +25,14 @@ class Progress:
     Args:
         epoch: epochs trained.
         step: steps trained of the epoch after that.
+        total: steps trained in all.
         settled: epochs evaluated and kept, at most `epoch`.
         best_epoch, best: epoch and metrics of the best evaluation by mAP.
     """
 
     epoch: int = 0
     step: int = 0
+    total: int = 0
     settled: int = 0
     best_epoch: int = 0
     best: dict[str, Any] = field(default_factory=dict)
@@ -50,7 +52,8 @@ class StateFile:
 
     def save(self, progress: Progress, parts: Mapping[str, Any]) -> None:
         """Write weights and optimiser, beside and renamed."""
-        content = {"epoch": progress.epoch, "step": progress.step, "pids": self.pids, **parts}
+        done = {"epoch": progress.epoch, "step": progress.step, "total": progress.total}
+        content = {**done, "pids": self.pids, **parts}
         with write_beside(self.path) as temporary:
             torch.save(content, temporary)
 
@@ -72,7 +75,9 @@ class StateFile:
         try:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
             settled = json.loads(self.settled_path.read_text("utf-8")) if self.settled_path.is_file() else {}
-            progress = Progress(content.pop("epoch"), content.pop("step"), **settled)
+            done = {name: content.pop(name) for name in ("epoch", "step", "total")}
+            # Of an earlier run, whose state has been removed.
+            progress = Progress(**done, **(settled if settled.get("settled", 0) <= done["epoch"] else {}))
             pids = content.pop("pids")
         except _UNREADABLE as error:
             raise CheckpointError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,18 +50,17 @@ class WandbWriter:
         project: its name there.
         folder: OUTPUT_DIR, whose name the run gets.
         settings: the configuration, shown beside the curves.
-    Raises: ConfigError: the package is not installed.
+    Raises: ConfigError: it cannot be reached.
     """
 
     def __init__(self, project: str, folder: Path, settings: dict[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError:
-            raise ConfigError(
-                "SOLVER.WANDB needs the package wandb; install it with: pip install 'svllreid[wandb]', or empty the key"
-            ) from None
+        import wandb
+
         name = folder.resolve().name
-        self.run = wandb.init(project=project, name=name, id=name, resume="allow", dir=str(folder), config=settings)
+        try:
+            self.run = wandb.init(project=project, name=name, id=name, resume="allow", dir=str(folder), config=settings)
+        except Exception as error:  # its errors have no common base; all are about account, project or network
+            raise ConfigError(f"SOLVER.WANDB {project}: {error}; log in with `wandb login`, or empty the key") from None
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
         """Record one number; every curve counts its own steps."""
@@ -69,6 +69,14 @@ class WandbWriter:
     def close(self) -> None:
         """Send what is left."""
         self.run.finish()
+
+
+def check_wandb() -> None:
+    """ConfigError where the package is not installed."""
+    if importlib.util.find_spec("wandb") is None:
+        raise ConfigError(
+            "SOLVER.WANDB needs the package wandb; install it with: pip install 'svllreid[wandb]', or empty the key"
+        )
 
 
 def open_writers(folder: Path, wandb: str, settings: dict[str, Any]) -> list[Writer]:

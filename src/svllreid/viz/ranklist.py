@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from svllreid.types import Sample
-from svllreid.viz.page import FRAME, GAP, LINE, TOP, Page
+from svllreid.viz.canvas import FRAME, GAP, LINE, TOP, Canvas
 
 RIGHT, WRONG, QUERY = "#2a9d4a", "#d1343b", "#2f5fb3"
 
@@ -20,6 +20,7 @@ def draw_ranklist(
     nearest: Sequence[Sequence[int]],
     captions: Sequence[str],
     title: str,
+    open_image: Callable[[Path], Image.Image],
     size: tuple[int, int] = (128, 64),
 ) -> None:
     """One row per query: the query, then its nearest gallery images, framed green where right and red where wrong.
@@ -31,13 +32,15 @@ def draw_ranklist(
         nearest: gallery indices of each query, nearest first; -1 where there are no more.
         captions: a line above each row.
         title: the line on top.
+        open_image: decodes a file to RGB.
         size: height and width of each image.
+    Raises: OutputError: the file cannot be written; and whatever `open_image` raises.
     """
     height, width = size
     columns = max((len(row) for row in nearest), default=0)
     cell = width + 2 * FRAME + GAP
     row_height = LINE + height + 2 * FRAME + GAP
-    page = Page(TOP + row_height * len(queries), 3 * GAP + (columns + 1) * cell, title)
+    page = Canvas(TOP + row_height * len(queries), 3 * GAP + (columns + 1) * cell, title)
     for row, (query, neighbours) in enumerate(zip(queries, nearest, strict=True)):
         top = TOP + row * row_height
         page.write(captions[row], GAP, top)
@@ -46,6 +49,5 @@ def draw_ranklist(
         ]
         for column, (sample, colour) in enumerate(cells):
             left = GAP + column * cell + (GAP if column else 0)
-            with Image.open(sample.path) as image:
-                page.put(image.convert("RGB").resize((width, height)), left, top + LINE, colour)
+            page.put(open_image(sample.path).resize((width, height)), left, top + LINE, colour)
     page.save(path)

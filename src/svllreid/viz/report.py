@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
+from svllreid.errors import ImageError
 from svllreid.files import write_text
 from svllreid.types import Sample
 
@@ -121,7 +122,7 @@ class RankedQuery:
 
 
 @dataclass(frozen=True)
-class Page:
+class ReportPage:
     """All that stands in a report."""
 
     title: str
@@ -134,17 +135,20 @@ class Page:
     ranked: Sequence[RankedQuery] = ()
 
 
-def write_report(path: Path, page: Page, thumbnail: tuple[int, int] = (128, 64)) -> None:
+def write_report(
+    path: Path, page: ReportPage, open_image: Callable[[Path], Image.Image], thumbnail: tuple[int, int] = (128, 64)
+) -> None:
     """Write a page as one HTML file that needs nothing beside it.
 
     Args:
         path: written beside and renamed.
         page: what stands in it.
-        thumbnail: height and width of the ranked images; one that is not there any more shows its name alone.
+        open_image: decodes a file to RGB, or raises an ImageError: then the file's name stands alone.
+        thumbnail: height and width of the ranked images.
     """
     template = resources.files("svllreid.viz").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["thumbnail"] = lambda sample: _thumbnail(sample.path, thumbnail)
+    environment.filters["thumbnail"] = lambda sample: _thumbnail(sample.path, open_image, thumbnail)
     environment.filters["percent"] = lambda value: "" if math.isnan(value) else f"{100 * value:.1f}"
     size = {
         "width": _WIDTH,
@@ -157,10 +161,12 @@ def write_report(path: Path, page: Page, thumbnail: tuple[int, int] = (128, 64))
     write_text(path, environment.from_string(template).render(page=page, bottom=_HEIGHT - _BOTTOM, **size))
 
 
-def _thumbnail(path: Path, size: tuple[int, int]) -> str:
-    """A small JPEG as a data address; empty where the file is gone."""
-    if not path.is_file():
+def _thumbnail(path: Path, open_image: Callable[[Path], Image.Image], size: tuple[int, int]) -> str:
+    """A small JPEG as a data address; empty where the image cannot be read any more."""
+    try:
+        image = open_image(path)
+    except ImageError:
         return ""
-    with Image.open(path) as image, io.BytesIO() as buffer:
-        image.convert("RGB").resize((size[1], size[0])).save(buffer, format="JPEG", quality=80)
+    with io.BytesIO() as buffer:
+        image.resize((size[1], size[0])).save(buffer, format="JPEG", quality=80)
         return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from svllreid.types import UNKNOWN, Pid, Sample, Splits
-from svllreid.viz.page import FRAME, GAP, LINE, TOP, Page
+from svllreid.viz.canvas import FRAME, GAP, LINE, TOP, Canvas
 
 
 def choose(splits: Splits, seed: int = 0, identities: int = 12, images: int = 8) -> list[list[Sample]]:
@@ -52,7 +52,7 @@ def draw_sheet(
     height, width = size
     cell = width + 2 * FRAME + GAP
     row_height = 2 * LINE + height + 2 * FRAME + 2 * GAP
-    page = Page(TOP + row_height * len(rows), 2 * GAP + cell * max(map(len, rows), default=0), title)
+    page = Canvas(TOP + row_height * len(rows), 2 * GAP + cell * max(map(len, rows), default=0), title)
     for row, samples in enumerate(rows):
         top = TOP + row * row_height
         page.write(f"identity {samples[0].pid}", GAP, top)

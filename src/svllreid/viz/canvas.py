@@ -14,7 +14,7 @@ FRAME, GAP, LINE = 4, 8, 18
 TOP = 2 * LINE + GAP  # where the first row starts, below the title
 
 
-class Page:
+class Canvas:
     """A white page with a title.
 
     Args:
