@@ -64,7 +64,7 @@ def save_checkpoint(path: Path, model: SVLLReID, info: CheckpointInfo, state: St
         state: the model's state dict, where it had to be put together first; None takes it from the model.
     """
     entries = model.state_dict() if state is None else state
-    state = {name: value.detach().cpu() for name, value in entries.items()}
+    state = {name: value.detach().cpu().contiguous() for name, value in entries.items()}
     quick_gelu = any(isinstance(module, QuickGELU) for module in model.modules())
     # The weights last: where they are, all is there.
     write_json(path.with_suffix(".json"), asdict(replace(info, quick_gelu=quick_gelu)))

@@ -136,6 +136,7 @@ class ResNetEncoder(nn.Module):
         self.proj_dim = self.attnpool.c_proj.out_features
         self.last_dim = self.layer3[-1].conv3.out_channels
         self.final_dim = self.layer4[-1].conv3.out_channels
+        self.to(memory_format=torch.channels_last)  # a fifth faster on a CPU; half precision on a GPU wants it too
 
     def grid_of(self, image_size: tuple[int, int], stride: tuple[int, int] = (16, 16)) -> tuple[int, int]:
         """Rows and columns of the last map of images of this height and width; it has no patches that could overlap."""
@@ -144,7 +145,7 @@ class ResNetEncoder(nn.Module):
 
     def forward(self, images: Tensor, side_information: Tensor | None = None) -> ImageFeatures:
         """Features of (B, 3, H, W) images; there is no token that side information could be added to."""
-        x = self.act1(self.bn1(self.conv1(images)))
+        x = self.act1(self.bn1(self.conv1(images.contiguous(memory_format=torch.channels_last))))
         x = self.act2(self.bn2(self.conv2(x)))
         x = self.avgpool(self.act3(self.bn3(self.conv3(x))))
         layer3 = self.layer3(self.layer2(self.layer1(x)))
