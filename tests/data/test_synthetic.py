@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from svllreid.data.synthetic import Item, Person, Tint, describe, draw_image, draw_person, make_camera, synthesize
+from svllreid.data.synthetic import (
+    Item,
+    Person,
+    Tint,
+    caption,
+    describe,
+    draw_image,
+    draw_person,
+    make_camera,
+    synthesize,
+)
 from svllreid.errors import DatasetError, OutputError
 
 FOLDER = "Market-1501-v15.09.15"
@@ -167,7 +177,30 @@ def test_description_names_what_is_worn():
         assert (person.second.name in text) or person.pattern == "plain"
         assert ("carrying" in text) == (person.bag is not None)
         assert ("wearing" in text) == (person.hat is not None)
-        assert not re.search(r"\ba [aeio]|\ban [^aeio]|\b(he|she|man|woman|his|her)\b", text)
+        assert person.sex in text and ("jacket over" in text) == (person.jacket is not None)
+        assert not re.search(r"\ba [aeio]|\ban [^aeio]|\b(he|she|his|her)\b", text)
+
+
+def test_wordings_differ_and_name_nothing_that_is_not_there():
+    person = replace(draw_person(0, 3), jacket=None, pattern="plain", bag=None, hat=None)
+    rng = np.random.default_rng(0)
+    texts = [caption(person, rng) for _ in range(300)]
+    assert len(set(texts)) > 100
+    assert texts[:20] == [caption(person, again) for again in [np.random.default_rng(0)] for _ in range(20)]
+    assert not any(re.search("jacket|backpack|handbag|shoulder bag|cap|beanie|striped|checked|dots", t) for t in texts)
+    for word in (person.upper.name, person.lower.name, person.shoes.name, person.hair.name):
+        assert 0.05 < np.mean([word in text for text in texts]) < 1
+    only = [text for text in texts if re.fullmatch(r"(?:.* )?a \w+ (?:in|wearing|dressed in) \w+ shoes\.?", text, re.I)]
+    assert 0 < len(only) < 40
+    assert not any(re.search(r"\ba [aeio]|\ban [^aeio]|  |,,", text) for text in texts)
+
+
+def test_people_who_share_an_outfit_differ_in_the_rest():
+    people = [draw_person(5, pid, alike=3) for pid in range(1, 31)]
+    outfits = [(p.upper.name, p.pattern, p.lower_kind, p.lower.name) for p in people]
+    assert len(set(outfits)) == 10
+    assert all(outfits[i] == outfits[i - i % 3] for i in range(30))
+    assert len({describe(p) for p in people}) == 30
 
 
 def test_description_in_full():
@@ -176,6 +209,8 @@ def test_description_in_full():
 
     person = Person(
         pid=1,
+        sex="woman",
+        beard=False,
         stature="short",
         height=0.93,
         build="average",
@@ -187,6 +222,7 @@ def test_description_in_full():
         second=tint("beige"),
         pattern="stripes",
         sleeves="short",
+        jacket=None,
         lower_kind="skirt",
         lower=tint("purple"),
         shoes=tint("white"),
@@ -194,12 +230,12 @@ def test_description_in_full():
         hat=Item("beanie", tint("dark blue")),
     )
     assert describe(person) == (
-        "a short person with short red hair, in an orange and beige striped shirt with short sleeves, a purple skirt "
+        "a short woman with short red hair, in an orange and beige striped shirt with short sleeves, a purple skirt "
         "and white shoes, carrying a black handbag, wearing a dark blue beanie"
     )
     plain = replace(person, stature="average", pattern="plain", lower_kind="shorts", bag=None, hat=None)
     assert describe(plain) == (
-        "a person with short red hair, in an orange shirt with short sleeves, purple shorts and white shoes"
+        "a woman with short red hair, in an orange shirt with short sleeves, purple shorts and white shoes"
     )
 
 

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from svllreid.losses.clip import clip_loss
 from svllreid.losses.identity import identity_loss
 from svllreid.losses.simclr import simclr_loss
 from svllreid.losses.simsiam import simsiam_loss
@@ -105,3 +106,17 @@ def test_identity_by_hand():
     assert identity_loss(scores, label, smooth=False).item() == pytest.approx(-logs[0].item())
     smoothed = -(0.9 * logs[0] + 0.1 * logs.mean()).item()
     assert identity_loss(scores, label).item() == pytest.approx(smoothed, abs=1e-6)
+
+
+def test_clip_loss_by_hand():
+    images, texts = torch.tensor([[2.0, 0.0], [0.0, 3.0]]), torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    cosines = torch.tensor([[1.0, 0.5**0.5], [0.0, 0.5**0.5]])
+    rows, columns = -(4 * cosines).log_softmax(1).diag().mean(), -(4 * cosines).log_softmax(0).diag().mean()
+    assert clip_loss(images, texts, torch.tensor(4.0)) == pytest.approx(float(rows + columns) / 2)
+    assert clip_loss(images, images, torch.tensor(100.0)) < 1e-6
+
+
+def test_clip_loss_learns_its_scale():
+    scale = torch.tensor(4.0, requires_grad=True)
+    clip_loss(torch.eye(3), torch.eye(3), scale).backward()
+    assert scale.grad < 0

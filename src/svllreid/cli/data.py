@@ -36,6 +36,9 @@ def synth(
     identities: Annotated[int, typer.Option(min=2, help="People to train, and as many others to test.")] = 32,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 0,
     cameras: Annotated[int, typer.Option(min=2, help="Cameras that see everyone.")] = 4,
+    alike: Annotated[
+        int, typer.Option(min=1, help="So many people share each outfit: the larger, the harder to tell apart.")
+    ] = 1,
 ) -> None:
     """Render synthetic people seen by several cameras, in Market-1501's layout.
 
@@ -43,7 +46,7 @@ def synth(
     """
     from svllreid.data.synthetic import synthesize
 
-    root = synthesize(folder, identities=identities, seed=seed, cameras=cameras)
+    root = synthesize(folder, identities=identities, seed=seed, cameras=cameras, alike=alike)
     Console().print(f"{root}: {identities} people to train, {identities} others to test", markup=False)
 
 

@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from svllreid.cli import bench, config, convert, data, demo, models, test, train
+from svllreid.cli import bench, config, convert, data, demo, models, pretrain, test, train
 from svllreid.errors import ReidError
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("test")(test.test)
 app.command("demo")(demo.demo)
+app.command("pretrain")(pretrain.pretrain)
 app.command("bench")(bench.bench)
 app.command("convert")(convert.convert)
 app.add_typer(data.app, name="data")

@@ -69,7 +69,7 @@ def _fill_derived(tree: dict[str, Any]) -> None:
     tiny = model.get("NAME") == "tiny"
     for section, key, value in (
         (data, "NOUN", "vehicle" if vehicles else "person"),
-        (model, "PRETRAINED", "random" if tiny else "openai"),
+        (model, "PRETRAINED", "rendered-people" if tiny else "openai"),
         (model, "SSL_HIDDEN_DIM", 512 if tiny else 4096),
         (model, "SSL_OUT_DIM", 128 if tiny else 256),
         (tree.setdefault("INPUT", {}), "RE_MAX_AREA", 1 / 3 if model.get("USE_TEXT", True) is not False else 1 / 4),

@@ -103,7 +103,7 @@ class Model(Section):
     """Backbone: ViT-B-16, RN50, any other CLIP ViT that open_clip names, or tiny."""
     pretrained: Text = ""
     """Weights to start from: openai, an open_clip tag, a file or folder (in OpenAI's, open_clip's or Hugging Face's
-    layout, or a trained ReID model), or random; empty: openai (random for tiny)."""
+    layout, or a trained ReID model), or random; empty: openai (rendered-people, which is shipped, for tiny)."""
     stride_size: Pair = (16, 16)
     """Step of the patch embedding, down and across; 12 makes 16-pixel patches overlap. ViT only."""
     sie_camera: bool = False

@@ -1,4 +1,4 @@
-"""The demonstration: people rendered, both stages trained, the result beside the untrained model and raw pixels."""
+"""The demonstration: people rendered, both stages trained, the result beside raw pixels and the untrained start."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def run_demo(folder: Path, *, identities: int, seed: int, console: Console | Non
     splits = build.build_splits(config)
     rows = {
         "raw pixels": measure_raw_pixels(splits),
-        "untrained model": measure_untrained(config, splits, console),
+        "before training": measure_untrained(config, splits, console),
     }
     trained = train(config, Options(device="cpu", fresh=True), console)
-    rows["trained model"] = trained or {}
+    rows["after both stages"] = trained or {}
     return Demonstration(rows, run / "metrics.json", run / "ranklist.png")
 
 

@@ -64,7 +64,7 @@ def stage1_plan(
 
     task = build.build_stage1(config, model)
     return StagePlan(
-        stage=1,
+        stage="stage 1",
         task=task,
         optimizer=build.build_optimizer(config, task),
         max_epochs=stage.max_epochs,
@@ -117,7 +117,7 @@ def stage2_plan(
         return [str(data.samples[index].path) for index, _ in sampler.plan()[step - 1]]
 
     return StagePlan(
-        stage=2,
+        stage="stage 2",
         task=task,
         optimizer=build.build_optimizer(config, task),
         max_epochs=stage.max_epochs,

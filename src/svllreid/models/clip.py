@@ -18,9 +18,11 @@ from svllreid.models.layouts import State, clean, hub_file, layout_of, quick_gel
 # About 5 million vision parameters; the text width keeps CLIP's 49,408-token table small.
 TINY: dict[str, Any] = {
     "embed_dim": 128,
-    "vision_cfg": {"image_size": 128, "layers": 6, "width": 256, "patch_size": 16},
+    "vision_cfg": {"image_size": 96, "layers": 6, "width": 256, "patch_size": 16},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 4},
 }
+# Weights that come with the package; `svllreid pretrain` made them.
+SHIPPED = {"tiny": {"rendered-people": Path(__file__).with_name("tiny_clip.safetensors")}}
 _FITTING_KEYS = {
     "": {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"},
     "vision_cfg": {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"},
@@ -132,7 +134,8 @@ def read_weights(name: str, weights: str) -> Weights:
 
     Args:
         name: MODEL.NAME.
-        weights: `openai` or another open_clip tag of it (fetched through the hub, cached); a file: OpenAI's TorchScript
+        weights: `rendered-people` of tiny, which comes with the package; `openai` or another open_clip tag of other
+            backbones (fetched through the hub, cached); a file: OpenAI's TorchScript
             archive, a state dict or safetensors in OpenAI's, open_clip's or transformers' layout, a ReID checkpoint; or
             a folder of the Hugging Face hub.
     Raises:
@@ -158,10 +161,12 @@ def read_weights(name: str, weights: str) -> Weights:
 
 
 def _tags(name: str) -> list[str]:
-    return open_clip.list_pretrained_tags_by_model(name) if name != "tiny" else []
+    return list(SHIPPED[name]) if name in SHIPPED else open_clip.list_pretrained_tags_by_model(name)
 
 
 def _fetch(name: str, tag: str) -> Path:
+    if name in SHIPPED:
+        return SHIPPED[name][tag]
     try:
         return Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(name, tag)))
     except Exception as error:  # the hub's client raises its own, the network's and the disk's errors alike

@@ -181,6 +181,14 @@ class TextEncoder(nn.Module):
             x = block(x, attn_mask=mask)
         return self.ln_final(one_token(last_block, x, -1)) @ self.text_projection
 
+    def read_at(self, embedded: Tensor, ends: Tensor) -> Tensor:
+        """Text features (B, E) of embedded captions (B, L, T), each read at its own end of text, `ends` (B,)."""
+        x = embedded + self.positional_embedding[: embedded.shape[1]]
+        mask = causal_mask(embedded.shape[1], x.device)
+        for block in self.transformer.resblocks:
+            x = block(x, attn_mask=mask)
+        return self.ln_final(x[torch.arange(len(x), device=x.device), ends]) @ self.text_projection
+
 
 def image_encoder(clip: ClipTowers, image_size: tuple[int, int], stride: tuple[int, int]) -> ViTEncoder | ResNetEncoder:
     """The image encoder of a CLIP model for images of this size."""

@@ -30,16 +30,16 @@ _MEND = "Lower the learning rate (SOLVER.STAGE1.BASE_LR, SOLVER.STAGE2.BASE_LR),
 class Report(Protocol):
     """Who is told how a stage goes."""
 
-    def start_epoch(self, stage: int, epoch: int, max_epochs: int, steps: int, done: int) -> None:
+    def start_epoch(self, stage: str, epoch: int, max_epochs: int, steps: int, done: int) -> None:
         """An epoch of so many steps begins, some of them done before."""
 
-    def step(self, stage: int, step: int, values: dict[str, float], lr: float, images_per_second: float) -> None:
+    def step(self, stage: str, step: int, values: dict[str, float], lr: float, images_per_second: float) -> None:
         """So many steps of the stage are done; mean losses since the last call."""
 
     def advance(self) -> None:
         """One more step is done."""
 
-    def end_epoch(self, stage: int, epoch: int, values: dict[str, float]) -> None:
+    def end_epoch(self, stage: str, epoch: int, values: dict[str, float]) -> None:
         """An epoch has ended; mean losses over it."""
 
 
@@ -48,7 +48,7 @@ class StagePlan:
     """What one stage does.
 
     Args:
-        stage: 1 or 2.
+        stage: what it is called, such as `stage 1`.
         task: batch in, StepResult out; holds the model.
         optimizer: over the task's trained parameters.
         max_epochs: passes over the data.
@@ -64,9 +64,10 @@ class StagePlan:
         ema_decay: of the weight average that is evaluated and kept; 0 keeps the weights themselves.
         max_steps: of an epoch; None: all.
         profiler: told of every step; None: nobody.
+        mend: what to try where a loss is not finite.
     """
 
-    stage: int
+    stage: str
     task: nn.Module
     optimizer: torch.optim.Optimizer
     max_epochs: int
@@ -82,6 +83,7 @@ class StagePlan:
     ema_decay: float = 0.0
     max_steps: int | None = None
     profiler: Any = None
+    mend: str = _MEND
 
 
 def run_stage(fabric: Fabric, plan: StagePlan, state_file: Path, report: Report) -> Progress:
@@ -168,7 +170,7 @@ class StageRun:
         if self.scaler is None and self.progress.total and not math.isfinite(gradient_norm(self.parameters)):
             raise TrainingError(
                 f"epoch {self.progress.epoch + 1}, step {self.progress.step}: the gradient is not finite. The last "
-                f"saved state is from before. {_MEND}"
+                f"saved state is from before. {self.plan.mend}"
             )
         kept = {name: value for name, value in self.model.state_dict().items() if self.plan.kept(name)}
         parts = {
@@ -190,7 +192,7 @@ class StageRun:
             steps = min(steps, plan.max_steps)
             batches = islice(batches, max(0, steps - self.progress.step))
         self.report.start_epoch(plan.stage, epoch, plan.max_epochs, steps, self.progress.step)
-        losses = Losses(epoch, self.progress.step, plan.images_of)
+        losses = Losses(epoch, self.progress.step, plan.images_of, plan.mend)
         for step, arguments in enumerate(batches, self.progress.step + 1):
             losses.add(self._train(arguments))
             self.report.advance()
@@ -231,10 +233,13 @@ class Losses:
         epoch: from 1.
         done: steps of the epoch done before.
         images_of: the files of a step, for messages.
+        mend: what to try where a loss is not finite.
     """
 
-    def __init__(self, epoch: int, done: int, images_of: Callable[[int, int], Sequence[str]]) -> None:
-        self.epoch, self.first, self.images_of = epoch, done + 1, images_of
+    def __init__(
+        self, epoch: int, done: int, images_of: Callable[[int, int], Sequence[str]], mend: str = _MEND
+    ) -> None:
+        self.epoch, self.first, self.images_of, self.mend = epoch, done + 1, images_of, mend
         self.names: list[str] = []
         self.pending: list[Tensor] = []
         self.images, self.start = 0, time.perf_counter()
@@ -263,8 +268,8 @@ class Losses:
             files = self.images_of(self.epoch, step)
             shown = "\n  ".join(files[:64])
             raise TrainingError(
-                f"epoch {self.epoch}, step {step}: {terms}. The last saved state is from before. {_MEND}, or look at "
-                f"the batch's {len(files)} images:\n  {shown}"
+                f"epoch {self.epoch}, step {step}: {terms}. The last saved state is from before. {self.mend}, or look "
+                f"at the batch's {len(files)} images:\n  {shown}"
             )
         return values
 

@@ -71,7 +71,7 @@ class LiveReport:
         )
         self.writers = writers
         self.bar = self.progress.add_task("", visible=False, note="")
-        self.stage = 0
+        self.stage = ""
         self.last: tuple[float, float] = (0.0, 0.0)
 
     def __enter__(self) -> LiveReport:
@@ -84,28 +84,28 @@ class LiveReport:
             with suppress(OSError):  # a full disk has been told by `scalars`, or will be by what is written next
                 writer.close()
 
-    def start_epoch(self, stage: int, epoch: int, max_epochs: int, steps: int, done: int) -> None:
+    def start_epoch(self, stage: str, epoch: int, max_epochs: int, steps: int, done: int) -> None:
         """Show how far the stage is."""
         if stage != self.stage:
             self.progress.reset(self.bar, visible=True, note="")
             self.stage = stage
-        text = f"stage {stage} epoch {epoch}/{max_epochs}"
+        text = f"{stage} epoch {epoch}/{max_epochs}"
         self.progress.update(self.bar, description=text, total=max_epochs * steps, completed=(epoch - 1) * steps + done)
 
     def advance(self) -> None:
         """Move the bar by one step."""
         self.progress.advance(self.bar)
 
-    def step(self, stage: int, step: int, values: dict[str, float], lr: float, images_per_second: float) -> None:
+    def step(self, stage: str, step: int, values: dict[str, float], lr: float, images_per_second: float) -> None:
         """Show and record the mean losses of the last steps."""
         self.last = (lr, images_per_second)
         self.progress.update(self.bar, note=f"{_losses(values)}  lr {lr:.1e}  {images_per_second:.0f} img/s")
-        self.scalars(f"stage{stage}", {**values, "lr": lr, "images_per_second": images_per_second}, step)
+        self.scalars(stage.replace(" ", ""), {**values, "lr": lr, "images_per_second": images_per_second}, step)
 
-    def end_epoch(self, stage: int, epoch: int, values: dict[str, float]) -> None:
+    def end_epoch(self, stage: str, epoch: int, values: dict[str, float]) -> None:
         """Log the epoch's mean losses."""
         lr, speed = self.last
-        logger.info("stage %d epoch %d: %s  lr %.2e  %.0f img/s", stage, epoch, _losses(values), lr, speed)
+        logger.info("%s epoch %d: %s  lr %.2e  %.0f img/s", stage, epoch, _losses(values), lr, speed)
 
     def scalars(self, prefix: str, values: dict[str, Any], step: int) -> None:
         """Record the numbers among some values."""

@@ -1,4 +1,4 @@
-"""Who the synthetic people are: lasting attributes, drawn from (seed, pid) alone, and their description in English."""
+"""Who the synthetic people are: lasting attributes, drawn from (seed, pid) alone."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ SLEEVES = ("long", "short", "none")
 TROUSERS = ("black", "grey", "dark blue", "light blue", "brown", "beige", "green", "white", "red", "purple")
 SHORTS = ("black", "grey", "beige", "light blue", "red", "green")
 SKIRTS = ("black", "dark blue", "red", "beige", "pink", "purple", "yellow")
+JACKETS = ("black", "grey", "dark blue", "brown", "beige", "green", "red", "white")
 LOWERS = tuple(
     (kind, colour)
     for kind, colours in (("trousers", TROUSERS), ("shorts", SHORTS), ("skirt", SKIRTS))
@@ -62,7 +63,7 @@ class Tint:
 
     Args:
         name: its name in the palette.
-        rgb: 0 to 255, the palette's colour with a slight shift of its own.
+        rgb: 0 to 255, the palette's colour in a shade of its own.
     """
 
     name: str
@@ -83,17 +84,21 @@ class Person:
 
     Args:
         pid: identity.
+        sex: `woman` or `man`; beard: some men have one.
         stature, height: `short`, `average` or `tall`, and the factor on the drawn height.
         build, width: `slim`, `average` or `broad`, and the factor on the drawn width.
         skin, hair: colours; hair_length: one of HAIR_LENGTHS.
         upper, second: colours of the upper garment, the second shown by every pattern but `plain`.
         pattern: one of PATTERNS; sleeves: one of SLEEVES.
+        jacket: worn open over the upper garment, with long sleeves.
         lower_kind, lower: `trousers`, `shorts` or `skirt`, and its colour.
         shoes: colour.
-        bag, hat: None where the person has none.
+        jacket, bag, hat: None where the person has none.
     """
 
     pid: int
+    sex: str
+    beard: bool
     stature: str
     height: float
     build: str
@@ -105,6 +110,7 @@ class Person:
     second: Tint
     pattern: str
     sleeves: str
+    jacket: Tint | None
     lower_kind: str
     lower: Tint
     shoes: Tint
@@ -112,71 +118,48 @@ class Person:
     hat: Item | None
 
 
-def draw_person(seed: int, pid: int) -> Person:
+def draw_person(seed: int, pid: int, alike: int = 1) -> Person:
     """The person numbered `pid` of the population `seed`.
 
     The outfit (upper colour, pattern, lower garment, its colour) comes from a shuffled list of all outfits, so no two
-    pids that differ by less than its length (1,495) share one; everything else is an independent draw.
+    pids that differ by less than its length (1,495) share one, unless `alike` says so; everything else is an
+    independent draw.
 
     Args:
         seed: population, not negative.
         pid: identity, not negative.
+        alike: so many people with adjacent pids (1 to `alike`, and so on) wear the same outfit, and differ in the rest
+            alone.
     Returns: the same Person for the same arguments.
     Raises: ValueError: a negative seed or pid.
     """
     rng = np.random.default_rng([_PERSON, seed, pid])
-    upper, pattern, (lower_kind, lower) = OUTFITS[_outfit_order(seed)[pid % len(OUTFITS)]]
+    upper, pattern, (lower_kind, lower) = OUTFITS[_outfit_order(seed)[(pid + alike - 1) // alike % len(OUTFITS)]]
+    woman = lower_kind == "skirt" or rng.random() < 0.42
     stature, height = _pick(rng, (("short", 0.93), ("average", 1.0), ("tall", 1.06)))
     build, width = _pick(rng, (("slim", 0.86), ("average", 1.0), ("broad", 1.2)))
     return Person(
         pid=pid,
+        sex="woman" if woman else "man",
+        beard=not woman and rng.random() < 0.3,
         stature=stature,
         height=height + rng.uniform(-0.015, 0.015),
         build=build,
         width=width + rng.uniform(-0.04, 0.04),
         skin=_tint(rng, SKIN, _pick(rng, tuple(SKIN))),
         hair=_tint(rng, HAIR, _pick(rng, tuple(HAIR))),
-        hair_length=_pick(rng, HAIR_LENGTHS),
+        hair_length=_pick(rng, HAIR_LENGTHS, (0.15, 0.35, 0.5) if woman else (0.75, 0.17, 0.08)),
         upper=_tint(rng, PALETTE, upper),
         second=_tint(rng, PALETTE, _pick(rng, _contrasting(upper))),
         pattern=pattern,
         sleeves=_pick(rng, SLEEVES, (0.5, 0.38, 0.12)),
+        jacket=_tint(rng, PALETTE, _pick(rng, JACKETS)) if rng.random() < 0.22 else None,
         lower_kind=lower_kind,
         lower=_tint(rng, PALETTE, lower),
         shoes=_tint(rng, PALETTE, _pick(rng, ("black", "white", "brown", "grey", "red", "light blue"))),
         bag=_item(rng, ("backpack", "shoulder bag", "handbag"), 0.65),
         hat=_item(rng, ("cap", "beanie"), 0.35),
     )
-
-
-def describe(person: Person) -> str:
-    """One line of plain English about someone's lasting attributes.
-
-    Example: `a tall person with long brown hair, in a red and white striped shirt with long sleeves, dark blue trousers
-    and white shoes, carrying a black backpack, wearing a grey cap`.
-    """
-    adjectives = [word for word in (person.stature, person.build) if word != "average"]
-    figure = f"a {', '.join(adjectives)} person" if adjectives else "a person"
-    colours = {
-        "plain": person.upper.name,
-        "stripes": f"{person.upper.name} and {person.second.name} striped",
-        "checks": f"{person.upper.name} and {person.second.name} checked",
-        "dots": f"{person.upper.name} shirt with {person.second.name} dots",
-        "two-tone": f"half {person.upper.name}, half {person.second.name}",
-    }[person.pattern]
-    shirt = colours if person.pattern == "dots" else f"{colours} shirt"
-    cut = {"long": "long sleeves", "short": "short sleeves", "none": "no sleeves"}[person.sleeves]
-    joint = "and" if person.pattern == "dots" else "with"
-    lower = f"{person.lower.name} {person.lower_kind}"
-    if person.lower_kind == "skirt":
-        lower = _with_article(lower)
-    text = f"{figure} with {person.hair_length} {person.hair.name} hair, in {_with_article(shirt)} {joint} {cut}, "
-    text += f"{lower} and {person.shoes.name} shoes"
-    if person.bag is not None:
-        text += f", carrying {_with_article(f'{person.bag.tint.name} {person.bag.kind}')}"
-    if person.hat is not None:
-        text += f", wearing {_with_article(f'{person.hat.tint.name} {person.hat.kind}')}"
-    return text
 
 
 @lru_cache(maxsize=8)
@@ -195,7 +178,8 @@ def _pick(rng: np.random.Generator, options: tuple[T, ...], odds: tuple[float, .
 
 
 def _tint(rng: np.random.Generator, colours: dict[str, RGB], name: str) -> Tint:
-    red, green, blue = np.clip(np.array(colours[name]) + rng.integers(-10, 11, 3), 0, 255).tolist()
+    shade = np.array(colours[name]) * np.exp(rng.normal(0, 0.1)) + rng.normal(0, 8, 3)
+    red, green, blue = np.clip(np.rint(shade), 0, 255).astype(int).tolist()
     return Tint(name, (red, green, blue))
 
 
@@ -203,7 +187,3 @@ def _item(rng: np.random.Generator, kinds: tuple[str, ...], odds: float) -> Item
     worn = rng.random() < odds
     item = Item(_pick(rng, kinds), _tint(rng, PALETTE, _pick(rng, tuple(PALETTE))))
     return item if worn else None
-
-
-def _with_article(text: str) -> str:
-    return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"

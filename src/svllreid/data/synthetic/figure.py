@@ -55,7 +55,8 @@ def draw_figure(layer: Image.Image, person: Person, pose: Pose, frame: Frame) ->
 
 def _draw_upright(easel: Easel, person: Person, pose: Pose, cloth: Fill) -> None:
     front, width = pose.view == "front", person.width
-    shoulder, waist, hip = 0.108 * width, 0.084 * width, 0.094 * width
+    narrow, wide = (0.94, 1.07) if person.sex == "woman" else (1.02, 0.98)
+    shoulder, waist, hip = 0.108 * width * narrow, 0.084 * width, 0.094 * width * wide
     hand_side = -1 if front else 1  # the handbag hangs from the right hand
     for side in (-1, 1):
         lift = 0.035 * max(0.0, side * pose.stride)
@@ -75,9 +76,15 @@ def _draw_upright(easel: Easel, person: Person, pose: Pose, cloth: Fill) -> None
         )
         if side == hand_side:
             _handbag(easel, person, arm[-1])
-        _arm(easel, person, arm, shaded(cloth, 0.86))
+        _arm(easel, person, arm, cloth, 0.86)
     half = [(0.03, 0.842), (shoulder * 0.72, 0.82), (shoulder, 0.785), (waist, 0.63), (hip, 0.5)]
-    easel.polygon([*half, *((-x, y) for x, y in reversed(half))], cloth)
+    trunk = [*half, *((-x, y) for x, y in reversed(half))]
+    if person.jacket is None:
+        easel.polygon(trunk, cloth)
+    else:
+        easel.polygon(trunk, person.jacket.rgb)
+        if front:
+            easel.polygon([(-0.02, 0.842), (0.02, 0.842), (0.42 * hip, 0.5), (-0.42 * hip, 0.5)], cloth)
     _upright_bag(easel, person, front, shoulder)
     _upright_head(easel, person, front)
 
@@ -88,7 +95,7 @@ def _draw_sideways(easel: Easel, person: Person, pose: Pose, cloth: Fill) -> Non
     swing = 0.7 * pose.swing * pose.stride
     if left:  # the right hand is the far one
         _handbag(easel, person, _bent((0, 0.782), swing)[-1])
-    _arm(easel, person, _bent((0, 0.782), swing), shaded(cloth, FAR * 0.86))
+    _arm(easel, person, _bent((0, 0.782), swing), cloth, FAR * 0.86)
     for sign, light in ((-1, FAR), (1, 1.0)):
         leg = _striding(sign * pose.stride)
         _leg(easel, person, leg, light)
@@ -101,11 +108,14 @@ def _draw_sideways(easel: Easel, person: Person, pose: Pose, cloth: Fill) -> Non
     trunk = [(0.026, 0.842), (depth * 0.75, 0.795), (depth, 0.72), (depth * 0.95, 0.6), (depth * 0.95, 0.5)]
     back = [(-0.03, 0.842), (-depth * 0.9, 0.785), (-depth, 0.7), (-depth * 0.85, 0.6), (-depth, 0.5)]
     easel.polygon([*trunk, *reversed(back)], cloth)
+    if person.jacket is not None:  # open to the front, where the shirt shows
+        opening = [(0.012, 0.842), (depth * 0.4, 0.795), (depth * 0.5, 0.72), (depth * 0.45, 0.5)]
+        easel.polygon([*opening, *reversed(back)], person.jacket.rgb)
     _sideways_bag(easel, person, left, depth)
     arm = _bent((-0.004, 0.782), -swing)
     if not left:
         _handbag(easel, person, arm[-1])
-    _arm(easel, person, arm, shaded(cloth, 0.86))
+    _arm(easel, person, arm, cloth, 0.86)
     _sideways_head(easel, person)
 
 
@@ -142,11 +152,12 @@ def _pelvis(easel: Easel, person: Person, hip: float) -> None:
         easel.polygon([(-hip, 0.53), (hip, 0.53), (hip * 0.98, 0.47), (-hip * 0.98, 0.47)], person.lower.rgb)
 
 
-def _arm(easel: Easel, person: Person, arm: tuple[Point, Point, Point], cloth: Fill) -> None:
+def _arm(easel: Easel, person: Person, arm: tuple[Point, Point, Point], cloth: Fill, light: float) -> None:
+    cloth = shaded(cloth if person.jacket is None else person.jacket.rgb, light)
     shoulder, elbow, wrist = arm
     girth = 0.5 + 0.5 * person.width
     easel.ellipse((wrist[0], wrist[1] - 0.012), 0.022, 0.028, person.skin.rgb)
-    if person.sleeves == "long":
+    if person.sleeves == "long" or person.jacket is not None:
         easel.limb(arm, (0.066 * girth, 0.056 * girth, 0.046 * girth), cloth)
         return
     easel.limb(arm, (0.056 * girth, 0.046 * girth, 0.036 * girth), shade(person.skin.rgb, 0.92))
@@ -199,6 +210,8 @@ def _upright_head(easel: Easel, person: Person, front: bool) -> None:
         easel.limb(((0, 0.88), (0, 0.832)), (0.046, 0.052), shade(skin, 0.82))
         easel.ellipse((0, 0.94), 0.056, 0.064, hair)
         easel.ellipse((0, 0.922), 0.045, 0.06, skin)
+        if person.beard:
+            easel.ellipse((0, 0.886), 0.038, 0.026, shade(hair, 0.85))
         if person.hair_length != "short":
             easel.dome((0, 0.952), 0.05, 0.032, hair)
         for side in (-1, 1):
@@ -218,6 +231,8 @@ def _sideways_head(easel: Easel, person: Person) -> None:
     easel.ellipse((0.01, 0.918), 0.052, 0.062, skin)
     easel.ellipse((0.062, 0.908), 0.011, 0.011, skin)
     easel.ellipse((0.042, 0.922), 0.0065, 0.006, (40, 30, 30))
+    if person.beard:
+        easel.ellipse((0.03, 0.885), 0.032, 0.026, shade(hair, 0.85))
     _mane(easel, person, -0.06, 0.004)
     easel.dome((0.002, 0.94), 0.061, 0.064, hair)
     easel.ellipse((-0.02, 0.935), 0.042, 0.05, hair)

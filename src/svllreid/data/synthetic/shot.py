@@ -14,20 +14,23 @@ SUPERSAMPLE = 3
 _SHOT = 31  # first word of the random stream
 
 
-def draw_image(seed: int, pid: int, camera: Camera, shot: int, size: tuple[int, int] = (128, 64)) -> Image.Image:
+def draw_image(
+    seed: int, pid: int, camera: Camera, shot: int, size: tuple[int, int] = (128, 64), alike: int = 1
+) -> Image.Image:
     """The `shot`-th image of a person by a camera, drawn from (seed, pid, camera, shot) alone.
 
     Args:
         seed: population; pid: identity in it; camera: one of `make_camera(seed, ...)` for the same `size`.
         shot: zero-based number of the image.
         size: height and width in pixels.
+        alike: so many people share an outfit, as in `draw_person`.
     Returns: RGB image.
     """
     rng = np.random.default_rng([_SHOT, seed, pid, camera.camid, shot])
     height, width = size
     frame = _detect(rng, camera, size)
     layer = Image.new("RGBA", (width * SUPERSAMPLE, height * SUPERSAMPLE))
-    draw_figure(layer, draw_person(seed, pid), _pose(rng, camera), frame)
+    draw_figure(layer, draw_person(seed, pid, alike), _pose(rng, camera), frame)
     if rng.random() < camera.crowding:
         _occlude(layer, rng, seed, camera, frame)
     small = np.asarray(layer.reduce(SUPERSAMPLE), dtype=np.float32)

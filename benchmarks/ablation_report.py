@@ -1,0 +1,141 @@
+"""Tables and plots of the ablation: mean, deviation, and the difference of the same seed from another row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ablation_rows import BASELINE, CLIPREID, MAIN, ONLY_LANGUAGE, ONLY_VISION, SVLLREID, SWEEPS
+
+# 97.5 % quantile of Student's t with 1, 2, ... degrees of freedom.
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean of a row over its seeds, deviation, and the paired difference from another row with its 95 % interval."""
+
+    values: dict[int, float]
+    other: dict[int, float] | None = None
+
+    @property
+    def paired(self) -> np.ndarray:
+        """Difference of each seed that both rows have."""
+        other = self.other or {}
+        return np.array([value - other[seed] for seed, value in self.values.items() if seed in other])
+
+    def text(self) -> str:
+        """Mean and deviation in percent."""
+        values = 100 * np.array(list(self.values.values()))
+        return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}" if len(values) > 1 else f"{values.mean():.1f}"
+
+    def difference(self) -> tuple[float, float]:
+        """Mean paired difference and half of its 95 % interval, in points."""
+        paired = 100 * self.paired
+        if len(paired) < 2:
+            return float(paired.mean()) if len(paired) else float("nan"), float("nan")
+        return float(paired.mean()), STUDENT[len(paired) - 2] * float(paired.std(ddof=1)) / len(paired) ** 0.5
+
+    def difference_text(self) -> str:
+        """The difference, marked where its interval leaves zero out."""
+        mean, half = self.difference()
+        if np.isnan(mean):
+            return ""
+        return (
+            f"{mean:+.1f} ± {half:.1f}" + (" *" if abs(mean) > half else "") if not np.isnan(half) else f"{mean:+.1f}"
+        )
+
+
+def estimates(lines: Sequence[dict[str, Any]], data: str, row: str, other: str | None, measure: str) -> Estimate:
+    """A row's values of a measure by seed, beside those of another row."""
+
+    def values(name: str | None) -> dict[int, float]:
+        return {int(line["seed"]): float(line[measure]) for line in lines if (line["set"], line["row"]) == (data, name)}
+
+    return Estimate(values(row), values(other) if other and other != row else None)
+
+
+def table(lines: Sequence[dict[str, Any]], data: str, rows: Sequence[str], other: str) -> list[str]:
+    """Lines of a Markdown table; the differences are from row `other`."""
+    head = f"| {data} | seeds | mAP, % | 95 % over test people | rank-1, % | mAP, points beside '{other}' |"
+    found = [head, "|---|---|---|---|---|---|"]
+    for row in rows:
+        map_, rank1 = (estimates(lines, data, row, other, measure) for measure in ("mAP", "rank1"))
+        low, high = (
+            100 * np.mean([*estimates(lines, data, row, None, f"mAP_{end}").values.values()] or [np.nan])
+            for end in ("low", "high")
+        )
+        if map_.values:
+            interval = "" if np.isnan(low) else f"{low:.0f} to {high:.0f}"
+            # Raw pixels have no seed to pair.
+            difference = map_.difference_text() if len(map_.paired) > 1 else ""
+            cells = (row, str(len(map_.values)), map_.text(), interval, rank1.text(), difference)
+            found.append(f"| {' | '.join(cells)} |")
+    more = any((line["set"], line["row"]) == (data, row) for line in lines for row in rows if row != other)
+    return found if more else []
+
+
+def similarity_table(lines: Sequence[dict[str, Any]], data: str) -> list[str]:
+    """Mean cosine between the prompts of two identities after stage 1."""
+    found = [f"| {data}: stage 1 | seeds | mean cosine between two people's prompts |", "|---|---|---|"]
+    for row in (CLIPREID, ONLY_LANGUAGE, *SWEEPS[ONLY_LANGUAGE]):
+        values = [float(line["prompt_similarity"]) for line in lines if (line["set"], line["row"]) == (data, row)]
+        if values:
+            spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+            found.append(f"| {row} | {len(values)} | {np.mean(values):.3f}{spread} |")
+    return found if len(found) > 2 else []
+
+
+def report(lines: Sequence[dict[str, Any]], folder: Path) -> str:
+    """All tables as Markdown; plots go to the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = list(dict.fromkeys(line["set"] for line in lines))
+    blocks = [table(lines, data, list(MAIN), CLIPREID) for data in names]
+    for data in names:
+        blocks += [table(lines, data, [other, *sweep], other) for other, sweep in SWEEPS.items()]
+        blocks += [similarity_table(lines, data)]
+    plot_rows(lines, names, folder / "ablation_main.png")
+    plot_differences(lines, names, folder / "ablation_differences.png")
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def plot_rows(lines: Sequence[dict[str, Any]], names: Sequence[str], file: Path) -> None:
+    """mAP of the main rows: every seed a dot, the mean a bar."""
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(names), figsize=(5.2 * len(names), 3.2), squeeze=False, sharey=True)
+    for panel, data in zip(panels[0], names, strict=True):
+        for place, row in enumerate(reversed(MAIN)):
+            values = 100 * np.array(list(estimates(lines, data, row, None, "mAP").values.values()))
+            if len(values):
+                panel.barh(place, values.mean(), color="#9ecae1")
+                panel.plot(values, np.full(len(values), place), "o", color="#08306b", markersize=4)
+        panel.set_yticks(range(len(MAIN)), list(reversed(MAIN)))
+        panel.set_xlabel("mAP, %")
+        panel.set_title(data)
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+
+
+def plot_differences(lines: Sequence[dict[str, Any]], names: Sequence[str], file: Path) -> None:
+    """Paired differences with their 95 % intervals, main rows from CLIP-ReID and sweeps from the row they change."""
+    from matplotlib import pyplot
+
+    pairs = [(row, CLIPREID) for row in (BASELINE, ONLY_LANGUAGE, ONLY_VISION, SVLLREID)]
+    pairs += [(row, other) for other, sweep in SWEEPS.items() for row in sweep]
+    figure, panel = pyplot.subplots(figsize=(7.5, 0.32 * len(pairs) + 1))
+    for shift, data in zip(np.linspace(-0.18, 0.18, len(names)), names, strict=True):
+        found = [estimates(lines, data, row, other, "mAP").difference() for row, other in pairs]
+        means, halves = np.array(found).T
+        there = ~np.isnan(halves)
+        places = -np.arange(len(pairs)) + shift
+        panel.errorbar(means[there], places[there], xerr=halves[there], fmt="o", markersize=4, capsize=2, label=data)
+    panel.axvline(0, color="grey", linewidth=0.8)
+    panel.set_yticks(-np.arange(len(pairs)), [row for row, _ in pairs])
+    panel.set_xlabel("mAP, points beside the row it changes")
+    panel.legend()
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)

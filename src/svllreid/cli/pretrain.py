@@ -1,0 +1,53 @@
+"""svllreid pretrain"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from svllreid.cli.options import Device
+
+
+def pretrain(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where images, state, weights and scores go.")] = Path(
+        "outputs/tiny_clip"
+    ),
+    seed: Annotated[int, typer.Option(min=0, max=999, help="Of people, weights and batches.")] = 0,
+    sites: Annotated[int | None, typer.Option(min=1, help="Sites with six cameras and 50 people each.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the people.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="People a step, whose captions are told apart.")] = None,
+    lr: Annotated[float | None, typer.Option(min=0, help="Learning rate of AdamW.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = 2,
+    device: Device = "auto",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train from the start; rendered images stay.")] = False,
+) -> None:
+    """Train the tiny CLIP from scratch: rendered people, generated descriptions, CLIP's contrastive loss.
+
+    Without options this repeats the recipe of the file that ships. The images are rendered once and used again; the
+    same command continues an interrupted run. Use the result with MODEL.NAME tiny MODEL.PRETRAINED FILE.
+
+    Example: `svllreid pretrain outputs/tiny_clip --workers 2`
+    """
+    from svllreid.jobs.pretraining import WEIGHTS, Recipe
+    from svllreid.jobs.pretraining import pretrain as pretrain_model
+
+    given: dict[str, Any] = {"sites": sites, "epochs": epochs, "batch_size": batch_size, "lr": lr}
+    recipe = Recipe(seed=seed, **{name: value for name, value in given.items() if value is not None})
+    scores = pretrain_model(recipe, folder.expanduser(), device=device, workers=workers, fresh=fresh)
+    table = Table("rendered people nothing was trained on", "score", "chance")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    table.add_row(
+        "image to text among 100, full descriptions, rank-1", f"{100 * scores['retrieval_full']:.1f} %", "1.0 %"
+    )
+    table.add_row("the same, attributes left out", f"{100 * scores['retrieval_wordings']:.1f} %", "1.0 %")
+    for name, found in scores["probes"].items():
+        table.add_row(f"prompt for the {name}", f"{100 * found['accuracy']:.1f} %", f"{100 * found['chance']:.1f} %")
+    table.add_row("same person in another camera, mAP", f"{100 * scores['reid_mAP']:.1f} %", "")
+    console = Console(soft_wrap=True)
+    console.print(table)
+    console.print(f"weights: {folder / WEIGHTS}", markup=False, highlight=False, emoji=False)

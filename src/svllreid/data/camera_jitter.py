@@ -1,0 +1,86 @@
+"""What changes in a picture between cameras and boxes while the person stays the same, for whole batches at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class CameraJitter:
+    """Random box, flip, light, colour cast, sharpness and erased rectangle of each image.
+
+    Args:
+        mean, std: (3,) of the normalisation, in 0..1.
+        zoom, shift: largest change of size (log) and place (share of the image).
+        cast: standard deviation of each channel's log gain; light: of the brightness.
+        contrast, saturation: largest change of the factor 1.
+        blur: probability of a picture at half its resolution; erase: probability of a rectangle of noise.
+        strength: 0 to 1, factor on all of these.
+    """
+
+    def __init__(
+        self,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        *,
+        zoom: float = 0.15,
+        shift: float = 0.06,
+        cast: float = 0.1,
+        light: float = 0.18,
+        contrast: float = 0.35,
+        saturation: float = 0.4,
+        blur: float = 0.25,
+        erase: float = 0.3,
+        strength: float = 1.0,
+    ) -> None:
+        self.mean, self.std = (torch.tensor(value)[:, None, None] for value in (mean, std))
+        self.zoom, self.shift, self.cast, self.light = (strength * value for value in (zoom, shift, cast, light))
+        self.contrast, self.saturation = strength * contrast, strength * saturation
+        self.blur, self.erase = strength * blur, strength * erase
+
+    def __call__(self, pixels: Tensor, draws: torch.Generator) -> Tensor:
+        """(B, 3, H, W) float, normalised, of (B, H, W, 3) uint8; every draw comes from `draws`, on the CPU."""
+        images = pixels.movedim(3, 1).float() / 255
+        images = self._expose(self._frame(images, draws), draws)
+        return (self._erase(images, draws) - self.mean) / self.std
+
+    def _frame(self, images: Tensor, draws: torch.Generator) -> Tensor:
+        count = len(images)
+        scale = torch.exp(self.zoom * (2 * torch.rand(count, 2, generator=draws) - 1))
+        flip = 1 - 2 * (torch.rand(count, generator=draws) < 0.5).float()
+        theta = torch.zeros(count, 2, 3)
+        theta[:, 0, 0], theta[:, 1, 1] = scale[:, 0] * flip, scale[:, 1]
+        theta[:, :, 2] = 2 * self.shift * (2 * torch.rand(count, 2, generator=draws) - 1)
+        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+        framed = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+        height, width = images.shape[2:]
+        coarse = F.interpolate(framed, (height // 2, width // 2), mode="area")
+        coarse = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
+        return torch.where(torch.rand(count, 1, 1, 1, generator=draws) < self.blur, coarse, framed)
+
+    def _expose(self, images: Tensor, draws: torch.Generator) -> Tensor:
+        count = len(images)
+
+        def about_one(width: float) -> Tensor:
+            return 1 + width * (2 * torch.rand(count, 1, 1, 1, generator=draws) - 1)
+
+        gains = self.cast * torch.randn(count, 3, 1, 1, generator=draws)
+        images = images * torch.exp(gains + self.light * torch.randn(count, 1, 1, 1, generator=draws))
+        grey = images.mean(dim=1, keepdim=True)
+        images = grey + about_one(self.saturation) * (images - grey)
+        middle = images.mean(dim=(1, 2, 3), keepdim=True)
+        return (middle + about_one(self.contrast) * (images - middle)).clamp(0, 1)
+
+    def _erase(self, images: Tensor, draws: torch.Generator) -> Tensor:
+        count, _, height, width = images.shape
+        share = 0.05 + 0.2 * torch.rand(count, generator=draws)
+        aspect = torch.exp(1.2 * (2 * torch.rand(count, generator=draws) - 1))
+        tall, wide = height * (share * aspect).sqrt(), width * (share / aspect).sqrt()
+        top, left = torch.rand(2, count, generator=draws) * torch.stack([height - tall, width - wide])
+        down, across = torch.arange(height)[None, :, None], torch.arange(width)[None, None, :]
+        top, left, tall, wide = (value[:, None, None] for value in (top, left, tall, wide))
+        inside = (down >= top) & (down < top + tall) & (across >= left) & (across < left + wide)  # (B, H, W)
+        inside &= torch.rand(count, 1, 1, generator=draws) < self.erase
+        noise = torch.rand(images.shape, generator=draws)
+        return torch.where(inside[:, None], noise, images)
