@@ -4,10 +4,11 @@
     python benchmarks/ablation.py --rows main --sets synthetic --seeds 2
     python benchmarks/ablation.py --report benchmarks/ablation.csv   # tables and plots of runs made before
 
-ROOT_DIR holds a Market-1501-v15.09.15 folder. An interrupted call continues where it stopped: every run has a folder,
-and rows whose first stage is the same share it (drawn without stage 2's head, so a row that has one ends elsewhere than
-`svllreid train` with the same seed). `--jobs N` runs N at a time, each on its share of the cores.
-Differences are paired: of the same seed, so of the same batches; intervals are of Student's t over the seeds.
+ROOT_DIR holds a Market-1501-v15.09.15 folder. Every finished run is a line of OUTPUT/ablation.csv, and is not made
+again while its configuration, data and tiny CLIP stay the same; an interrupted call continues where it stopped. Rows
+whose first stage is the same share it (drawn without stage 2's head, so a row that has one ends elsewhere than
+`svllreid train` with the same seed). `--jobs N` runs N at a time, each on its share of the cores. Differences are
+paired: of the same seed, so of the same batches; intervals are of Student's t over the seeds.
 """
 
 from __future__ import annotations
@@ -35,8 +36,7 @@ from rich.progress import track
 from svllreid import build, load_config
 from svllreid.config import Config
 from svllreid.data.synthetic import synthesize
-from svllreid.errors import ConfigError
-from svllreid.files import write_json
+from svllreid.files import write_beside
 from svllreid.jobs.demo import measure_raw_pixels, measure_untrained
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.training import train
@@ -45,6 +45,7 @@ from svllreid.models.clip import SHIPPED
 CONFIG = "person/tiny_svllreid.yml"
 # Three people share each outfit, so that small things decide; six cameras.
 SYNTHETIC = {"identities": 60, "seed": 77, "cameras": 6, "images_per_camera": 2, "alike": 3, "size": (96, 48)}
+TINY_CLIP = hashlib.sha256(SHIPPED["tiny"]["rendered-people"].read_bytes()).hexdigest()[:12]
 # What stage 1 does not see.
 LATER = (
     "SOLVER.STAGE2.",
@@ -54,6 +55,21 @@ LATER = (
     "MODEL.I2T_LOSS_WEIGHT",
     "INPUT.RE_",
 )
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the sets and the runs are.
+
+    Args:
+        synthetic, real: DATASETS.ROOT_DIR of each set.
+        output: of everything that is made.
+    """
+
+    synthetic: Path
+    real: Path | None
+    output: Path
 
 
 @dataclass(frozen=True)
@@ -64,91 +80,90 @@ class Run:
     row: str
     seed: int
 
-    def folder(self, output: Path) -> Path:
-        """Where its files are."""
-        return output / self.data / _file_name(self.row) / str(self.seed)
-
-    def stage1_folder(self, output: Path) -> Path:
-        """Where its first stage is, which other rows may share."""
-        return output / self.data / _file_name("stage1 " + json.dumps(self.stage1_changes())) / str(self.seed)
-
-    def stage1_changes(self) -> dict[str, Any]:
-        """What the row changes that the first stage sees."""
-        kept = {
-            key: value
-            for key, value in ROWS[self.row].items()
-            if key == "MODEL.USE_SSL_STAGE1" or not key.startswith(LATER)
-        }
-        return dict(sorted(kept.items()))
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What its line is found by."""
+        return self.data, self.row, self.seed
 
     @property
     def trained(self) -> bool:
         """Whether there is anything to train."""
         return self.row not in (RAW, UNTRAINED)
 
+    @property
+    def prompted(self) -> bool:
+        """Whether it has a first stage."""
+        return self.trained and ROWS[self.row].get("MODEL.USE_TEXT", True)
+
+    def config(self, places: Places) -> Config:
+        """What the row is trained by."""
+        return self._load(places, self.folder(places), ROWS[self.row])
+
+    def stage1_config(self, places: Places) -> Config:
+        """What its first stage is trained by."""
+        return self._load(places, self.stage1_folder(places), {**self._early(), "MODEL.USE_SSL": False})
+
+    def folder(self, places: Places) -> Path:
+        """Where its files are."""
+        return places.output / TINY_CLIP / self.data / _file_name(self.row) / str(self.seed)
+
+    def stage1_folder(self, places: Places) -> Path:
+        """Where its first stage is, which other rows may share."""
+        name = _file_name("stage1 " + json.dumps(self._early()))
+        return places.output / TINY_CLIP / self.data / name / str(self.seed)
+
+    def made_of(self, places: Places) -> str:
+        """Differs where configuration, data or tiny CLIP do."""
+        tree = self.config(places).model_copy(update={"output_dir": ""}).to_yaml_tree()
+        tree["DATASETS"]["ROOT_DIR"] = str(SYNTHETIC) if self.data == "synthetic" else self.data
+        return hashlib.sha256(json.dumps([tree, TINY_CLIP], sort_keys=True).encode()).hexdigest()[:12]
+
+    def _early(self) -> dict[str, Any]:
+        """What the row changes that the first stage sees."""
+        changes = ROWS[self.row]
+        seen = {
+            key: value for key, value in changes.items() if key == "MODEL.USE_SSL_STAGE1" or not key.startswith(LATER)
+        }
+        return dict(sorted(seen.items()))
+
+    def _load(self, places: Places, folder: Path, changes: dict[str, Any]) -> Config:
+        root = places.synthetic if self.data == "synthetic" else places.real
+        place = {"DATASETS.ROOT_DIR": str(root), "OUTPUT_DIR": str(folder), "SOLVER.SEED": self.seed}
+        return load_config(CONFIG, {**place, "SOLVER.STAGE2.EVAL_PERIOD": 1000, **changes})
+
 
 def _file_name(text: str) -> str:
     return "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in text).strip("_")
 
 
-def settings(run: Run, roots: dict[str, Path], folder: Path, changes: dict[str, Any]) -> dict[str, Any]:
-    """The run's overrides."""
-    place = {"DATASETS.ROOT_DIR": str(roots[run.data]), "OUTPUT_DIR": str(folder), "SOLVER.SEED": run.seed}
-    return {**place, "SOLVER.STAGE2.EVAL_PERIOD": 1000, **changes}
-
-
-def claim(folder: Path, config: Config) -> None:
-    """Note what a folder's numbers are of; ConfigError where it holds those of another configuration or tiny CLIP."""
-    digest = hashlib.sha256(SHIPPED["tiny"]["rendered-people"].read_bytes()).hexdigest()
-    content = {"config": config.to_yaml_tree(), "tiny_clip": digest, "people": {**SYNTHETIC, "size": [96, 48]}}
-    file = folder / "made_of.json"
-    if file.is_file() and json.loads(file.read_text()) != content:
-        raise ConfigError(f"{folder} holds numbers of another configuration, set or tiny CLIP; remove it")
-    write_json(file, content)
-
-
-def run_stage1(run: Run, roots: dict[str, Path], output: Path) -> None:
+def run_stage1(run: Run, places: Places) -> None:
     """Train the prompts."""
-    folder = run.stage1_folder(output)
-    config = load_config(CONFIG, settings(run, roots, folder, {**run.stage1_changes(), "MODEL.USE_SSL": False}))
-    claim(folder, config)
-    train(config, Options(device="cpu", stage=1), Console(quiet=True))
+    train(run.stage1_config(places), Options(device="cpu", stage=1), Console(quiet=True))
 
 
-def run_row(run: Run, roots: dict[str, Path], output: Path) -> None:
-    """Train the images against the prompts, or measure what is not trained."""
-    folder, changes = run.folder(output), ROWS[run.row]
-    config, quiet = load_config(CONFIG, settings(run, roots, folder, changes)), Console(quiet=True)
-    claim(folder, config)
-    if (folder / "metrics.json").is_file():
-        return
-    if not run.trained:
-        splits = build.build_splits(config)
-        metrics = measure_raw_pixels(splits) if run.row == RAW else measure_untrained(config, splits, quiet)
-        write_json(folder / "metrics.json", metrics)
-        return
-    options = Options(device="cpu")
-    if config.model.use_text:
-        weights = run.stage1_folder(output) / f"tiny_stage1_{config.solver.stage1.max_epochs}.pth"
-        options = Options(device="cpu", stage=2, stage1_weights=weights)
-    train(config, options, quiet)
-    shutil.rmtree(folder / "state")  # a hundred runs would fill the disk
-    for file in folder.glob("*.pth"):
-        file.unlink()
-
-
-def collect(run: Run, output: Path) -> dict[str, Any]:
-    """The run's line of the table."""
-    metrics = json.loads((run.folder(output) / "metrics.json").read_text())
-    low, high = metrics.get("confidence", {}).get("mAP", (float("nan"),) * 2)
+def run_row(run: Run, places: Places) -> Line:
+    """Train the images against the prompts, or measure what is not trained; the run's line."""
+    config, folder, quiet = run.config(places), run.folder(places), Console(quiet=True)
+    if run.row == RAW:
+        metrics = measure_raw_pixels(build.build_splits(config))
+    elif run.row == UNTRAINED:
+        metrics = measure_untrained(config, build.build_splits(config), quiet)
+    else:
+        options = Options(device="cpu")
+        if run.prompted:
+            weights = run.stage1_folder(places) / f"tiny_stage1_{config.solver.stage1.max_epochs}.pth"
+            options = Options(device="cpu", stage=2, stage1_weights=weights)
+        metrics = train(config, options, quiet) or {}
+        shutil.rmtree(folder)  # a hundred runs would fill the disk
+    low, high = metrics.get("confidence", {}).get("mAP", ("", ""))
     line = {"set": run.data, "row": run.row, "seed": run.seed, "mAP": metrics["mAP"], "rank1": metrics["rank1"]}
-    line |= {"mAP_low": low, "mAP_high": high, "prompt_similarity": float("nan")}
-    scalars = run.stage1_folder(output) / "scalars.csv"
-    if run.trained and scalars.is_file():
-        with scalars.open(newline="") as file:
-            found = [float(row["value"]) for row in csv.DictReader(file) if row["name"] == "eval/prompt_similarity"]
-        line["prompt_similarity"] = found[-1]
-    return line
+    similarity = _prompt_similarity(run.stage1_folder(places)) if run.prompted else ""
+    return {**line, "mAP_low": low, "mAP_high": high, "prompt_similarity": similarity, "made_of": run.made_of(places)}
+
+
+def _prompt_similarity(folder: Path) -> float:
+    with (folder / "scalars.csv").open(newline="") as file:
+        return [float(row["value"]) for row in csv.DictReader(file) if row["name"] == "eval/prompt_similarity"][-1]
 
 
 def start_worker(threads: int) -> None:
@@ -156,22 +171,53 @@ def start_worker(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def run_all(runs: Sequence[Run], roots: dict[str, Path], output: Path, jobs: int) -> None:
-    """Run what is not done yet, first stages before the rows that need them."""
-    first = {
-        run.stage1_folder(output): run for run in runs if run.trained and ROWS[run.row].get("MODEL.USE_TEXT", True)
-    }
+def run_all(runs: Sequence[Run], places: Places, jobs: int) -> list[Line]:
+    """The line of every run: those of the table that are still right, and the others made now."""
+    table = places.output / "ablation.csv"
+    known = {(line["set"], line["row"], int(line["seed"])): line for line in read(table)} if table.is_file() else {}
+    known = {run.key: known[run.key] for run in runs if known.get(run.key, {}).get("made_of") == run.made_of(places)}
+    todo = [run for run in runs if run.key not in known]
+    first = {run.stage1_folder(places): run for run in todo if run.prompted}
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # several processes that spin would take each other's cores
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads, console = max(1, (os.cpu_count() or 1) // jobs), Console(stderr=True)
     with ProcessPoolExecutor(jobs, get_context("spawn"), start_worker, (threads,)) as pool:
-        for work, chosen in ((run_stage1, list(first.values())), (run_row, list(runs))):
-            done = pool.map(partial(work, roots=roots, output=output), chosen)
-            for _ in track(done, work.__name__.replace("run_", ""), total=len(chosen), console=Console(stderr=True)):
-                pass
+        done = pool.map(partial(run_stage1, places=places), first.values())
+        for _ in track(done, "first stages", total=len(first), console=console):
+            pass
+        lines = pool.map(partial(run_row, places=places), todo)
+        for line in track(lines, "rows", total=len(todo), console=console):
+            known[line["set"], line["row"], line["seed"]] = line
+            write(table, list(known.values()))
+    return [known[run.key] for run in runs]
+
+
+def read(file: Path) -> list[Line]:
+    """Lines of a table."""
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def write(file: Path, lines: Sequence[Line]) -> None:
+    """Write a table."""
+    with write_beside(file) as temporary, temporary.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def chosen_runs(rows: Sequence[str], sets: Sequence[str], seeds: int, sweep_seeds: int) -> list[Run]:
+    """Seed by seed, so that an interrupted call leaves whole comparisons; a sweep brings the row it changes."""
+    runs: list[Run] = []
+    if "main" in rows:
+        runs += [Run(data, row, seed) for seed in range(1, seeds + 1) for data in sets for row in MAIN]
+    if "sweeps" in rows and "synthetic" in sets:
+        swept = [row for reference, sweep in SWEEPS.items() for row in (reference, *sweep)]
+        runs += [Run("synthetic", row, seed) for seed in range(1, sweep_seeds + 1) for row in swept]
+    return [run for run in dict.fromkeys(runs) if run.row != RAW or run.seed == 1]
 
 
 def main() -> None:
-    """Run what was asked for, then write lines, tables and plots."""
+    """Run what was asked for, then write tables and plots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", type=Path, metavar="ROOT_DIR", help="holds Market-1501-v15.09.15")
     parser.add_argument("--sets", nargs="+", choices=("synthetic", "real"), default=["synthetic", "real"])
@@ -184,31 +230,17 @@ def main() -> None:
     parser.add_argument("--report", type=Path, metavar="FILE.csv", help="tables and plots of these lines alone")
     arguments = parser.parse_args()
     if arguments.report:
-        with arguments.report.open(newline="") as file:
-            print(report(list(csv.DictReader(file)), arguments.output))
+        print(report(read(arguments.report), arguments.output))
         return
     if "real" in arguments.sets and not arguments.real:
         parser.error("the real set needs --real ROOT_DIR; or name --sets synthetic")
-    roots = {"synthetic": arguments.output / "people", "real": arguments.real}
-    if "synthetic" in arguments.sets and not any(roots["synthetic"].glob("Market*")):
-        synthesize(roots["synthetic"], **SYNTHETIC)
-    runs: list[Run] = []
-    if "main" in arguments.rows:
-        seeds = range(1, arguments.seeds + 1)
-        runs += [Run(data, row, seed) for seed in seeds for data in arguments.sets for row in MAIN]
-    if "sweeps" in arguments.rows and "synthetic" in arguments.sets:
-        seeds = range(1, arguments.sweep_seeds + 1)
-        runs += [Run("synthetic", row, seed) for seed in seeds for of, sweep in SWEEPS.items() for row in (of, *sweep)]
-    runs = [run for run in dict.fromkeys(runs) if run.row != RAW or run.seed == 1]
+    runs = chosen_runs(arguments.rows, arguments.sets, arguments.seeds, arguments.sweep_seeds)
     if not runs:
         parser.error("the sweeps run on the synthetic set: name it with --sets")
-    run_all(runs, roots, arguments.output, arguments.jobs)
-    lines = [collect(run, arguments.output) for run in runs]
-    with (arguments.output / "ablation.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(lines[0]))
-        writer.writeheader()
-        writer.writerows(lines)
-    print(report(lines, arguments.output))
+    people = arguments.output / f"people_{hashlib.sha256(str(SYNTHETIC).encode()).hexdigest()[:8]}"
+    if "synthetic" in arguments.sets and not any(people.glob("Market*")):
+        synthesize(people, **SYNTHETIC)
+    print(report(run_all(runs, Places(people, arguments.real, arguments.output), arguments.jobs), arguments.output))
 
 
 if __name__ == "__main__":

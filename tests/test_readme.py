@@ -1,4 +1,4 @@
-"""Every command of the README and of two files of docs runs: small images, the backbone and the epochs made small."""
+"""Every command of the README and of three files of docs runs: small images, the backbone and the epochs made small."""
 
 import re
 import shlex
@@ -13,10 +13,12 @@ from svllreid.cli.main import run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TESTING, TRAINING = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("testing.md", "training.md"))
+TESTING, TRAINING, TINY = (
+    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("testing.md", "training.md", "tiny-clip.md")
+)
 COMMANDS = [
     line.split("#")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", README + TESTING + TRAINING, re.S)
+    for block in re.findall(r"```bash\n(.*?)```", README + TESTING + TRAINING + TINY, re.S)
     for line in block.splitlines()
     if line.strip()
 ]
@@ -74,6 +76,8 @@ def test_command(command, workplace, ran, small_arguments, monkeypatch, capsys):
         words[0] == "test" and "--config-file" not in words and "--config_file" not in words
     ):
         words += [word for word in small_arguments if not word.startswith("DATASETS.")]
+    if words[0] == "pretrain":
+        words += ["--sites", "2", "--epochs", "1", "--batch-size", "16"]
     if words[:2] == ["data", "synth"]:
         words[words.index("--identities") + 1] = "5"
     monkeypatch.chdir(workplace)

@@ -9,6 +9,8 @@ import pytest
 
 from svllreid import load_config
 
+from ..conftest import SMALL
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -29,14 +31,54 @@ def test_every_row_is_a_configuration(ablation):
 
 
 def test_rows_share_a_first_stage_only_where_it_is_the_same(ablation, tmp_path):
+    places = ablation.Places(tmp_path / "people", None, tmp_path)
+
     def place(row, seed=1):
-        return ablation.Run("synthetic", row, seed).stage1_folder(tmp_path)
+        return ablation.Run("synthetic", row, seed).stage1_folder(places)
 
     assert place("both: SVLL-ReID") == place("+ language self-supervision") == place("SimSiam instead of SimCLR")
     assert place("CLIP-ReID (both switches off)") == place("+ vision self-supervision")
     alone = {place(row) for row in ("both: SVLL-ReID", "+ vision self-supervision", "prompts: mix 0.5", "stride 12")}
     assert len(alone) == 4
     assert place("both: SVLL-ReID", seed=2) != place("both: SVLL-ReID")
+
+
+def test_a_line_is_of_one_configuration_and_one_set(ablation, tmp_path, monkeypatch):
+    run = ablation.Run("real", "both: SVLL-ReID", 1)
+    here, there = (ablation.Places(tmp_path / "people", tmp_path / name, tmp_path / name) for name in ("a", "b"))
+    assert run.made_of(here) == run.made_of(there)
+    others = [
+        ablation.Run("synthetic", run.row, 1),
+        ablation.Run("real", run.row, 2),
+        ablation.Run("real", "stride 12", 1),
+    ]
+    assert len({other.made_of(here) for other in (run, *others)}) == 4
+    before = run.made_of(here)
+    monkeypatch.setattr(ablation, "TINY_CLIP", "another")
+    assert run.made_of(here) != before
+
+
+def test_runs_are_made_once(ablation, tmp_path, market, monkeypatch):
+    load = ablation.load_config
+    monkeypatch.setattr(ablation, "load_config", lambda path, changes: load(path, {**SMALL, **changes}))
+    run, places = ablation.Run("real", "CLIP-ReID (both switches off)", 1), ablation.Places(tmp_path, market, tmp_path)
+    ablation.run_stage1(run, places)
+    line = ablation.run_row(run, places)
+    assert 0 < line["mAP"] <= 1 and line["mAP_low"] <= line["mAP"] <= line["mAP_high"]
+    assert -1 <= line["prompt_similarity"] <= 1
+    assert not run.folder(places).exists()
+    ablation.write(tmp_path / "ablation.csv", [line])
+    monkeypatch.setattr(ablation, "run_row", None)  # nothing is left to be run
+    (found,) = ablation.run_all([run], places, jobs=1)
+    assert float(found["mAP"]) == line["mAP"]
+
+
+def test_sweeps_bring_what_they_are_compared_with(ablation):
+    runs = ablation.chosen_runs(["sweeps"], ["synthetic", "real"], 5, 2)
+    assert {run.seed for run in runs} == {1, 2} and {run.data for run in runs} == {"synthetic"}
+    assert set(ablation.SWEEPS) <= {run.row for run in runs}
+    assert len([run for run in ablation.chosen_runs(["main"], ["real"], 5, 3) if run.row == ablation.RAW]) == 1
+    assert ablation.chosen_runs(["sweeps"], ["real"], 5, 3) == []
 
 
 def test_report_of_lines(ablation, tmp_path):
