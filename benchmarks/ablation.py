@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -229,6 +230,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("outputs/ablation"))
     parser.add_argument("--report", type=Path, metavar="FILE.csv", help="tables and plots of these lines alone")
     arguments = parser.parse_args()
+    if importlib.util.find_spec("matplotlib") is None:  # told now, not after all runs
+        parser.error("the plots need matplotlib; install it with: pip install 'svllreid[viz]'")
     if arguments.report:
         print(report(read(arguments.report), arguments.output))
         return

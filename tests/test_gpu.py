@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from rich.console import Console
 
 from svllreid import Encoder
+from svllreid.jobs import pretraining
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.training import train
 
@@ -37,3 +39,10 @@ def test_an_interrupted_run_on_a_gpu_continues(small_config, tmp_path, monkeypat
 
 def _stop():
     raise KeyboardInterrupt
+
+
+def test_pretraining_on_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretraining, "TEST_SITES", 4)
+    recipe = pretraining.Recipe(sites=1, people=16, images=1, size=(32, 16), epochs=1, batch_size=8)
+    scores = pretraining.pretrain(recipe, tmp_path, device="cuda", console=Console(quiet=True))
+    assert 0 < scores["reid_mAP"] < 1 and (tmp_path / pretraining.WEIGHTS).is_file()

@@ -194,7 +194,7 @@ def test_a_flat_solver_is_the_baseline_only_in_a_file(tmp_path):
 
 def test_tiny_has_small_heads():
     tiny, full = load_config(overrides=["MODEL.NAME=tiny"]).model, load_config().model
-    assert (tiny.ssl_hidden_dim, tiny.ssl_out_dim, tiny.pretrained) == (512, 128, "random")
+    assert (tiny.ssl_hidden_dim, tiny.ssl_out_dim, tiny.pretrained) == (512, 128, "rendered-people")
     assert (full.ssl_hidden_dim, full.ssl_out_dim, full.pretrained) == (4096, 256, "openai")
 
 
