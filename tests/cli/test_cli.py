@@ -296,3 +296,14 @@ def test_unknown_dataset_exits_2(cli, command, market):
     code, out, err = cli("data", command, "market1510", market)
     assert code == 2 and out == ""
     assert "did you mean market1501?" in err and "Traceback" not in err
+
+
+def test_help_of_pretrain_tells_the_recipe(cli):
+    from svllreid.jobs.pretraining import Recipe
+
+    code, out, _ = cli("pretrain", "--help")
+    recipe, text = Recipe(), " ".join(out.replace("│", " ").split())
+    assert code == 0
+    for option, value in (("sites", recipe.sites), ("epochs", recipe.epochs), ("lr", recipe.lr)):
+        assert re.search(rf"--{option} <.*?\[default: \({value}\)\]", text), option
+    assert f"[default: ({recipe.batch_size})]" in text

@@ -17,10 +17,14 @@ def pretrain(
         "outputs/tiny_clip"
     ),
     seed: Annotated[int, typer.Option(min=0, max=999, help="Of people, weights and batches.")] = 0,
-    sites: Annotated[int | None, typer.Option(min=1, help="Sites with six cameras and 50 people each.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the people.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2, help="People a step, whose captions are told apart.")] = None,
-    lr: Annotated[float | None, typer.Option(min=0, help="Learning rate of AdamW.")] = None,
+    sites: Annotated[
+        int | None, typer.Option(min=1, help="Sites with six cameras and 50 people each.", show_default="400")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the people.", show_default="18")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=2, help="People a step, whose captions are told apart.", show_default="64")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(min=0, help="Learning rate of AdamW.", show_default="0.0006")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = 2,
     device: Device = "auto",
     fresh: Annotated[bool, typer.Option("--fresh", help="Train from the start; rendered images stay.")] = False,
