@@ -169,7 +169,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(finished, tmp_path, monke
         with pytest.raises(KeyboardInterrupt):
             train(config)
     train(config)
-    assert stops == [1, 2]
+    assert stops == ["stage 1", "stage 2"]
     whole, continued = (torch.load(f / "tiny_2.pth", weights_only=True) for f in (folder, tmp_path))
     assert all(torch.equal(whole[name], continued[name]) for name in whole)
 
