@@ -68,7 +68,7 @@ def test_runs_are_made_once(ablation, tmp_path, market, monkeypatch):
     assert -1 <= line["prompt_similarity"] <= 1
     assert not run.folder(places).exists()
     ablation.write(tmp_path / "ablation.csv", [line])
-    monkeypatch.setattr(ablation, "run_row", None)  # nothing is left to be run
+    monkeypatch.setattr(ablation, "run_row", lambda run, places: pytest.fail("it is there already"))
     (found,) = ablation.run_all([run], places, jobs=1)
     assert float(found["mAP"]) == line["mAP"]
 

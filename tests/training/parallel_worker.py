@@ -17,6 +17,7 @@ def settings(**keys):
     return load_config(
         overrides={
             "MODEL.NAME": "tiny",
+            "MODEL.PRETRAINED": "random",  # steeper weights would make rounding show
             "MODEL.SSL_HIDDEN_DIM": 32,
             "MODEL.SSL_OUT_DIM": 16,
             "MODEL.USE_SSL_STAGE1": True,
