@@ -33,27 +33,24 @@ class Estimate:
         return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}" if len(values) > 1 else f"{values.mean():.1f}"
 
     def difference(self) -> tuple[float, float]:
-        """Mean paired difference and half of its 95 % interval, in points."""
+        """Mean paired difference and half of its 95 % interval, in points; nan where no two seeds are paired."""
         paired = 100 * self.paired
         if len(paired) < 2:
-            return float(paired.mean()) if len(paired) else float("nan"), float("nan")
+            return float("nan"), float("nan")
         return float(paired.mean()), STUDENT[len(paired) - 2] * float(paired.std(ddof=1)) / len(paired) ** 0.5
 
     def difference_text(self) -> str:
         """The difference, marked where its interval leaves zero out."""
         mean, half = self.difference()
-        if np.isnan(mean):
-            return ""
-        return (
-            f"{mean:+.1f} ± {half:.1f}" + (" *" if abs(mean) > half else "") if not np.isnan(half) else f"{mean:+.1f}"
-        )
+        return "" if np.isnan(mean) else f"{mean:+.1f} ± {half:.1f}" + " *" * (abs(mean) > half)
 
 
 def estimates(lines: Sequence[dict[str, Any]], data: str, row: str, other: str | None, measure: str) -> Estimate:
     """A row's values of a measure by seed, beside those of another row."""
 
     def values(name: str | None) -> dict[int, float]:
-        return {int(line["seed"]): float(line[measure]) for line in lines if (line["set"], line["row"]) == (data, name)}
+        chosen = [line for line in lines if (line["set"], line["row"]) == (data, name)]
+        return {int(line["seed"]): float(line[measure] or "nan") for line in chosen}  # empty: what has no interval
 
     return Estimate(values(row), values(other) if other and other != row else None)
 
@@ -70,9 +67,7 @@ def table(lines: Sequence[dict[str, Any]], data: str, rows: Sequence[str], other
         )
         if map_.values:
             interval = "" if np.isnan(low) else f"{low:.0f} to {high:.0f}"
-            # Raw pixels have no seed to pair.
-            difference = map_.difference_text() if len(map_.paired) > 1 else ""
-            cells = (row, str(len(map_.values)), map_.text(), interval, rank1.text(), difference)
+            cells = (row, str(len(map_.values)), map_.text(), interval, rank1.text(), map_.difference_text())
             found.append(f"| {' | '.join(cells)} |")
     more = any((line["set"], line["row"]) == (data, row) for line in lines for row in rows if row != other)
     return found if more else []

@@ -92,10 +92,13 @@ def test_report_of_lines(ablation, tmp_path):
             for seed, value in enumerate(found, start=1):
                 numbers = {"mAP": value, "rank1": value / 2, "mAP_low": 0.1, "mAP_high": 0.9, "prompt_similarity": 0.8}
                 writer.writerow({"set": "synthetic", "row": row, "seed": seed, **numbers})
+        empty = dict.fromkeys(("mAP_low", "mAP_high", "prompt_similarity"), "")
+        writer.writerow({"set": "synthetic", "row": "raw pixels", "seed": 1, "mAP": 0.05, "rank1": 0.02, **empty})
     command = [sys.executable, str(FOLDER / "ablation.py"), "--report", str(file), "--output", str(tmp_path / "new")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "| CLIP-ReID (both switches off) | 3 | 40.0 ± 10.0 | 10 to 90 | 20.0 ± 5.0 |  |" in done.stdout
     # Differences 3, 2, 4: mean 3, half interval 4.303 * 1 / sqrt(3).
     assert "| both: SVLL-ReID | 3 | 43.0 ± 10.5 | 10 to 90 | 21.5 ± 5.3 | +3.0 ± 2.5 * |" in done.stdout
+    assert "| raw pixels | 1 | 5.0 |  | 2.0 |  |" in done.stdout
     for picture in ("ablation_main.png", "ablation_differences.png"):
         assert (tmp_path / "new" / picture).stat().st_size > 5000

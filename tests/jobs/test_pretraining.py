@@ -146,6 +146,12 @@ def test_a_finished_run_says_so_and_another_recipe_is_refused(finished, capsys):
         pretrain(Recipe(**{**RECIPE.__dict__, "batch_size": 64}), folder, device="cpu", console=QUIET)
 
 
+def test_the_people_of_the_test_are_not_trained_on(tmp_path):
+    with pytest.raises(ConfigError, match="seed 1000: the people of 1000 are tested on"):
+        pretrain(Recipe(seed=1000), tmp_path, device="cpu", console=QUIET)
+    assert not list(tmp_path.iterdir())
+
+
 def test_damaged_images_are_named(tmp_path):
     place = tmp_path / "crowd" / "drawn1_3_20x2_32x16"
     place.mkdir(parents=True)

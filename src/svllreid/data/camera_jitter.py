@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from svllreid.data.transforms import per_channel
+
 
 class CameraJitter:
     """Random box, flip, light, colour cast, sharpness and erased rectangle of each image.
@@ -34,7 +36,7 @@ class CameraJitter:
         erase: float = 0.3,
         strength: float = 1.0,
     ) -> None:
-        self.mean, self.std = (torch.tensor(value)[:, None, None] for value in (mean, std))
+        self.mean, self.std = per_channel(mean), per_channel(std)
         self.zoom, self.shift, self.cast, self.light = (strength * value for value in (zoom, shift, cast, light))
         self.contrast, self.saturation = strength * contrast, strength * saturation
         self.blur, self.erase = strength * blur, strength * erase

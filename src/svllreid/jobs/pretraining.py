@@ -22,6 +22,7 @@ from svllreid.data.camera_jitter import CameraJitter
 from svllreid.data.synthetic.crowd import DRAWN_BY, Crowd, RenderedCrowd, render
 from svllreid.data.synthetic.description import caption, describe
 from svllreid.data.synthetic.probes import QUESTIONS
+from svllreid.data.transforms import normalised, per_channel
 from svllreid.errors import CheckpointError, ConfigError, OutputError
 from svllreid.evaluation.alignment import probe, retrieval_rank1
 from svllreid.evaluation.ranking import evaluate_features
@@ -104,6 +105,8 @@ def pretrain(
     Raises: ReidError: anything the user can mend.
     """
     console = console or Console(stderr=True)
+    if recipe.seed >= TEST_SEED:
+        raise ConfigError(f"seed {recipe.seed}: the people of {TEST_SEED} are tested on; take a smaller one")
     if recipe.batch_size > len(recipe.crowd):
         raise ConfigError(f"a batch of {recipe.batch_size} is larger than the crowd of {len(recipe.crowd)} people")
     # Whatever can be refused is refused before a file is written or removed.
@@ -242,11 +245,11 @@ class PretrainRun:
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What the test compares of (n, H, W, 3) uint8 images: (n, E) for texts, (n, W + E) for other images."""
         self.model.eval()
-        mean, std = (torch.tensor(value)[:, None, None] for value in (MEAN, STD))
+        mean, std = per_channel(MEAN), per_channel(STD)
         parts = []
         for part in images.split(256):
-            normalised = (part.movedim(3, 1).float() / 255 - mean) / std
-            parts.append(self.model.image_encoder(normalised.to(self.fabric.device)))
+            pixels = normalised(part.movedim(3, 1), mean, std)
+            parts.append(self.model.image_encoder(pixels.to(self.fabric.device)))
         proj, final = (torch.cat([getattr(part, name) for part in parts]).cpu().float() for name in ("proj", "final"))
         return proj, torch.nn.functional.normalize(torch.cat([final, proj], dim=1))
 
