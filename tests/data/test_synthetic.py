@@ -20,6 +20,7 @@ from svllreid.data.synthetic import (
     make_camera,
     synthesize,
 )
+from svllreid.data.synthetic.camera import turn_hues
 from svllreid.errors import DatasetError, OutputError
 
 FOLDER = "Market-1501-v15.09.15"
@@ -249,6 +250,20 @@ def test_cameras_of_a_site_differ_in_place_and_colour():
     assert min(gaps) > 15
 
 
+def test_cameras_turn_colours_by_their_own_angle():
+    third = turn_hues(np.radians(120))  # red's part goes to green, green's to blue, blue's to red
+    np.testing.assert_allclose(third @ [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], atol=1e-6)
+    np.testing.assert_allclose(third @ [0.4, 0.4, 0.4], [0.4, 0.4, 0.4], atol=1e-6)
+    plain, turned = ([make_camera(3, camid, hue=hue) for camid in range(6)] for hue in (0, 90))
+    angles = [
+        np.degrees(np.arctan2((c.mixing[1, 0] - c.mixing[0, 1]) * 3**0.5, np.trace(c.mixing) - 1)) for c in turned
+    ]
+    assert np.abs(angles).max() <= 90 and np.diff(np.sort(angles)).min() > 1 and np.ptp(angles) > 100
+    for before, after in zip(plain, turned, strict=True):
+        assert np.array_equal(before.mixing, np.eye(3))
+        assert np.array_equal(before.background, after.background)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -258,6 +273,9 @@ def test_cameras_of_a_site_differ_in_place_and_colour():
         {"cameras": 1},
         {"cameras": 7},
         {"images_per_camera": 1},
+        {"alike": 0},
+        {"hue": -1},
+        {"hue": 181},
         {"size": (128, 8)},
         {"size": (16, 64)},
     ],

@@ -39,6 +39,12 @@ def synth(
     alike: Annotated[
         int, typer.Option(min=1, help="So many people share each outfit: the larger, the harder to tell apart.")
     ] = 1,
+    hue: Annotated[
+        float,
+        typer.Option(
+            min=0, max=180, help="Degrees by which cameras turn colours: at 90, the red of one is another's green."
+        ),
+    ] = 0,
 ) -> None:
     """Render synthetic people seen by several cameras, in Market-1501's layout.
 
@@ -46,7 +52,7 @@ def synth(
     """
     from svllreid.data.synthetic import synthesize
 
-    root = synthesize(folder, identities=identities, seed=seed, cameras=cameras, alike=alike)
+    root = synthesize(folder, identities=identities, seed=seed, cameras=cameras, alike=alike, hue=hue)
     Console().print(f"{root}: {identities} people to train, {identities} others to test", markup=False)
 
 

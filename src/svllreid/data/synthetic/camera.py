@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ class Camera:
         style: kind of place, a key of SCENES.
         background: (h, w, 3) float32, 0 to 255, the empty place.
         gains: (3,) white balance; brightness, gamma, contrast, saturation: the rest of its colour.
+        mixing: (3, 3) what its red, green and blue take of the light's.
         view_odds: (4,) probabilities of the figure's VIEWS.
         tilt: how far it looks down, 0 to 0.3; zoom: factor on the size of people.
         blur: Gaussian sigma in 1/128 of the image height; resolution: share of the pixels per side that survive.
@@ -39,6 +41,7 @@ class Camera:
     gamma: float
     contrast: float
     saturation: float
+    mixing: np.ndarray
     view_odds: np.ndarray
     tilt: float
     zoom: float
@@ -48,10 +51,11 @@ class Camera:
     crowding: float
 
 
-def make_camera(seed: int, camid: int, size: tuple[int, int] = (128, 64)) -> Camera:
+def make_camera(seed: int, camid: int, size: tuple[int, int] = (128, 64), hue: float = 0) -> Camera:
     """The camera numbered `camid` of the site `seed`, for images of `size` (height, width).
 
-    Up to six cameras of one site show six different kinds of place.
+    Up to six cameras of one site show six different kinds of place. Each turns the hues by its own angle, up to `hue`
+    degrees either way: at 90, the red of one camera is another's green.
     """
     rng, site = np.random.default_rng([_CAMERA, seed, camid]), np.random.default_rng([_SITE, seed])
 
@@ -79,7 +83,16 @@ def make_camera(seed: int, camid: int, size: tuple[int, int] = (128, 64)) -> Cam
         noise=spread(2, 8),
         crowding=spread(0.05, 0.22),
         background=paint_scene(rng, style, int(height * HEADROOM), max(int(height * PANORAMA), 2 * size[1])),
+        mixing=turn_hues(math.radians(spread(-hue, hue))),
     )
+
+
+def turn_hues(angle: float) -> np.ndarray:
+    """The (3, 3) float32 matrix that turns colours about grey by `angle`, in radians; the sum of the channels stays."""
+    axis = np.full(3, 3**-0.5)
+    cross = np.cross(np.eye(3), axis)
+    along = np.outer(axis, axis)
+    return (math.cos(angle) * (np.eye(3) - along) + along + math.sin(angle) * cross).astype(np.float32)
 
 
 def expose(camera: Camera, scene: np.ndarray, rng: np.random.Generator) -> Image.Image:
@@ -90,7 +103,7 @@ def expose(camera: Camera, scene: np.ndarray, rng: np.random.Generator) -> Image
         rng: source of the shot's blur and noise.
     Returns: RGB image of W × H.
     """
-    light = np.clip(scene.astype(np.float32) / 255, 0, 1.6) * camera.gains * camera.brightness
+    light = np.clip(scene.astype(np.float32) / 255, 0, 1.6) @ camera.mixing.T * camera.gains * camera.brightness
     grey = light.mean(axis=2, keepdims=True)
     light = np.clip(grey + camera.saturation * (light - grey), 0, None) ** camera.gamma
     light = 0.5 + camera.contrast * (light - 0.5)

@@ -29,6 +29,7 @@ def synthesize(
     cameras: int = 4,
     images_per_camera: int = 3,
     alike: int = 1,
+    hue: float = 0,
     size: tuple[int, int] = (128, 64),
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -45,6 +46,7 @@ def synthesize(
         cameras: 2 to 6, as Market-1501's readers expect.
         images_per_camera: at least 2, of each person by each camera.
         alike: so many people share each outfit and differ in the rest alone: the larger, the harder.
+        hue: degrees by which cameras turn colours, 0 to 180, as in `make_camera`.
         size: height and width in pixels, at least 32 × 16.
         progress: called after each image with the number written and the number in all.
     Returns: `root`.
@@ -53,11 +55,11 @@ def synthesize(
         OutputError: the folder cannot be written or the disk is full; nothing is left behind.
     """
     root = Path(root)
-    _check_arguments(identities, seed, cameras, images_per_camera, alike, size)
+    _check_arguments(identities, seed, cameras, images_per_camera, alike, hue, size)
     target = root / FOLDER
     _check_target(target)
     with _whole_or_nothing(target) as folder:
-        views = [make_camera(seed, camid, size) for camid in range(cameras)]
+        views = [make_camera(seed, camid, size, hue) for camid in range(cameras)]
         names = list(_names(identities, cameras, images_per_camera))
         for done, (name, pid, camid, shot) in enumerate(names, start=1):
             _save(draw_image(seed, pid, views[camid], shot, size, alike), folder / name)
@@ -74,7 +76,13 @@ def _save(image: Image.Image, path: Path) -> None:
 
 
 def _check_arguments(
-    identities: int, seed: int, cameras: int, images_per_camera: int, alike: int, size: tuple[int, int]
+    identities: int,
+    seed: int,
+    cameras: int,
+    images_per_camera: int,
+    alike: int,
+    hue: float,
+    size: tuple[int, int],
 ) -> None:
     if identities < 2:
         raise DatasetError(f"identities is {identities}: ranking needs at least 2 people; ask for 2 or more")
@@ -86,6 +94,8 @@ def _check_arguments(
         raise DatasetError(f"images_per_camera is {images_per_camera}: one goes to query, so give at least 2")
     if alike < 1:
         raise DatasetError(f"alike is {alike}: it counts the people who share an outfit; give 1 or more")
+    if not 0 <= hue <= 180:
+        raise DatasetError(f"hue is {hue}: it is an angle in degrees; give 0 to 180")
     if size[0] < MIN_SIZE[0] or size[1] < MIN_SIZE[1]:
         raise DatasetError(
             f"size is {size[0]} × {size[1]} (height × width): give at least {MIN_SIZE[0]} × {MIN_SIZE[1]}"

@@ -1,0 +1,43 @@
+"""The demonstration: what it prints and leaves behind, and that training shows."""
+
+import json
+import re
+import sys
+
+import pytest
+from PIL import Image
+
+from svllreid.cli.main import run
+from svllreid.jobs import demo
+
+
+def demonstrate(folder, identities, monkeypatch):
+    arguments = ["svllreid", "demo", str(folder), "--identities", str(identities)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as end:
+        run()
+    assert end.value.code == 0
+
+
+def test_table_metrics_and_picture(tmp_path, monkeypatch, capsys):
+    short = {"SOLVER.STAGE1.MAX_EPOCHS": 1, "SOLVER.STAGE2.MAX_EPOCHS": 1, "SOLVER.STAGE2.STEPS": [1]}
+    monkeypatch.setattr(demo, "SHORTER", short)
+    demonstrate(tmp_path / "demo", 8, monkeypatch)
+    printed = capsys.readouterr().out
+    rows = re.findall(r"(raw pixels|before training|after both stages)\D+([\d.]+) %\D+([\d.]+) %", printed)
+    assert [name for name, _, _ in rows] == ["raw pixels", "before training", "after both stages"]
+    metrics = json.loads((tmp_path / "demo" / "run" / "metrics.json").read_text())
+    assert rows[2][1:] == (f"{100 * metrics['mAP']:.1f}", f"{100 * metrics['rank1']:.1f}")
+    with Image.open(tmp_path / "demo" / "run" / "ranklist.png") as picture:
+        assert min(picture.size) > 100
+    assert "rendered-people" in (tmp_path / "demo" / "run" / "config.yml").read_text()
+    demonstrate(tmp_path / "demo", 9, monkeypatch)  # starts over
+    assert len(list((tmp_path / "demo").rglob("bounding_box_train/*.jpg"))) == 9 * 4 * 3
+
+
+@pytest.mark.slow
+def test_training_shows(tmp_path):
+    """The figures that the README gives, with room for another machine's arithmetic."""
+    rows = demo.run_demo(tmp_path, identities=32, seed=0).rows
+    raw, before, after = (rows[name]["mAP"] for name in ("raw pixels", "before training", "after both stages"))
+    assert raw < 0.15 < before < 0.4 < after
