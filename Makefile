@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo       install, render people, train both stages on the CPU, test (about 4 minutes)"
+	@echo "make demo       install, render people, train both stages on the CPU, test (two minutes and the installation)"
 	@echo "make test       install, lint, types, import rules, tests"
 	@echo "make test-slow  the tests that take minutes or gigabytes"
 	@echo "make bench      benchmarks"
