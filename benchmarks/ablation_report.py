@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ablation_rows import BASELINE, CLIPREID, MAIN, ONLY_LANGUAGE, ONLY_VISION, SVLLREID, SWEEPS
+from ablation_rows import BASELINE, BATCH_64, CLIPREID, MAIN, ONLY_LANGUAGE, ONLY_VISION, RANDOM, SVLLREID, SWEEPS
 
-# 97.5 % quantile of Student's t with 1, 2, ... degrees of freedom.
+Line = dict[str, Any]
+READING = """\
+After a mean stands its deviation over seeds. "95 % over test people": the mean ends of the runs' own intervals, from a
+bootstrap of the test people. "beside": mean difference of the same seeds, with half its 95 % interval (Student's t over
+seeds); * marks those that leave zero out, as one in twenty would by chance where there is no difference."""
+# 97.5 % quantile of Student's t with 1 to 9 degrees of freedom.
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
@@ -37,7 +42,8 @@ class Estimate:
         paired = 100 * self.paired
         if len(paired) < 2:
             return float("nan"), float("nan")
-        return float(paired.mean()), STUDENT[len(paired) - 2] * float(paired.std(ddof=1)) / len(paired) ** 0.5
+        quantile = STUDENT[min(len(paired) - 2, len(STUDENT) - 1)]
+        return float(paired.mean()), quantile * float(paired.std(ddof=1)) / len(paired) ** 0.5
 
     def difference_text(self) -> str:
         """The difference, marked where its interval leaves zero out."""
@@ -45,7 +51,7 @@ class Estimate:
         return "" if np.isnan(mean) else f"{mean:+.1f} ± {half:.1f}" + " *" * (abs(mean) > half)
 
 
-def estimates(lines: Sequence[dict[str, Any]], data: str, row: str, other: str | None, measure: str) -> Estimate:
+def estimates(lines: Sequence[Line], data: str, row: str, other: str | None, measure: str) -> Estimate:
     """A row's values of a measure by seed, beside those of another row."""
 
     def values(name: str | None) -> dict[int, float]:
@@ -55,7 +61,7 @@ def estimates(lines: Sequence[dict[str, Any]], data: str, row: str, other: str |
     return Estimate(values(row), values(other) if other and other != row else None)
 
 
-def table(lines: Sequence[dict[str, Any]], data: str, rows: Sequence[str], other: str) -> list[str]:
+def table(lines: Sequence[Line], data: str, rows: Sequence[str], other: str) -> list[str]:
     """Lines of a Markdown table; the differences are from row `other`."""
     head = f"| {data} | seeds | mAP, % | 95 % over test people | rank-1, % | mAP, points beside '{other}' |"
     found = [head, "|---|---|---|---|---|---|"]
@@ -73,10 +79,12 @@ def table(lines: Sequence[dict[str, Any]], data: str, rows: Sequence[str], other
     return found if more else []
 
 
-def similarity_table(lines: Sequence[dict[str, Any]], data: str) -> list[str]:
+def similarity_table(lines: Sequence[Line], data: str) -> list[str]:
     """Mean cosine between the prompts of two identities after stage 1."""
     found = [f"| {data}: stage 1 | seeds | mean cosine between two people's prompts |", "|---|---|---|"]
     for row in (CLIPREID, ONLY_LANGUAGE, *SWEEPS[ONLY_LANGUAGE]):
+        if row == BATCH_64:  # stage 1 is the same
+            continue
         values = [float(line["prompt_similarity"]) for line in lines if (line["set"], line["row"]) == (data, row)]
         if values:
             spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
@@ -84,20 +92,28 @@ def similarity_table(lines: Sequence[dict[str, Any]], data: str) -> list[str]:
     return found if len(found) > 2 else []
 
 
-def report(lines: Sequence[dict[str, Any]], folder: Path) -> str:
+def of_the_same_seeds(lines: Sequence[Line], sweep: Iterable[str], other: str) -> list[Line]:
+    """Without the runs of `other` whose seeds no row of the sweep has: its mean would be of other seeds."""
+    seeds = {line["seed"] for line in lines if line["row"] in sweep}
+    return [line for line in lines if line["row"] != other or line["seed"] in seeds]
+
+
+def report(lines: Sequence[Line], folder: Path) -> str:
     """All tables as Markdown; plots go to the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys(line["set"] for line in lines))
     blocks = [table(lines, data, list(MAIN), CLIPREID) for data in names]
     for data in names:
-        blocks += [table(lines, data, [other, *sweep], other) for other, sweep in SWEEPS.items()]
+        for other, sweep in SWEEPS.items():
+            blocks += [table(of_the_same_seeds(lines, sweep, other), data, [other, *sweep], other)]
         blocks += [similarity_table(lines, data)]
+    blocks += [[READING]]
     plot_rows(lines, names, folder / "ablation_main.png")
     plot_differences(lines, names, folder / "ablation_differences.png")
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def plot_rows(lines: Sequence[dict[str, Any]], names: Sequence[str], file: Path) -> None:
+def plot_rows(lines: Sequence[Line], names: Sequence[str], file: Path) -> None:
     """mAP of the main rows: every seed a dot, the mean a bar."""
     from matplotlib import pyplot
 
@@ -115,11 +131,11 @@ def plot_rows(lines: Sequence[dict[str, Any]], names: Sequence[str], file: Path)
     figure.savefig(file, dpi=110)
 
 
-def plot_differences(lines: Sequence[dict[str, Any]], names: Sequence[str], file: Path) -> None:
+def plot_differences(lines: Sequence[Line], names: Sequence[str], file: Path) -> None:
     """Paired differences with their 95 % intervals, main rows from CLIP-ReID and sweeps from the row they change."""
     from matplotlib import pyplot
 
-    pairs = [(row, CLIPREID) for row in (BASELINE, ONLY_LANGUAGE, ONLY_VISION, SVLLREID)]
+    pairs = [(row, CLIPREID) for row in (BASELINE, ONLY_LANGUAGE, ONLY_VISION, SVLLREID, RANDOM)]
     pairs += [(row, other) for other, sweep in SWEEPS.items() for row in sweep]
     figure, panel = pyplot.subplots(figsize=(7.5, 0.32 * len(pairs) + 1))
     for shift, data in zip(np.linspace(-0.18, 0.18, len(names)), names, strict=True):

@@ -10,18 +10,20 @@ RAW, UNTRAINED, BASELINE, CLIPREID, SVLLREID = (
     "raw pixels", "untrained features", "baseline without text", "CLIP-ReID (both switches off)",
     "both: SVLL-ReID",
 )  # fmt: skip
+RANDOM, BATCH_64 = "both, from random weights", "batch 64 at twice the rate"
 ONLY_LANGUAGE, ONLY_VISION = "+ language self-supervision", "+ vision self-supervision"
 MAIN: dict[str, dict[str, Any]] = {
     RAW: {},
     UNTRAINED: {},
     # Its erased area would be another one, as published: here the images are the same as every other row's.
-    BASELINE: {**NO_SSL, "MODEL.USE_TEXT": False, "MODEL.ID_LOSS_WEIGHT": 1.0, "INPUT.RE_MAX_AREA": 1 / 3},
+    BASELINE: {**NO_SSL, "MODEL.USE_TEXT": False, "INPUT.RE_MAX_AREA": 1 / 3},
     CLIPREID: NO_SSL,
     ONLY_LANGUAGE: LANGUAGE,
     ONLY_VISION: VISION,
     SVLLREID: {},
+    RANDOM: {"MODEL.PRETRAINED": "random"},
 }
-BATCH_64 = {"SOLVER.STAGE2.IMS_PER_BATCH": 64, "SOLVER.STAGE2.BASE_LR": 0.004}
+FOURFOLD = {"SOLVER.STAGE2.IMS_PER_BATCH": 64, "SOLVER.STAGE2.BASE_LR": 0.004}
 # Each sweep is compared with the row it changes one thing of.
 SWEEPS: dict[str, dict[str, dict[str, Any]]] = {
     ONLY_LANGUAGE: {
@@ -38,10 +40,10 @@ SWEEPS: dict[str, dict[str, dict[str, Any]]] = {
         "language weight 0.2": {**LANGUAGE, "SOLVER.STAGE1.SSL_LOSS_WEIGHT": 0.2},
         "language weight 2": {**LANGUAGE, "SOLVER.STAGE1.SSL_LOSS_WEIGHT": 2.0},
         "trained language head": {**LANGUAGE, "SOLVER.STAGE1.TRAIN_SSL_HEAD": True},
-        "batch 64 at twice the rate": {**LANGUAGE, **BATCH_64},
+        BATCH_64: {**LANGUAGE, **FOURFOLD},
     },
     # Its contrast is among four times as many images, of which fewer show the same person.
-    "batch 64 at twice the rate": {"both, batch 64": BATCH_64},
+    BATCH_64: {"both, batch 64": FOURFOLD},
     SVLLREID: {
         "SimSiam instead of SimCLR": {"MODEL.SSL_TYPE": "SIMSIAM"},
         "vision weight 0.2": {"SOLVER.STAGE2.SSL_LOSS_WEIGHT": 0.2},

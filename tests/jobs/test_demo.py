@@ -21,7 +21,11 @@ def demonstrate(folder, identities, monkeypatch):
 
 def test_table_metrics_and_picture(tmp_path, monkeypatch, capsys):
     short = {"SOLVER.STAGE1.MAX_EPOCHS": 1, "SOLVER.STAGE2.MAX_EPOCHS": 1, "SOLVER.STAGE2.STEPS": [1]}
-    monkeypatch.setattr(demo, "SHORTER", short)
+    load = demo.load_config
+    monkeypatch.setattr(demo, "load_config", lambda path, changes: load(path, {**changes, **short}))
+    mine = tmp_path / "demo" / "data" / "mine.jpg"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
     demonstrate(tmp_path / "demo", 8, monkeypatch)
     printed = capsys.readouterr().out
     rows = re.findall(r"(raw pixels|before training|after both stages)\D+([\d.]+) %\D+([\d.]+) %", printed)
@@ -33,6 +37,7 @@ def test_table_metrics_and_picture(tmp_path, monkeypatch, capsys):
     assert "rendered-people" in (tmp_path / "demo" / "run" / "config.yml").read_text()
     demonstrate(tmp_path / "demo", 9, monkeypatch)  # starts over
     assert len(list((tmp_path / "demo").rglob("bounding_box_train/*.jpg"))) == 9 * 4 * 3
+    assert mine.read_bytes() == b"mine"
 
 
 @pytest.mark.slow

@@ -135,6 +135,14 @@ def test_damaged_notes_are_named(tmp_path, text):
         pretrain(RECIPE, tmp_path, device="cpu", console=QUIET)
 
 
+def test_a_card_without_scores_is_named(finished, tmp_path):
+    for name in ("recipe.json", WEIGHTS):
+        shutil.copy(finished[0] / name, tmp_path)
+    (tmp_path / CARD).write_text("{}")
+    with pytest.raises(CheckpointError, match=r"tiny_clip\.json has no scores; remove it.*--fresh"):
+        pretrain(RECIPE, tmp_path, device="cpu", console=QUIET)
+
+
 def test_a_finished_run_says_so_and_another_recipe_is_refused(finished, capsys):
     folder, scores = finished
     before = (folder / WEIGHTS).stat().st_mtime_ns

@@ -22,7 +22,6 @@ from svllreid.training.report import LiveReport
 from svllreid.types import Splits
 
 CONFIG = "person/tiny_svllreid.yml"
-SHORTER = {"SOLVER.STAGE2.MAX_EPOCHS": 10, "SOLVER.STAGE2.STEPS": [7, 9], "SOLVER.STAGE2.LOG_PERIOD": 10}
 HUE = 90.0  # degrees by which cameras turn colours; the tiny CLIP saw no such cameras, so there is something to learn
 
 
@@ -39,17 +38,17 @@ def run_demo(folder: Path, *, identities: int, seed: int, console: Console | Non
     """Render people into `folder`, train on half of them, and search for the others.
 
     Args:
-        folder: `data` and `run` below it are made anew.
+        folder: `rendered_people` and `run` below it are made anew.
         identities: people to train, and as many others to test.
         seed: of people and training.
     Raises: ReidError: the folder cannot be written.
     """
     console = console or Console(stderr=True)
-    data, run = folder / "data", folder / "run"
+    data, run = folder / "rendered_people", folder / "run"  # a folder `data` could be somebody's own
     shutil.rmtree(data, ignore_errors=True)
     console.print(f"rendering {identities} people to train and {identities} others to test")
     synthesize(data, identities=identities, seed=seed, hue=HUE)
-    settings = {**SHORTER, "DATASETS.ROOT_DIR": str(data), "OUTPUT_DIR": str(run), "SOLVER.SEED": seed}
+    settings = {"DATASETS.ROOT_DIR": str(data), "OUTPUT_DIR": str(run), "SOLVER.SEED": seed}
     config = load_config(CONFIG, settings)
     splits = build.build_splits(config)
     rows = {

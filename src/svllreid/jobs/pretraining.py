@@ -108,7 +108,10 @@ def pretrain(
     if recipe.seed >= TEST_SEED:
         raise ConfigError(f"seed {recipe.seed}: the people of {TEST_SEED} are tested on; take a smaller one")
     if recipe.batch_size > len(recipe.crowd):
-        raise ConfigError(f"a batch of {recipe.batch_size} is larger than the crowd of {len(recipe.crowd)} people")
+        raise ConfigError(
+            f"a batch of {recipe.batch_size} is larger than the crowd of {len(recipe.crowd)} people: take a smaller "
+            "--batch-size or more --sites"
+        )
     # Whatever can be refused is refused before a file is written or removed.
     with LiveReport(console) as report:
         run = PretrainRun(recipe, folder, device, workers, report)
@@ -170,7 +173,9 @@ class PretrainRun:
         card = self.folder / CARD
         if card.is_file() and (self.folder / WEIGHTS).is_file():
             logger.info("this run is complete; --fresh starts over. Its weights are %s", self.folder / WEIGHTS)
-            scores: dict[str, Any] = _read(card).get("scores", {})
+            scores = _read(card).get("scores")
+            if not isinstance(scores, dict):
+                raise CheckpointError(f"{card} has no scores; remove it to test again, or start over with --fresh")
             return scores
         logger.info("%d people, %d images", len(self.recipe.crowd), len(self.recipe.crowd) * self.recipe.images)
         self.crowd, self.people = self.rendered(self.recipe.crowd), self.recipe.crowd.everybody()
