@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ablation_rows import BASELINE, BATCH_64, CLIPREID, MAIN, ONLY_LANGUAGE, ONLY_VISION, RANDOM, SVLLREID, SWEEPS
+from ablation_rows import BASELINE, BATCH_64, CLIPREID, MAIN, ONLY_LANGUAGE, ONLY_VISION, SVLLREID, SWEEPS
 
 Line = dict[str, Any]
 READING = """\
@@ -135,7 +135,7 @@ def plot_differences(lines: Sequence[Line], names: Sequence[str], file: Path) ->
     """Paired differences with their 95 % intervals, main rows from CLIP-ReID and sweeps from the row they change."""
     from matplotlib import pyplot
 
-    pairs = [(row, CLIPREID) for row in (BASELINE, ONLY_LANGUAGE, ONLY_VISION, SVLLREID, RANDOM)]
+    pairs = [(row, CLIPREID) for row in (BASELINE, ONLY_LANGUAGE, ONLY_VISION, SVLLREID)]
     pairs += [(row, other) for other, sweep in SWEEPS.items() for row in sweep]
     figure, panel = pyplot.subplots(figsize=(7.5, 0.32 * len(pairs) + 1))
     for shift, data in zip(np.linspace(-0.18, 0.18, len(names)), names, strict=True):
