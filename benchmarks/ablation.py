@@ -147,7 +147,7 @@ def run_row(run: Run, places: Places) -> Line:
     else:
         metrics = train(config, Options(device="cpu"), quiet) or {}
     low, high = metrics.get("confidence", {}).get("mAP", ("", ""))
-    line = {"set": run.data, "row": run.row, "seed": run.seed, "mAP": metrics["mAP"], "rank1": metrics["rank1"]}
+    line = {**dict(zip(("set", "row", "seed"), run.key, strict=True)), "mAP": metrics["mAP"], "rank1": metrics["rank1"]}
     return {**line, "mAP_low": low, "mAP_high": high, "prompt_similarity": similarity, "made_of": run.made_of(places)}
 
 

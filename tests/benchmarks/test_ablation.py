@@ -106,6 +106,7 @@ def test_a_run(ablation, tmp_path, market, monkeypatch):
     run = ablation.Run("real", CLIPREID, 1)
     ablation.run_stage1(run, places)
     line = ablation.run_row(run, places)
+    assert (line["set"], line["row"], line["seed"]) == run.key  # as read from the table: reports compare them
     assert 0 < line["mAP"] <= 1 and line["mAP_low"] <= line["mAP"] <= line["mAP_high"]
     assert -1 <= line["prompt_similarity"] <= 1
     for row in (ablation.RAW, ablation.UNTRAINED):
