@@ -225,7 +225,8 @@ def run_all(runs: Sequence[Run], places: Places, jobs: int) -> tuple[list[Line],
             else:
                 lines[run.key] = result
                 write(table, list(lines.values()))
-                shutil.rmtree(run.config(places).output_dir, ignore_errors=True)  # a hundred runs would fill the disk
+                if run.trained:  # a hundred runs would fill the disk; others have no folder, but a trained row's name
+                    shutil.rmtree(run.config(places).output_dir, ignore_errors=True)
             progress.advance(bar)
 
         work(todo, places, jobs, finished)

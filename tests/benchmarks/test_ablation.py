@@ -144,6 +144,17 @@ def test_finished_lines_are_kept_and_stale_ones_made_again(ablation, places, mad
     assert len(ablation.read(places.output / "ablation.csv")) == 2
 
 
+def test_a_finished_run_removes_its_own_files_alone(ablation, places, made):
+    untrained, both = (ablation.Run("real", row, 1) for row in (ablation.UNTRAINED, BOTH))
+    state = Path(both.config(places).output_dir) / "state.pt"  # of the same configuration as untrained features
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"half done")
+    ablation.run_all([untrained], places, 1)
+    assert state.exists()
+    ablation.run_all([both], places, 1)
+    assert not state.parent.exists()
+
+
 def test_a_failure_costs_only_what_depends_on_it(ablation, places, made):
     _, fails = made
     fails[CLIPREID] = True
