@@ -15,7 +15,7 @@ from torch import Tensor
 
 from svllreid.errors import EvaluationError
 from svllreid.files import write_beside
-from svllreid.types import UNKNOWN, Batch, Sample
+from svllreid.types import UNKNOWN, Batch, Sample, Splits
 
 _PART = "part_"
 # What NumPy and zip raise on files that are something else, or damaged; TypeError: one array instead of an archive.
@@ -66,6 +66,13 @@ class FeatureSet:
     protocol: str
     notes: tuple[str, ...] = ()
     parts: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, splits: Splits, q_feats: Any, g_feats: Any) -> FeatureSet:
+        """The test images of a dataset with their features, one row an image of `query` and `gallery`."""
+        rows = {sample: row for row, sample in enumerate(splits.query)}
+        parts = {name: np.array([rows[sample] for sample in part]) for name, part in splits.parts.items()}
+        return cls(splits.name, splits.query, splits.gallery, q_feats, g_feats, splits.protocol, splits.notes, parts)
 
     def save(self, path: Path) -> None:
         """Write an .npz archive: {q,g}_{feats,pids,camids,viewids,paths}, name, protocol, notes and the parts' rows."""

@@ -58,8 +58,10 @@ class StagePlan:
         kept: names of the model's entries that change in this stage.
         log_period: steps between two reports.
         save_period: steps between two saved states; 0 saves at the ends of epochs.
-        after_epoch: called when an epoch is done; evaluates and writes checkpoints.
+        after_epoch: called when an epoch is trained and its state saved; writes checkpoints, then evaluates. It is
+            called again for the same epoch where it failed or was interrupted.
         pids: raw identity of each label; a saved state of others is refused.
+        prompts: digest of the prompts trained against, see `StateFile`; empty where there are none.
         final: what the last epoch leaves; where it is gone, that epoch is evaluated and kept again.
         ema_decay: of the weight average that is evaluated and kept; 0 keeps the weights themselves.
         max_steps: of an epoch; None: all.
@@ -80,6 +82,7 @@ class StagePlan:
     after_epoch: Callable[[int, Progress], None]
     pids: list[Pid]
     final: Path
+    prompts: str = ""
     ema_decay: float = 0.0
     max_steps: int | None = None
     profiler: Any = None
@@ -95,7 +98,7 @@ def run_stage(fabric: Fabric, plan: StagePlan, state_file: Path, report: Report)
         KeyboardInterrupt: Ctrl-C or SIGTERM; during a step after that step, with the state saved.
     """
     with StopSignals() as stop:
-        return StageRun(fabric, plan, StateFile(state_file, plan.pids), report, stop).run()
+        return StageRun(fabric, plan, StateFile(state_file, plan.pids, plan.prompts), report, stop).run()
 
 
 class StageRun:
