@@ -38,6 +38,14 @@ def write_beside(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; false also for what no file can be called, such as a name that is too long."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files that killed processes left in a folder."""
     for file in folder.glob(".*"):

@@ -14,6 +14,10 @@ def _switch(on: str, off: str) -> BeforeValidator:
 
 OnOff = Annotated[Literal["on", "off"], _switch("on", "off")]
 YesNo = Annotated[Literal["yes", "no"], _switch("yes", "no")]
+Precision = Annotated[
+    Literal["auto", "32", "tf32", "16-mixed", "bf16-mixed"],
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),  # YAML reads a bare 32 as a number
+]
 Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 Names = str | tuple[str, ...]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -231,7 +235,7 @@ class Solver(Section):
     """Seed of every random draw."""
     margin: Weight = 0.3
     """Margin of the triplet loss."""
-    precision: Literal["auto", "32", "tf32", "16-mixed", "bf16-mixed"] = "auto"
+    precision: Precision = "auto"
     """Arithmetic: 32, tf32, 16-mixed or bf16-mixed; auto is 16-mixed on CUDA, as published, and 32 elsewhere."""
     sync_batchnorm: bool = False
     """BatchNorm over the images of all processes instead of each process's own; on GPUs."""

@@ -8,13 +8,12 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from torch import nn
 
 import svllreid
 from svllreid import build
-from svllreid.config import Config
+from svllreid.config import Config, dump_tree
 from svllreid.config.schema import Stage1, Stage2
 from svllreid.errors import CheckpointError, ConfigError
 from svllreid.evaluation.similarity import mean_similarity
@@ -75,7 +74,7 @@ def train(config: Config, options: Options = Options(), console: Console | None 
             clear_run(folder, config.model.name, run.stages, logs=options.stage is None, keep=options.stage1_weights)
         for place in (folder, folder / "state"):
             remove_leftovers(place)
-        write_text(folder / "config.yml", yaml.safe_dump(config.to_yaml_tree(), sort_keys=False))
+        write_text(folder / "config.yml", dump_tree(config.to_yaml_tree()))
         writers = open_writers(folder, config.solver.wandb, config.to_yaml_tree())
     run.fabric.barrier()  # what an earlier run left is gone
     log = folder / "log.txt" if run.fabric.is_global_zero else None
