@@ -47,8 +47,8 @@ def _take_pair(words: list[Any], before: str) -> tuple[str, Any]:
     if not _may_be_key(key):
         after = f" after {before}" if before else ""
         raise ConfigError(
-            f"{word!r} stands{after} where a key such as MODEL.NAME is expected: words are KEY=VALUE or KEY VALUE pairs. "
-            "Look for a key without a value before it, a value too many, or a value with blanks that needs quotes"
+            f"{word!r} stands{after} where a key such as MODEL.NAME is expected: words are KEY=VALUE or KEY VALUE "
+            "pairs. Look for a key without a value before it, a value too many, or a value with blanks that needs quotes"
         )
     if equals and (value or not words or _begins_pair(words[0])):
         return key, value
@@ -58,15 +58,18 @@ def _take_pair(words: list[Any], before: str) -> tuple[str, Any]:
         raise ConfigError(f"{key} has no value; write {key} VALUE or {key}=VALUE")
     if _begins_pair(words[0]):
         raise ConfigError(
-            f"{key} has no value: the word after it, {words[0]}, is a key itself; write {key} VALUE or {key}=VALUE (and "
-            f"{key}={words[0]} to give that very text)"
+            f"{key} has no value: the word after it, {words[0]}, is a key itself; write {key} VALUE or {key}=VALUE "
+            f"(and {key}={words[0]} to give that very text)"
         )
     value = words.pop(0)
     return key, value[1:] if isinstance(value, str) and not equals and value[:1] == "=" else value
 
 
 def _begins_pair(word: Any) -> bool:
-    """Whether a word is a key, or a key with its value. Without a dot only upper case counts: output_dir is a folder."""
+    """Whether a word is a key, or a key with its value.
+
+    Without a dot only upper case counts: a folder may well be called output_dir.
+    """
     if not isinstance(word, str):
         return False
     key = word.partition("=")[0]
