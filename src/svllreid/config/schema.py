@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt
 
+from svllreid.defaults import RERANK_K1, RERANK_K2, RERANK_LAMBDA
+
 
 def _switch(on: str, off: str) -> BeforeValidator:
     """YAML reads a bare `on` or `yes` as true: give the published words back."""
@@ -266,7 +268,13 @@ class Test(Section):
     feat_norm: YesNo = "yes"
     """L2-normalise the features."""
     re_ranking: bool = False
-    """Re-rank by k-reciprocal neighbours (k1 50, k2 15, lambda 0.3)."""
+    """Re-rank by k-reciprocal neighbours."""
+    re_ranking_k1: PositiveInt = RERANK_K1
+    """Neighbours that re-ranking tests for reciprocity."""
+    re_ranking_k2: PositiveInt = RERANK_K2
+    """Neighbours that re-ranking averages over; 1 averages nothing."""
+    re_ranking_lambda: Probability = RERANK_LAMBDA
+    """Weight of the original distance against re-ranking's Jaccard distance: 1 changes nothing."""
     veri_drop_unlabelled: bool = False
     """Leave VeRi's test images without viewpoint label out, as the published test does."""
     far: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (1e-2, 1e-3, 1e-4)
