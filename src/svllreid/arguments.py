@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from svllreid.errors import ReidError
@@ -19,14 +18,15 @@ def whole_number(value: Any, name: str, error: type[ReidError], least: int = 1) 
         least: the smallest count allowed.
     Raises: error: no number, a fraction, or less than `least`.
     """
-    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or value != math.floor(value) or value < least:
+    whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
+    if not whole or isinstance(value, bool) or value < least:
         raise error(f"{name} is {value!r}; use a whole number of at least {least}")
     return int(value)
 
 
 def share(value: Any, name: str, error: type[ReidError]) -> float:
     """A number from 0 to 1 as a float; see `whole_number`."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1:
         raise error(f"{name} is {value!r}; use a number from 0 to 1")
     return float(value)

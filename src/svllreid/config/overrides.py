@@ -48,7 +48,7 @@ def _take_pair(words: list[Any], before: str) -> tuple[str, Any]:
         after = f" after {before}" if before else ""
         raise ConfigError(
             f"{word!r} stands{after} where a key such as MODEL.NAME is expected: words are KEY=VALUE or KEY VALUE "
-            "pairs. Look for a key before it without a value, a value too many, or a value with blanks that needs quotes"
+            "pairs. Look for a key before it without a value, a value too many, or a value whose blanks need quotes"
         )
     if equals and (value or not words or _begins_pair(words[0])):
         return key, value
