@@ -49,6 +49,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; false also for what no folder can be called."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files that killed processes left in a folder."""
     for file in folder.glob(".*"):

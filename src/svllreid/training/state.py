@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,8 @@ import torch
 
 from svllreid.errors import CheckpointError
 from svllreid.files import write_beside, write_json
+from svllreid.models.weight_file import UNREADABLE, fault_of, read_torch
 from svllreid.types import Pid
-
-_UNREADABLE = (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError)
 
 
 @dataclass
@@ -73,15 +71,16 @@ class StateFile:
         if not self.path.is_file():
             return None
         try:
-            content = torch.load(self.path, map_location="cpu", weights_only=True)
+            content = read_torch(self.path)
             settled = json.loads(self.settled_path.read_text("utf-8")) if self.settled_path.is_file() else {}
             done = {name: content.pop(name) for name in ("epoch", "step", "total")}
             # Of an earlier run, whose state has been removed.
             progress = Progress(**done, **(settled if settled.get("settled", 0) <= done["epoch"] else {}))
             pids = content.pop("pids")
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise CheckpointError(
-                f"{self.path} cannot be read ({error}); remove it to start the stage over, or use --fresh"
+                f"{self.path} cannot be read: it {fault_of(self.path, error).what}; remove it to start the stage over, "
+                "or use --fresh"
             ) from None
         if pids != self.pids:
             raise CheckpointError(
