@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from svllreid.data.dataset import open_image
+from svllreid.data.images import open_image
 from svllreid.errors import EvaluationError, ImageError
 from svllreid.evaluation.camera_pairs import CameraPairs, compare_cameras
 from svllreid.evaluation.confidence import bootstrap
