@@ -112,7 +112,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "La":  # of which Pillow knows no other conversion
         image = image.convert("LA")
     if image.has_transparency_data:
-        layer = image.convert("RGBA")
+        layer = image.copy().convert("RGBA")  # converting changes the palette of what it converts
         ground = Image.new("RGB", image.size, (BACKGROUND,) * 3)
         ground.paste(layer, mask=layer)
         return ground

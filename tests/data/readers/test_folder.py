@@ -85,9 +85,7 @@ def test_no_split_folder_says_what_was_found(tmp_path, touch):
 
 def test_split_folder_without_identity_folders_is_an_error(tmp_path, touch):
     touch(tmp_path, ["train/1.jpg", "train/2.jpg"])
-    with pytest.raises(
-        DatasetError, match=r"train has no image in a folder of its identity; it holds 1\.jpg, 2\.jpg"
-    ):
+    with pytest.raises(DatasetError, match=r"train has no image in a folder of its identity; it holds 1\.jpg, 2\.jpg"):
         read_folder(tmp_path)
 
 
