@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from svllreid.cli import bench, config, convert, data, demo, models, pretrain, test, train
 from svllreid.errors import ReidError
+from svllreid.files import UNENCODABLE
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
@@ -32,6 +34,8 @@ app.add_typer(models.app, name="models")
 
 def run() -> None:
     """Run the command line: exit 0 done, 2 the user's mistake, 1 ours, 130 interrupted."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # spelled out is what its encoding lacks, as in error messages
+        sys.stdout.reconfigure(errors=UNENCODABLE)
     messages = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     try:
         code = app(standalone_mode=False)

@@ -13,6 +13,7 @@ from torch import nn
 from svllreid.build import entries
 from svllreid.config import Config, load_config
 from svllreid.errors import ConfigError, OutputError
+from svllreid.training.writers import check_folder
 
 # Keys that may differ when a run is continued: they do not change what is learned.
 FREE_KEYS = (
@@ -33,9 +34,11 @@ FREE_KEYS = (
 
 
 def output_dir(config: Config) -> Path:
-    """Where a training run's files go."""
+    """Where a training run's files go; OutputError where they cannot."""
     if config.output_dir:
-        return Path(config.output_dir).expanduser()
+        folder = Path(config.output_dir).expanduser()
+        check_folder(folder)
+        return folder
     names = "+".join(entry.partition(":")[0] for entry in entries(config.datasets.names))
     return Path("outputs") / f"{names}_{config.model.name}"
 
