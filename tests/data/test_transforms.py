@@ -10,7 +10,8 @@ from timm.data.random_erasing import RandomErasing
 from torchvision.transforms import v2
 
 from svllreid.data import dataset as dataset_module
-from svllreid.data.dataset import ImageDataset, TrainDataset, collate, label_of, open_image, raw_pixels, readable
+from svllreid.data.dataset import ImageDataset, TrainDataset, collate, label_of, raw_pixels, readable
+from svllreid.data.images import open_image
 from svllreid.data.transforms import MIN_AREA, VIEW_AREA, TestTransform, TrainTransform, seeded
 from svllreid.errors import ImageError
 from svllreid.types import Sample

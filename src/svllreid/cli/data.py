@@ -102,8 +102,8 @@ def describe(
     Example: `svllreid data describe market1501 ~/data --sheet market.png`
     """
     from svllreid.cli.counts import print_description, print_line
-    from svllreid.data.dataset import open_image
     from svllreid.data.describe import describe as describe_splits
+    from svllreid.data.images import open_image
     from svllreid.data.readers import reader
     from svllreid.viz.sheet import choose, draw_sheet
 
@@ -112,6 +112,8 @@ def describe(
     if splits.protocol == "vehicleid-10":
         print_line(console, "vehicleid-10: query holds all test images, of which each draw takes its gallery")
     print_description(console, describe_splits(splits))
+    for note in splits.notes:
+        print_line(console, f"note: {note}")
     if sheet is not None:
         rows = choose(splits)
         kind = "training" if splits.train else "test"

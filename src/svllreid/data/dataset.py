@@ -1,4 +1,4 @@
-"""Samples as batches: decoding, labels, loading in worker processes."""
+"""Samples as batches: labels, and loading in worker processes."""
 
 from __future__ import annotations
 
@@ -6,44 +6,22 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from svllreid.data.cache import ImageCache
+from svllreid.data.images import open_image
 from svllreid.errors import ImageError
 from svllreid.types import Batch, Pid, Sample
 
 UNLABELLED = -1
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """An image of which only the header is read yet; ImageError where it, or what the block asks of it, cannot be."""
-    try:
-        with Image.open(path) as image:
-            yield image
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).replace(str(path), "the file")
-        raise ImageError(
-            f"{path} cannot be read as an image ({reason}); restore it, or leave such files out of training and "
-            "testing with --skip-unreadable"
-        ) from None
-
-
-def open_image(path: Path) -> Image.Image:
-    """The decoded image in RGB; ImageError where it cannot be read to its end."""
-    with opened(path) as image:
-        image.load()
-        return image if image.mode == "RGB" else image.convert("RGB")  # converting RGB would copy it
 
 
 def readable(

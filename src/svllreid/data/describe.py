@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, median
 
-from svllreid.data.dataset import opened
+from svllreid.data.images import upright_size
 from svllreid.types import UNKNOWN, Pid, Sample, Splits
 
 # Market-1501's identity 0: thousands of images of nobody in particular, which would drown the others' counts.
@@ -59,7 +59,7 @@ class SplitCounts:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Image sizes in pixels, read from the headers of some of the files.
+    """Sizes of upright images in pixels, read from the headers of some of the files.
 
     Args:
         read: how many files were read; all, or so many drawn at random.
@@ -96,7 +96,8 @@ def describe(splits: Splits, seed: int = 0, max_headers: int = 2000) -> Descript
     Args:
         splits: what its reader made of it.
         seed: the same seed draws the same files, where there are more than `max_headers`.
-        max_headers: how many files are opened at most, for their sizes; no pixels are decoded.
+        max_headers: how many files are opened at most, for their sizes; decoded are only those whose headers do not
+            tell how they are turned.
     Raises: ImageError: a file among them that is no image.
     """
     distractor = DISTRACTORS.get(splits.name)
@@ -128,7 +129,7 @@ def _count(samples: Sequence[Sample], distractor: Pid | None) -> SplitCounts:
 
 def _sizes(samples: Sequence[Sample], generator: random.Random, limit: int) -> Sizes:
     drawn = samples if len(samples) <= limit else generator.sample(samples, limit)
-    sizes = [_size(sample) for sample in drawn]
+    sizes = [upright_size(sample.path) for sample in drawn]
     return Sizes(
         read=len(sizes),
         images=len(samples),
@@ -136,11 +137,6 @@ def _sizes(samples: Sequence[Sample], generator: random.Random, limit: int) -> S
         widths=Spread.of([width for _, width in sizes]),
         frequent=_most_frequent(sizes),
     )
-
-
-def _size(sample: Sample) -> tuple[int, int]:
-    with opened(sample.path) as image:
-        return image.height, image.width
 
 
 def _most_frequent(sizes: Iterable[tuple[int, int]]) -> tuple[tuple[tuple[int, int], int], ...]:

@@ -45,10 +45,15 @@ def test_passes_over_what_is_no_image_of_the_set(tmp_path, touch):
         "0009_c1s1_000451_03.jpg/0009_c1s1_000451_03.jpg",
     ]
     touch(tmp_path / FOLDER, FILES + [f"bounding_box_train/{name}" for name in clutter])
-    assert len(read_market1501(tmp_path).train) == 3
+    splits = read_market1501(tmp_path)
+    assert len(splits.train) == 3
+    assert splits.notes[:2] == (
+        "bounding_box_train: folders passed over with all they hold: 1 (0009_c1s1_000451_03.jpg)",
+        "bounding_box_train: files of other kinds passed over: 1 (readme.txt)",
+    )
 
 
-@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".PNG", ".bmp", ".WebP"])
+@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".PNG", ".bmp", ".WebP", ".tiff", ".GIF", ".avif"])
 def test_takes_every_image_format_in_either_case(tmp_path, touch, suffix):
     touch(tmp_path / FOLDER, [*FILES, f"query/0003_c2s1_001051_00{suffix}"])
     assert len(read_market1501(tmp_path).query) == 2

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from svllreid.data.readers.layout import IMAGE_SUFFIXES, Root, first_three, list_images, locate, require_folder
+from svllreid.data.readers.layout import (
+    Root,
+    contents,
+    first_three,
+    list_folder,
+    locate,
+    note,
+    others_note,
+    require_folder,
+)
 from svllreid.errors import DatasetError
 from svllreid.types import Sample, Splits
 
@@ -55,6 +65,8 @@ def find(root: Root, layout: Layout) -> Path:
 def read_three_folders(root: Root, layout: Layout) -> Splits:
     """Reads train, query and gallery by the names of their files; images of identity -1 are junk, dropped and counted.
 
+    Sub-folders and files that are no images are passed over, and notes count and name them.
+
     Args:
         root: the folder that holds the dataset's folder, or that folder itself.
         layout: the dataset's names.
@@ -64,13 +76,16 @@ def read_three_folders(root: Root, layout: Layout) -> Splits:
     dataset = find(root, layout)
     splits, notes = [], []
     for part in layout.parts:
-        samples = _read_folder(dataset / part, layout)
+        listing = list_folder(dataset / part)
+        samples = _read_names(dataset / part, listing.images, layout)
+        notes += note(part, "folders passed over with all they hold", listing.folders)
+        notes += others_note(part, listing.others)
         kept = tuple(sample for sample in samples if sample.pid != JUNK)
         if len(kept) < len(samples):
             notes.append(f"{part}: {len(samples) - len(kept)} junk images (identity -1) dropped")
         if not kept:
             raise DatasetError(
-                f"{layout.name}: {dataset / part} holds no image ({', '.join(IMAGE_SUFFIXES)}) to use. "
+                f"{layout.name}: {dataset / part} holds no image to use; {contents(dataset / part)}. "
                 "Unpack the archive again."
             )
         splits.append(kept)
@@ -78,9 +93,8 @@ def read_three_folders(root: Root, layout: Layout) -> Splits:
     return Splits(layout.name, train, query, gallery, noun=layout.noun, notes=tuple(notes))
 
 
-def _read_folder(folder: Path, layout: Layout) -> list[Sample]:
+def _read_names(folder: Path, names: Sequence[str], layout: Layout) -> list[Sample]:
     samples, bad = [], []
-    names = list_images(folder)
     for name in names:
         match = NAME.match(name)
         if match:

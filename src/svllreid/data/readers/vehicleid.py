@@ -10,7 +10,7 @@ from svllreid.data.readers.layout import (
     by_path,
     contents,
     first_three,
-    list_images,
+    list_folder,
     locate,
     read_list,
     require_folder,
@@ -45,7 +45,7 @@ def read_vehicleid(root: Root) -> Splits:
     lists = require_folder(dataset, LISTS, "VehicleID")
     images = require_folder(dataset, "image", "VehicleID")
     # Lists leave the extension out; of 1.jpg and 1.png the first in the alphabet stands for 1.
-    files = {Path(name).stem: name for name in reversed(list_images(images))}
+    files = {Path(name).stem: name for name in reversed(list_folder(images).images)}
     train = _read(images, files, lists / "train_list.txt")
     sources = {size: lists / f"test_list_{count}.txt" for size, count in TEST_SIZES.items()}
     absent = [source.name for source in sources.values() if not source.is_file()]
