@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from svllreid.config.legacy import UNUSED, is_flat, is_text, mend
 from svllreid.config.schema import Config, Section
 from svllreid.errors import ConfigError
+from svllreid.types import NOUNS, PERSON
 
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*")
 _SHIPPED = Path(__file__).parents[1] / "configs"
@@ -64,11 +65,11 @@ def _fill_derived(tree: dict[str, Any]) -> None:
     """Defaults that hang on other keys."""
     model, data = tree.setdefault("MODEL", {}), tree.setdefault("DATASETS", {})
     names = data.get("NAMES") or ()
-    first = {str(name).partition(":")[0] for name in ([names] if isinstance(names, str) else names)}
-    vehicles = bool(first) and first <= {"veri", "VehicleID"}
+    listed = [str(name).partition(":")[0] for name in ([names] if isinstance(names, str) else names)]
+    nouns = {NOUNS.get(name, PERSON) for name in listed} or {PERSON}
     tiny = model.get("NAME") == "tiny"
     for section, key, value in (
-        (data, "NOUN", "vehicle" if vehicles else "person"),
+        (data, "NOUN", nouns.pop() if len(nouns) == 1 else ""),  # of people and vehicles the user has to choose
         (model, "PRETRAINED", "rendered-people" if tiny else "openai"),
         (model, "SSL_HIDDEN_DIM", 512 if tiny else 4096),
         (model, "SSL_OUT_DIM", 128 if tiny else 256),

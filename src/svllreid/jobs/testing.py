@@ -26,7 +26,7 @@ from svllreid.models.checkpoint import read_info
 from svllreid.models.reid import SVLLReID
 from svllreid.training.parallel import all_shares, own_share
 from svllreid.training.report import LiveReport, logging_to
-from svllreid.types import Batch, Sample, Splits
+from svllreid.types import Batch, Origin, Sample, Splits
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +43,22 @@ def test_config(config_file: Path | None, overrides: Sequence[str]) -> Config:
     if info is None:
         return config
     tree = {**info.config, "OUTPUT_DIR": ""}  # the run's own folder holds the run's own numbers
-    given = {word.partition("=")[0].upper() for word in overrides}
-    if "DATASETS.NAMES" in given:  # what the run was tested on gives way to what is named now
+    if "DATASETS.NAMES" in _given(overrides):  # what the run was tested on gives way to what is named now
         tree["DATASETS"] = {**tree["DATASETS"], "TEST": [], "VAL_IDENTITIES": 0}
     return from_tree(tree, config.test.weight, overrides)
+
+
+def asks_for_sie(config: Config, overrides: Sequence[str]) -> bool:
+    """Whether the words of a command line switch side information on, instead of leaving it as trained."""
+    given = _given(overrides)
+    return ("MODEL.SIE_CAMERA" in given and config.model.sie_camera) or (
+        "MODEL.SIE_VIEW" in given and config.model.sie_view
+    )
+
+
+def _given(overrides: Sequence[str]) -> set[str]:
+    """The keys among `KEY VALUE` and `KEY=VALUE` words."""
+    return {word.partition("=")[0].upper() for word in overrides}
 
 
 def run_test(
@@ -68,8 +80,19 @@ def run_test(
         folder = path.parent / f"test_{'+'.join(tests)}"
         if config.output_dir:
             folder = Path(config.output_dir).expanduser()
-        trained_on = _trained_on(info.config if info is not None else config.to_yaml_tree(), str(path))
-        return test_on(tests, model, config, trained_on, fabric, report, folder, path, save_features=save_features)
+        trained_on = build.trained_on(from_tree(info.config, str(path)) if info is not None else config, info)
+        return test_on(
+            tests,
+            model,
+            config,
+            trained_on,
+            fabric,
+            report,
+            folder,
+            path,
+            save_features=save_features,
+            keep_sie=options.keep_sie,
+        )
 
 
 def run_features(file: Path, config: Config, console: Console | None = None) -> dict[str, Any]:
@@ -92,13 +115,14 @@ def test_on(
     tests: Mapping[str, Splits],
     model: SVLLReID,
     config: Config,
-    trained_on: str,
+    trained_on: Origin,
     fabric: Fabric,
     report: LiveReport,
     folder: Path,
     weight: Path,
     *,
     save_features: bool = False,
+    keep_sie: bool = False,
 ) -> dict[str, Any]:
     """Test a model on datasets and write what was found: of one to `folder`, of several each to a folder below it.
 
@@ -108,12 +132,13 @@ def test_on(
         config: of the run.
         trained_on: the first dataset trained on, whose cameras side information knows.
         save_features: also write features.npz.
+        keep_sie: leave side information on, whatever the dataset.
     Returns: what metrics.json in `folder` holds: the metrics, or of several datasets `{"datasets": {name: metrics}}`.
     """
     prepared = {}
     for name, splits in tests.items():
-        own, notes = without_foreign_sie(config, splits, trained_on)
-        check_cameras(own, splits, model.num_cameras, model.num_views)
+        own, notes = without_foreign_sie(config, splits, trained_on, keep_sie)
+        check_cameras(own, splits, model.side_rows)
         for note in (*splits.notes, *notes):
             logger.info("%s: %s", name, note)
         prepared[name] = own
@@ -152,7 +177,7 @@ def embed_splits(model: SVLLReID, config: Config, splits: Splits, fabric: Fabric
 
     def features(name: str, samples: Sequence[Sample]) -> Tensor:
         own = [samples[row] for row in own_share(len(samples))]
-        loader = build.build_test_loader(config, own, fabric)
+        loader = build.build_test_loader(config, own, fabric, model.side_rows)
         with report.counting(f"features of {name}", len(own)) as count:
             found = extract(embed, batches(loader), fabric.device, count)
         return all_shares(found, len(samples), fabric.device)
@@ -161,7 +186,24 @@ def embed_splits(model: SVLLReID, config: Config, splits: Splits, fabric: Fabric
     g_feats = features("gallery", splits.gallery) if splits.gallery else q_feats[:0]
     rows = {sample: row for row, sample in enumerate(splits.query)}
     parts = {name: np.array([rows[sample] for sample in part]) for name, part in splits.parts.items()}
-    return FeatureSet(splits.name, splits.query, splits.gallery, q_feats, g_feats, splits.protocol, splits.notes, parts)
+    pictures = None
+    if splits.pictures:
+        q_pictures, g_pictures = (
+            np.array([splits.pictures[sample.path] for sample in side], np.int64)
+            for side in (splits.query, splits.gallery)
+        )
+        pictures = q_pictures, g_pictures
+    return FeatureSet(
+        splits.name,
+        splits.query,
+        splits.gallery,
+        q_feats,
+        g_feats,
+        splits.protocol,
+        splits.notes,
+        parts,
+        pictures=pictures,
+    )
 
 
 def rank(features: FeatureSet, config: Config, report: LiveReport) -> Outcome:
@@ -184,9 +226,3 @@ def rank_and_write(
         false_accept_rates=config.test.far,
         picture=(128, max(1, round(128 * width / height))),
     )
-
-
-def _trained_on(tree: dict[str, Any], source: str) -> str:
-    """The origin of the first dataset trained on, by the configuration of the training."""
-    datasets = from_tree(tree, source).datasets
-    return build.origin(datasets, build.entries(datasets.names)[0])

@@ -96,14 +96,14 @@ class TrainingRun:
         self.tests = {self.splits.name: self.splits} if self.splits.testable else {}
         if config.datasets.test:
             self.tests = load_test_splits(config, options, report)
-        self.data = build.TrainingData.of(self.splits.train)
+        self.data = build.TrainingData.of(self.splits.train, self.splits.side_rows)
         self.config, self.notes = without_unknown_sie(config, self.splits)
         self.name = config.model.name
         self.stages = stages_to_run(self.config, options)
         self.todo = [stage for stage in self.stages if options.fresh or not self.final_file(stage).is_file()]
         if 2 in self.stages:
             build.build_sampler(self.config, self.data)  # refuses impossible batches now, not after stage 1
-        check_cameras(self.config, self.splits, self.data.num_cameras, self.data.num_views)
+        check_cameras(self.config, self.splits, self.data.side_rows)
         build.build_test_transform(self.config)  # refuses differing sizes now, not at the first evaluation
         plan = build.build_cache_plan(self.config, self.data)
         if plan is not None and 2 in self.todo:
@@ -154,8 +154,8 @@ class TrainingRun:
         parameters = sum(p.numel() for p in model.image_encoder.parameters()) / 1e6
         return (
             f"{self.splits.name}: {len(self.data.labels)} identities, {len(self.data.samples)} images, "
-            f"{self.data.num_cameras} cameras; {self.name} with {parameters:.1f} million vision parameters on "
-            f"{self.fabric.device}"
+            f"{len(self.data.side_rows.cameras)} cameras; {self.name} with {parameters:.1f} million vision parameters "
+            f"on {self.fabric.device}"
         )
 
     def build_model(self) -> SVLLReID | None:
@@ -271,12 +271,15 @@ class TrainingRun:
         info = CheckpointInfo(
             config=self.config.to_yaml_tree(),
             num_classes=len(self.data.labels),
-            num_cameras=self.data.num_cameras,
-            num_views=self.data.num_views,
+            num_cameras=self.data.side_rows.num_cameras,
+            num_views=self.data.side_rows.num_views,
             pids=list(self.data.labels),
             stage=stage,
             epoch=epoch,
             version=svllreid.__version__,
+            cameras=list(self.data.side_rows.cameras),
+            views=list(self.data.side_rows.views),
+            listings=dict(self.splits.origin.listings),
         )
         save_checkpoint(file or self.file(stage, epoch), model, info, state)
 

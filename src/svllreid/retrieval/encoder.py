@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from svllreid.data.dataset import open_image
+from svllreid.data.readers.layout import first_three
 from svllreid.data.transforms import TestTransform
 from svllreid.errors import DatasetError
 from svllreid.models.reid import SVLLReID
@@ -55,24 +56,28 @@ class FeatureEncoder:
 
         Args:
             images: paths, PIL images or uint8 arrays (H, W, 3).
-            camids, viewids: zero-based camera and viewpoint of each image, -1 where unknown; None: all unknown.
+            camids, viewids: camera and viewpoint of each image, numbered as in the training set (counted from 0), -1
+                where unknown; None: all unknown.
         Raises: DatasetError: an image that cannot be read, ids that do not fit the images or the trained table.
         """
         ids = []
-        for name, given, count in (
-            ("camids", camids, self.model.num_cameras),
-            ("viewids", viewids, self.model.num_views),
+        side_rows = self.model.side_rows
+        for name, given, known, row in (
+            ("camids", camids, side_rows.cameras, side_rows.camera),
+            ("viewids", viewids, side_rows.views, side_rows.view),
         ):
             values = [UNKNOWN] * len(images) if given is None else [int(value) for value in given]
             if len(values) != len(images):
                 raise DatasetError(f"{len(images)} images but {len(values)} {name}; give one for each image")
             used = self.model.sie_camera if name == "camids" else self.model.sie_view
-            beyond = [value for value in values if used and not UNKNOWN <= value < count]
-            if beyond:
+            rows = [row(value) for value in values]
+            strange = [v for v, at in zip(values, rows, strict=True) if at == UNKNOWN and v != UNKNOWN]
+            if used and strange:
                 raise DatasetError(
-                    f"{name} {beyond[0]} is beyond the {count} the model was trained with; give -1 for unknown"
+                    f"{name} {strange[0]} is none of those the model was trained with ({first_three(known)}); give -1 "
+                    "for unknown"
                 )
-            ids.append(torch.tensor(values, dtype=torch.int64, device=self.device))
+            ids.append(torch.tensor(rows, dtype=torch.int64, device=self.device))
         parts = []
         for start in range(0, len(images), self.batch_size):
             chosen = slice(start, start + self.batch_size)

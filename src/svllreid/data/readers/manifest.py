@@ -42,7 +42,7 @@ def read_manifest(root: Root, *, noun: str = PERSON) -> Splits:
     """Reads a CSV (UTF-8, first line the column names) or Parquet file of images.
 
     Columns path (relative to the file's folder), pid, split (train, query, gallery) and, optionally, camid and viewid,
-    zero-based (`1.0` is 1); other columns are ignored. An empty camid or viewid, or -1, is unknown; cameras are known in
+    zero-based (1.0 is 1); other columns are ignored. An empty camid or viewid, or -1, is unknown; cameras are known in
     every row or in none. Training identities that are all numbers become int, else all stay text; those of query and
     gallery likewise. An image may stand once in each split: in query and gallery, as leave-self-out wants it, then
     under one pid; in train and a test split, which a note reports. Twice in one split is an error.

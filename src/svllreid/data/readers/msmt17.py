@@ -43,8 +43,8 @@ def read_msmt17(root: Root) -> Splits:
     train, test, version = _folders(dataset)
     lists = {"list_train.txt": train, "list_val.txt": train, "list_query.txt": test, "list_gallery.txt": test}
     learned, validated, query, gallery = (_read(dataset, folder, name) for name, folder in lists.items())
-    splits = map(by_path, to_samples(learned + validated, query, gallery, numbered))
-    return Splits("msmt17", *splits, notes=(version,))
+    train_samples, q_samples, g_samples = map(by_path, to_samples(numbered, learned + validated, query, gallery))
+    return Splits("msmt17", train_samples, q_samples, g_samples, notes=(version,))
 
 
 def _folders(dataset: Path) -> tuple[Path, Path, str]:

@@ -31,10 +31,10 @@ class Labelled:
 
 
 def to_samples(
+    pids_of: Callable[[Iterable[str]], dict[str, Pid]],
     train: Sequence[Labelled],
     query: Sequence[Labelled],
     gallery: Sequence[Labelled],
-    pids_of: Callable[[Iterable[str]], dict[str, Pid]],
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...], tuple[Sample, ...]]:
     """The samples of each split, in the given order.
 
@@ -42,8 +42,8 @@ def to_samples(
     be found later changes nothing about who was trained on.
 
     Args:
-        train, query, gallery: the images.
         pids_of: the pid of each text, as `numbered` gives it.
+        train, query, gallery: the images.
     """
     known = pids_of(image.identity for image in train)
     tested = pids_of(image.identity for image in (*query, *gallery))

@@ -47,7 +47,7 @@ def assemble(
         testing only, with neither query nor gallery for training only; a note says so.
     Raises: DatasetError: no image at all, or a query without gallery or the reverse.
     """
-    train, query, gallery = map(by_path, to_samples(*(images[split] for split in SPLITS), identities))
+    train, query, gallery = map(by_path, to_samples(identities, *(images[split] for split in SPLITS)))
     if not train and not query and not gallery:
         raise DatasetError(f"{name}: {source} holds no image in any of train, query, gallery.")
     if bool(query) != bool(gallery):

@@ -75,7 +75,7 @@ def read_three_folders(root: Root, layout: Layout) -> Splits:
                 "Unpack the archive again."
             )
         found.append(kept)
-    train, query, gallery = to_samples(*found, numbered)
+    train, query, gallery = to_samples(numbered, *found)
     return Splits(layout.name, train, query, gallery, noun=layout.noun, notes=tuple(notes))
 
 
