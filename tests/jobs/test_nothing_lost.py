@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from svllreid.errors import OutputError, TrainingError
-from svllreid.jobs.continuing import keep_last
 from svllreid.jobs.preparing import Options
+from svllreid.jobs.run_folder import RunFolder
 from svllreid.jobs.training import train
 from svllreid.training.loop import StageRun
 
@@ -63,12 +63,12 @@ def test_a_signal_waits_for_the_step_and_saves(whole, small_config, tmp_path, mo
     same(weights(tmp_path), whole)
 
 
-@pytest.mark.parametrize("where", ["evaluate", "save"])
+@pytest.mark.parametrize("where", ["keep_best", "save"])
 def test_stopped_after_an_epoch_was_trained(whole, small_config, tmp_path, monkeypatch, where):
     """While it is evaluated, or its checkpoint written: the epoch is not trained again."""
-    from svllreid.jobs.training import TrainingRun
+    from svllreid.jobs.checkpoints import Checkpoints
 
-    original, calls = getattr(TrainingRun, where), []
+    original, calls = getattr(Checkpoints, where), []
 
     def stopped(self, *arguments):
         calls.append(arguments)
@@ -76,7 +76,7 @@ def test_stopped_after_an_epoch_was_trained(whole, small_config, tmp_path, monke
             raise KeyboardInterrupt
         return original(self, *arguments)
 
-    monkeypatch.setattr(TrainingRun, where, stopped)
+    monkeypatch.setattr(Checkpoints, where, stopped)
     config = small_config({**EVERYTHING, "OUTPUT_DIR": str(tmp_path)})
     with pytest.raises(KeyboardInterrupt):
         train(config)
@@ -85,7 +85,7 @@ def test_stopped_after_an_epoch_was_trained(whole, small_config, tmp_path, monke
     monkeypatch.setattr(StageRun, "_run_epoch", lambda self, epoch: trained.append(epoch) or epochs(self, epoch))
     train(config)
     same(weights(tmp_path), whole)
-    assert trained == ([] if where == "evaluate" else [2])
+    assert trained == ([] if where == "keep_best" else [2])
 
 
 def test_a_step_is_saved_and_the_rest_of_the_epoch_done(whole, small_config, tmp_path, monkeypatch):
@@ -221,14 +221,14 @@ def test_the_last_checkpoints_are_kept(tmp_path):
     for name in ("tiny_5", "tiny_10", "tiny_20", "tiny_best", "tiny_stage1_9"):
         for kind in ("pth", "json"):
             (tmp_path / f"{name}.{kind}").touch()
-    keep_last(tmp_path, "tiny", 0)
+    RunFolder(tmp_path, "tiny").keep_last(0)
     assert len(list(tmp_path.iterdir())) == 10
-    keep_last(tmp_path, "tiny", 2)
+    RunFolder(tmp_path, "tiny").keep_last(2)
     assert {file.stem for file in tmp_path.iterdir()} == {"tiny_10", "tiny_20", "tiny_best", "tiny_stage1_9"}
 
 
 def test_too_small_a_disk_is_noticed_at_once(small_config, tmp_path, monkeypatch):
-    import svllreid.jobs.continuing as module
+    import svllreid.jobs.run_folder as module
 
     monkeypatch.setattr(module.shutil, "disk_usage", lambda place: type("Usage", (), {"free": 10**7}))
     with pytest.raises(OutputError, match=r"needs about 0\.1 GB .*0\.0 GB free"):

@@ -123,13 +123,17 @@ class TrainingData:
     samples: tuple[Sample, ...]
     labels: dict[Pid, int]
     side_rows: SideRows
+    origin: Origin
 
     @classmethod
-    def of(cls, samples: Sequence[Sample], side_rows: SideRows | None = None) -> TrainingData:
+    def of(
+        cls, samples: Sequence[Sample], side_rows: SideRows | None = None, origin: Origin | None = None
+    ) -> TrainingData:
         """Labels in sorted pid order, and rows of side information: those given, or one for each camera and view."""
         if not samples:
             raise DatasetError("the training split is empty; check DATASETS.ROOT_DIR and the split's folder or rows")
-        return cls(tuple(samples), label_of(samples), SideRows.of(samples) if side_rows is None else side_rows)
+        rows = SideRows.of(samples) if side_rows is None else side_rows
+        return cls(tuple(samples), label_of(samples), rows, origin or Origin())
 
     @property
     def numbers(self) -> list[int]:

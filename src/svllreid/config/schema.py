@@ -61,7 +61,7 @@ class Datasets(Section):
     """Dataset, or a list to train on jointly: market1501, dukemtmc, occ_duke, msmt17, veri, VehicleID, folder,
     manifest. One that lies elsewhere than ROOT_DIR is named with its place: folder:/data/mine."""
     test: Names = ()
-    """Dataset, or a list, to test on at the end of training and in `test`; empty: the (first) one of NAMES."""
+    """Dataset, or a list, to test on during and after training and in `test`; empty: the (first) one of NAMES."""
     root_dir: Text = "../data"
     """Folder that holds the dataset as its authors distribute it; for `manifest` the CSV or Parquet file."""
     veri_views: Text = ""

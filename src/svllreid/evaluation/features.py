@@ -15,7 +15,7 @@ from torch import Tensor
 
 from svllreid.errors import EvaluationError
 from svllreid.files import write_beside
-from svllreid.types import UNKNOWN, Batch, Sample
+from svllreid.types import UNKNOWN, Batch, Sample, Splits
 
 _PART = "part_"
 # What NumPy and zip raise on files that are something else, or damaged; TypeError: one array instead of an archive.
@@ -68,6 +68,24 @@ class FeatureSet:
     notes: tuple[str, ...] = ()
     parts: Mapping[str, np.ndarray] = field(default_factory=dict)
     pictures: tuple[np.ndarray, np.ndarray] | None = None
+
+    @classmethod
+    def of(cls, splits: Splits, q_feats: Any, g_feats: Any) -> FeatureSet:
+        """The test images of a dataset with their features, one row an image of `query` and `gallery`."""
+        rows = {sample: row for row, sample in enumerate(splits.query)}
+        parts = {name: np.array([rows[sample] for sample in part]) for name, part in splits.parts.items()}
+        sides = splits.query, splits.gallery
+        query, gallery = (np.array([splits.pictures.get(s.path, -1) for s in side], np.int64) for side in sides)
+        return cls(
+            splits.name,
+            *sides,
+            q_feats,
+            g_feats,
+            splits.protocol,
+            splits.notes,
+            parts,
+            pictures=(query, gallery) if splits.pictures else None,
+        )
 
     def save(self, path: Path) -> None:
         """Write an .npz archive: {q,g}_{feats,pids,camids,viewids,paths}, name, protocol, notes and the parts' rows.

@@ -30,6 +30,19 @@ class Labels:
         self.starts = np.searchsorted(gallery[self.order], query, side="left")
         self.counts = np.searchsorted(gallery[self.order], query, side="right") - self.starts
 
+    def require_match(self, step: int = 4096) -> None:
+        """Check that at least one query has a match that is not junk.
+
+        Args:
+            step: queries looked at together, which bounds the memory.
+        Raises: EvaluationError: no query can be counted; the message says whether the identities or the cameras forbid.
+        """
+        for start in range(0, self.shape[0], step):
+            if not self.pairs(start, min(start + step, self.shape[0]))[2].all():
+                return
+        why = "all matches are junk (same pid and camid)" if self.counts.any() else "no query's pid is in the gallery"
+        raise EvaluationError(f"no query can be counted: {why}; check the split, and leave out camids nobody knows")
+
     def pairs(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Pairs of equal pid of queries start..stop: row in the block, gallery column (ascending), is it junk."""
         counts = self.counts[start:stop]

@@ -11,6 +11,7 @@ import numpy as np
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.distance import ProgressCallback
 from svllreid.evaluation.features import FeatureSet
+from svllreid.evaluation.labels import Labels
 from svllreid.evaluation.ranking import MEASURES, Ranking, evaluate_features, nearest
 from svllreid.evaluation.rerank import RerankOptions
 from svllreid.types import Sample
@@ -134,6 +135,24 @@ def trials(features: FeatureSet) -> dict[str, Iterator[Trial]]:
             raise EvaluationError(f"{features.name} has an empty {name} split; nothing to test")
     whole = Trial(features.query, features.gallery, features.q_feats, features.g_feats, _groups(features))
     return {"": iter([whole])}
+
+
+def check_countable(features: FeatureSet) -> None:
+    """Check by identities and cameras alone that every part of a test has a query that can be counted.
+
+    Features are not looked at, so this can be asked before any image is embedded.
+
+    Args:
+        features: the test images; their features may be of any width, also 0.
+    Raises: EvaluationError: see `evaluate_protocol`; the message names the dataset and its part.
+    """
+    for name, draws in trials(features).items():
+        arguments = next(draws).arguments
+        shape = len(arguments.pop("q_feats")), len(arguments.pop("g_feats"))
+        try:
+            Labels(shape, **arguments).require_match()
+        except EvaluationError as error:
+            raise EvaluationError(f"{' '.join(filter(None, (features.name, name)))}: {error}") from None
 
 
 def _groups(features: FeatureSet) -> tuple[np.ndarray, np.ndarray]:

@@ -303,9 +303,7 @@ def _metrics(queries: np.ndarray, ranks: np.ndarray, labels: Labels, max_rank: i
     Raises: EvaluationError: no match at all.
     """
     num_queries, width = labels.shape
-    if len(ranks) == 0:
-        why = "all matches are junk (same pid and camid)" if labels.counts.any() else "no query's pid is in the gallery"
-        raise EvaluationError(f"no query can be counted: {why}; check the split, and leave out camids nobody knows")
+    labels.require_match()
     ranks = np.sort(queries * (width + 1) + ranks) - queries * (width + 1)
     matches = np.bincount(queries, minlength=num_queries)
     valid, ends = matches > 0, np.cumsum(matches)

@@ -1,18 +1,18 @@
-"""OUTPUT_DIR: where it is, whether it holds the same run, and how to start over."""
+"""Whether a run in OUTPUT_DIR may be continued under a configuration, and the record of what was changed when."""
 
 from __future__ import annotations
 
-import re
-import shutil
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from svllreid.build import entries
 from svllreid.config import Config, load_config
-from svllreid.errors import ConfigError, OutputError
+from svllreid.errors import CheckpointError, ConfigError
+from svllreid.files import write_json
+from svllreid.jobs.run_folder import RunFolder, settings_of
+from svllreid.models.checkpoint import read_info
+from svllreid.training.state import read_progress
 
 # Keys that may differ when a run is continued: they do not change what is learned.
 FREE_KEYS = (
@@ -30,85 +30,114 @@ FREE_KEYS = (
     "CHECKPOINT_PERIOD",
     "EVAL_PERIOD",
 )
+Changes = dict[str, tuple[Any, Any]]
 
 
-def output_dir(config: Config) -> Path:
-    """Where a training run's files go."""
-    if config.output_dir:
-        return Path(config.output_dir).expanduser()
-    names = "+".join(entry.partition(":")[0] for entry in entries(config.datasets.names))
-    return Path("outputs") / f"{names}_{config.model.name}"
+def changed_keys(saved: Path, config: Config) -> Changes:
+    """The keys that matter to training and differ from a saved configuration, each with its value before and now.
 
-
-def check_same_run(folder: Path, config: Config) -> None:
-    """ConfigError where the folder holds a run under another configuration."""
-    saved = folder / "config.yml"
+    Args:
+        saved: a config.yml; where there is none, nothing has changed.
+        config: the configuration now.
+    """
     if not saved.is_file():
-        return
+        return {}
     before, now = _leaves(load_config(saved).to_yaml_tree()), _leaves(config.to_yaml_tree())
-    changed = [
-        f"{key}: {before.get(key)!r} before, {value!r} now"
+    return {
+        key: (before.get(key), value)
         for key, value in now.items()
         if before.get(key) != value and not key.startswith(FREE_KEYS) and not key.endswith(FREE_KEYS)
-    ]
-    if changed:
-        listed = "\n  ".join(changed)
+    }
+
+
+def refuse_changes(folder: Path, changes: Changes) -> None:
+    """Refuse to continue a run under another configuration.
+
+    Raises: ConfigError: something has changed; the message lists each key.
+    """
+    if changes:
+        listed = "\n  ".join(f"{key}: {before!r} before, {now!r} now" for key, (before, now) in changes.items())
         raise ConfigError(
             f"{folder} holds a run under another configuration; give another OUTPUT_DIR, --fresh to start over, or "
-            f"--allow-config-change to continue it so:\n  {listed}"
+            f"--allow-config-change to continue it under this one:\n  {listed}"
         )
+
+
+def check_continuable(
+    run: RunFolder, config: Config, stages: Sequence[int], todo: Sequence[int], *, changed: bool
+) -> None:
+    """Refuse a configuration that the trained weights in OUTPUT_DIR cannot come from.
+
+    Args:
+        run: the run's files.
+        config: the configuration now.
+        stages: that the command runs.
+        todo: those of them that are not finished.
+        changed: whether keys that matter to training differ from those the run had so far.
+    Raises: ConfigError: fewer epochs than are trained, or a stage 1 that would be trained on while stage 2 in the same
+        folder is trained against its earlier prompts.
+    """
+    progress = {stage: read_progress(run.state(stage)) for stage in (1, 2)}
+    for stage in stages:
+        trained, asked = progress[stage], settings_of(config, stage).max_epochs
+        if trained is not None and trained.epoch + (trained.step > 0) > asked:
+            steps = f" and {trained.step} steps" if trained.step else ""
+            raise ConfigError(
+                f"SOLVER.STAGE{stage}.MAX_EPOCHS {asked}: stage {stage} in {run.path} has already trained "
+                f"{trained.epoch} epochs{steps}; set at least as many, give another OUTPUT_DIR, or start over with "
+                "--fresh"
+            )
+    first, has_second = progress[1], progress[2] is not None or run.final(config, 2).is_file()
+    # With nothing changed, a stage 1 whose files were removed gives the same prompts again.
+    other_prompts = changed if first is None else first.epoch < config.solver.stage1.max_epochs
+    if 1 in todo and has_second and other_prompts:
+        raise ConfigError(
+            f"{run.path} holds a stage 2 that was trained against the prompts of an earlier stage 1; training stage 1 "
+            "under another configuration would leave it on those prompts. Give another OUTPUT_DIR, or start over with "
+            "--fresh"
+        )
+
+
+def check_prompts(trained: Path, prompts: Path) -> None:
+    """Check that a finished stage 2 was trained against the prompts that stage 1 has now.
+
+    Args:
+        trained: stage 2's checkpoint.
+        prompts: stage 1's checkpoint. Where one of the two is gone, or of an older version, nothing can be compared.
+    Raises: CheckpointError: other prompts.
+    """
+    first, second = read_info(prompts), read_info(trained)
+    digests = {info.prompts for info in (first, second) if info is not None and info.prompts}
+    if len(digests) > 1:
+        raise CheckpointError(
+            f"{trained} was trained against other prompts than those in {prompts}; train stage 2 anew with --stage 2 "
+            "--fresh, or give another OUTPUT_DIR"
+        )
+
+
+def record_changes(file: Path, changes: Changes, at: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Add to the record of a run what changes now, and return all of it.
+
+    Args:
+        file: the record, a JSON list; made where it is missing and something changes.
+        changes: keys with their values before and now.
+        at: stage, epochs and steps trained under the configuration before.
+    Raises: CheckpointError: the record cannot be read.
+    """
+    record: list[dict[str, Any]] = []
+    if file.is_file():
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{file} cannot be read ({error}); restore or remove it") from None
+    if changes:
+        record.append({**at, "changed": {key: {"before": old, "now": new} for key, (old, new) in changes.items()}})
+        write_json(file, record)
+    return record
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for key, value in tree.items():
-        found |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
-
-
-def clear_run(folder: Path, name: str, stages: Sequence[int], *, logs: bool, keep: Path | None) -> None:
-    """Remove an earlier run's files of these stages, and its logs; `keep` stays in any case."""
-    patterns = []
-    if 1 in stages:
-        patterns += [
-            f"{name}_stage1_*.pth",
-            f"{name}_stage1_*.json",
-            "state/stage1.*",
-            "state/image_features.safetensors",
-        ]
-    if 2 in stages:
-        patterns += [f"{name}_[0-9b]*.pth", f"{name}_[0-9b]*.json", "state/stage2.*"]
-        patterns += ["metrics.json", "queries.csv", "ranklist.png", "report.html"]
-    if logs:
-        patterns += ["log.txt", "scalars.csv", "events.out.tfevents.*"]
-    kept = [] if keep is None else [keep.resolve(), keep.with_suffix(".json").resolve()]
-    for pattern in patterns:
-        for file in folder.glob(pattern):
-            if file.resolve() not in kept:
-                file.unlink()
-
-
-def keep_last(folder: Path, name: str, count: int) -> None:
-    """Remove all but the last `count` of stage 2's numbered checkpoints; 0 keeps all."""
-    numbered = sorted(
-        (int(found[1]), file)
-        for file in folder.glob(f"{name}_*.pth")
-        if (found := re.fullmatch(rf"{re.escape(name)}_(\d+)\.pth", file.name))
-    )
-    for _, file in numbered[: max(0, len(numbered) - count)] if count else []:
-        file.unlink()
-        file.with_suffix(".json").unlink(missing_ok=True)
-
-
-def check_space(folder: Path, model: nn.Module) -> None:
-    """OutputError where the disk cannot take a run's checkpoints (three) and state (weights and two moments)."""
-    needed = 6 * sum(value.numel() * value.element_size() for value in model.state_dict().values())
-    place = folder.resolve()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if free < needed:
-        raise OutputError(
-            f"{folder} needs about {needed / 1e9:.1f} GB for checkpoints and the state to continue from, and its disk "
-            f"has {free / 1e9:.1f} GB free; free space, or name another folder (OUTPUT_DIR)"
-        )
+        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves

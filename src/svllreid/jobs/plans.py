@@ -15,7 +15,7 @@ from svllreid.config import Config
 from svllreid.data.dataset import batches
 from svllreid.data.samplers import PKSampler, permuted_batches
 from svllreid.losses.gather import num_processes
-from svllreid.models.checkpoint import TEXT
+from svllreid.models.checkpoint import TEXT, prompts_digest
 from svllreid.models.reid import SVLLReID
 from svllreid.training.loop import StagePlan
 from svllreid.training.parallel import rank
@@ -137,6 +137,8 @@ def stage2_plan(
         save_period=config.solver.save_period,
         after_epoch=after_epoch,
         pids=list(data.labels),
+        prompts=prompts_digest(model.state_dict()),
+        side_rows=data.side_rows if config.model.sie_camera or config.model.sie_view else None,
         ema_decay=stage.ema_decay,
         **options,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from svllreid.config import Config
 from svllreid.data import readers
 from svllreid.data.dataset import readable
 from svllreid.data.readers.layout import first_three
-from svllreid.errors import ConfigError, DatasetError
+from svllreid.errors import ConfigError, DatasetError, ImageError
 from svllreid.jobs.pictures import with_pictures
 from svllreid.training.report import LiveReport
 from svllreid.types import UNKNOWN, Origin, Sample, SideRows, Splits
@@ -55,7 +56,7 @@ def trial(config: Config, options: Options) -> Config:
 
 
 def load_splits(config: Config, options: Options, report: LiveReport) -> Splits:
-    """The configuration's splits, for a trial with few training identities; see `readable_splits`."""
+    """The configuration's splits, for a trial with few training identities; see `without_unreadable`."""
     noun_notes = build.noun_notes(config)
     splits = build.build_splits(config)
     splits = replace(splits, notes=(*splits.notes, *noun_notes))
@@ -65,16 +66,16 @@ def load_splits(config: Config, options: Options, report: LiveReport) -> Splits:
         train = tuple(sample for sample in splits.train if sample.pid in chosen)
         # The few may lack cameras that the test set has.
         splits = replace(splits, train=train, notes=(*splits.notes, note), side_rows=SideRows.of(splits.train))
-    return with_pictures(readable_splits(splits, options, report), report)
+    return with_pictures(without_unreadable(splits, options, report), report)
 
 
 def load_test_splits(config: Config, options: Options, report: LiveReport) -> dict[str, Splits]:
-    """The splits to test on by name, each with something to test; see `readable_splits`.
+    """The splits to test on by name, each with something to test; see `without_unreadable`.
 
     Raises: DatasetError: an empty split.
     """
     named = build.build_test_splits(config)
-    found = [with_pictures(readable_splits(replace(splits, train=()), options, report), report) for splits in named]
+    found = [with_pictures(without_unreadable(replace(splits, train=()), options, report), report) for splits in named]
     for splits in found:
         if not splits.testable:
             empty = "gallery" if splits.query else "query"
@@ -82,7 +83,7 @@ def load_test_splits(config: Config, options: Options, report: LiveReport) -> di
     return dict(zip(readers.distinct([splits.name for splits in found]), found, strict=True))
 
 
-def readable_splits(splits: Splits, options: Options, report: LiveReport) -> Splits:
+def without_unreadable(splits: Splits, options: Options, report: LiveReport) -> Splits:
     """The splits, where asked without the images that cannot be read; their notes say how many."""
     if not options.skip_unreadable:
         return splits
@@ -90,8 +91,7 @@ def readable_splits(splits: Splits, options: Options, report: LiveReport) -> Spl
     notes = list(splits.notes)
     for name in ("train", "query", "gallery"):
         samples = getattr(splits, name)
-        with report.counting(f"checking {name}", len(samples)) as count:
-            good, faults = readable(samples, count)
+        good, faults = _decode(name, samples, report)
         if faults:
             notes.append(f"{name}: {len(faults)} of {len(samples)} images left out; first: {faults[0]}")
         kept[name] = tuple(good)
@@ -100,6 +100,24 @@ def readable_splits(splits: Splits, options: Options, report: LiveReport) -> Spl
     return replace(
         splits, train=kept["train"], query=kept["query"], gallery=kept["gallery"], notes=tuple(notes), parts=parts
     )
+
+
+def check_readable(splits: Splits, report: LiveReport) -> None:
+    """Decode the test images once, so that a broken one is met before training and not after hours of it.
+
+    Raises: ImageError: images that cannot be read; the message counts them and says what is wrong with the first.
+    """
+    for name in ("query", "gallery"):
+        samples = getattr(splits, name)
+        _, faults = _decode(f"{splits.name} {name}", samples, report)
+        if faults:
+            raise ImageError(f"{len(faults)} of {len(samples)} {name} images of {splits.name}: {faults[0]}")
+
+
+def _decode(name: str, samples: Sequence[Sample], report: LiveReport) -> tuple[list[Sample], list[str]]:
+    """The samples whose images decode, and a line about each of the others."""
+    with report.counting(f"checking {name}", len(samples)) as count:
+        return readable(samples, count)
 
 
 def without_unknown_sie(config: Config, splits: Splits) -> tuple[Config, list[str]]:

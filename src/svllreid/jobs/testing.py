@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from svllreid.config import Config, from_tree, load_config
 from svllreid.data.dataset import batches
 from svllreid.errors import ConfigError
 from svllreid.evaluation.features import FeatureSet, extract
-from svllreid.evaluation.protocols import Outcome, evaluate_protocol
+from svllreid.evaluation.protocols import Outcome, check_countable, evaluate_protocol
 from svllreid.files import write_json
 from svllreid.jobs.preparing import Options, check_cameras, load_test_splits, without_foreign_sie
 from svllreid.jobs.reporting import write_results
@@ -26,7 +26,7 @@ from svllreid.models.checkpoint import read_info
 from svllreid.models.reid import SVLLReID
 from svllreid.training.parallel import all_shares, own_share
 from svllreid.training.report import LiveReport, logging_to
-from svllreid.types import Batch, Origin, Sample, Splits
+from svllreid.types import Batch, Origin, Sample, SideRows, Splits
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def run_test(
 
     Without OUTPUT_DIR files go to a folder `test_<datasets>` beside the checkpoint.
 
-    Returns: what metrics.json holds, see `test_on`.
+    Returns: what metrics.json holds, see `write_tests`.
     Raises: ReidError: anything the user can mend.
     """
     path = Path(config.test.weight).expanduser()
@@ -80,19 +80,11 @@ def run_test(
         folder = path.parent / f"test_{'+'.join(tests)}"
         if config.output_dir:
             folder = Path(config.output_dir).expanduser()
-        trained_on = build.trained_on(from_tree(info.config, str(path)) if info is not None else config, info)
-        return test_on(
-            tests,
-            model,
-            config,
-            trained_on,
-            fabric,
-            report,
-            folder,
-            path,
-            save_features=save_features,
-            keep_sie=options.keep_sie,
-        )
+        origin = build.trained_on(from_tree(info.config, str(path)) if info is not None else config, info)
+        prepared = prepare_tests(tests, config, origin, model.side_rows, keep_sie=options.keep_sie)
+        log_notes(prepared)
+        measured = (measure(test, model, fabric, report) for test in prepared)
+        return write_tests(folder, measured, len(tests), report, path, save_features=save_features)
 
 
 def run_features(file: Path, config: Config, console: Console | None = None) -> dict[str, Any]:
@@ -108,53 +100,113 @@ def run_features(file: Path, config: Config, console: Console | None = None) -> 
         folder = file.expanduser().parent / f"test_{features.name}"
         if config.output_dir:
             folder = Path(config.output_dir).expanduser()
-        return rank_and_write(folder, features, config, report, str(file))
+        measured = Measured(features, rank(features, config, report), config)
+        return write_tests(folder, [measured], 1, report, file)
 
 
-def test_on(
-    tests: Mapping[str, Splits],
-    model: SVLLReID,
-    config: Config,
-    trained_on: Origin,
-    fabric: Fabric,
-    report: LiveReport,
-    folder: Path,
-    weight: Path,
-    *,
-    save_features: bool = False,
-    keep_sie: bool = False,
-) -> dict[str, Any]:
-    """Test a model on datasets and write what was found: of one to `folder`, of several each to a folder below it.
+@dataclass(frozen=True)
+class TestSet:
+    """A dataset to test on.
+
+    Args:
+        name: what its numbers and files are called.
+        splits: its query and gallery.
+        config: the run's configuration, side information off where the model does not know the dataset's cameras.
+    """
+
+    __test__ = False  # not a test case, whatever its name
+
+    name: str
+    splits: Splits
+    config: Config
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A test set's features, how they rank, and the configuration under which they were made."""
+
+    features: FeatureSet
+    outcome: Outcome
+    config: Config
+
+
+def prepare_tests(
+    tests: Mapping[str, Splits], config: Config, trained_on: Origin, side_rows: SideRows, *, keep_sie: bool = False
+) -> list[TestSet]:
+    """Check what labels and cameras tell of test sets, and fit the configuration to each; no image is read.
 
     Args:
         tests: the splits by name.
-        model: the trained network.
         config: of the run.
         trained_on: the first dataset trained on, whose cameras side information knows.
-        save_features: also write features.npz.
+        side_rows: the cameras and views that the model knows.
         keep_sie: leave side information on, whatever the dataset.
-    Returns: what metrics.json in `folder` holds: the metrics, or of several datasets `{"datasets": {name: metrics}}`.
+    Raises: DatasetError: a camera or view the model does not know. EvaluationError: no query could be counted.
     """
-    prepared = {}
+    prepared = []
     for name, splits in tests.items():
         own, notes = without_foreign_sie(config, splits, trained_on, keep_sie)
-        check_cameras(own, splits, model.side_rows)
-        for note in (*splits.notes, *notes):
-            logger.info("%s: %s", name, note)
-        prepared[name] = own
-    results = {}
-    for name, splits in tests.items():
-        own = prepared[name]
-        model.sie_camera, model.sie_view = own.model.sie_camera, own.model.sie_view
-        below = folder / name if len(tests) > 1 else folder
-        features = replace(embed_splits(model, own, splits, fabric, report), name=name)
-        if save_features and fabric.is_global_zero:
-            features.save(below / "features.npz")
+        check_cameras(own, splits, side_rows)
+        sides = (np.empty((len(side), 0), np.float32) for side in (splits.query, splits.gallery))
+        check_countable(replace(FeatureSet.of(splits, *sides), name=name))
+        prepared.append(TestSet(name, replace(splits, notes=(*splits.notes, *notes)), own))
+    return prepared
+
+
+def log_notes(tests: Sequence[TestSet]) -> None:
+    """Say what is special about each test set."""
+    for test in tests:
+        for note in test.splits.notes:
+            logger.info("%s: %s", test.name, note)
+
+
+def measure(test: TestSet, model: SVLLReID, fabric: Fabric, report: LiveReport) -> Measured | None:
+    """Embed a test set, every process a share of it, and rank it on the first process; None on the others."""
+    features = replace(embed_splits(model, test.config, test.splits, fabric, report), name=test.name)
+    return Measured(features, rank(features, test.config, report), test.config) if fabric.is_global_zero else None
+
+
+def write_tests(
+    folder: Path,
+    measured: Iterable[Measured | None],
+    count: int,
+    report: LiveReport,
+    weight: Path,
+    *,
+    save_features: bool = False,
+) -> dict[str, Any]:
+    """Write the results of test sets, each as soon as it is measured.
+
+    Args:
+        folder: of the results of one test set; of several, each gets a folder of its name below it.
+        measured: what `measure` gives of each test set.
+        count: how many there are.
+        weight: the model's file, or where the features come from.
+        save_features: also write features.npz.
+    Returns: what metrics.json in `folder` holds: the metrics, or of several test sets `{"datasets": {name: metrics}}`;
+        nothing on other processes than the first.
+    """
+    written: dict[str, dict[str, Any]] = {}
+    for result in measured:
+        if result is None:  # the first process ranks and writes
+            continue
+        name, size = result.features.name, result.config.input.size_test
+        below = folder / name if count > 1 else folder
+        if save_features:
+            result.features.save(below / "features.npz")
             logger.info("features: %s", below / "features.npz")
-        results[name] = rank_and_write(below, features, own, report, str(weight)) if fabric.is_global_zero else {}
-    if len(tests) == 1 or not fabric.is_global_zero:
-        return results[name]
-    everything = {"datasets": results}
+        written[name] = write_results(
+            below,
+            result.features,
+            result.outcome,
+            report,
+            weight=str(weight),
+            false_accept_rates=result.config.test.far,
+            picture=(128, max(1, round(128 * size[1] / size[0]))),
+        )
+    if count == 1 or not written:
+        return next(iter(written.values()), {})
+    everything = {"datasets": written}
     write_json(folder / "metrics.json", everything)
     logger.info("all numbers: %s", folder / "metrics.json")
     return everything
@@ -163,13 +215,14 @@ def test_on(
 def embed_splits(model: SVLLReID, config: Config, splits: Splits, fabric: Fabric, report: LiveReport) -> FeatureSet:
     """The features of a dataset's query and gallery; every process embeds a share and gets all."""
     model.to(fabric.device).eval()
+    side_information = config.model.sie_camera or config.model.sie_view
 
     def embed(batch: Batch) -> Tensor:
         with fabric.autocast():
             return model.embed(
                 batch.images,
-                batch.camids,
-                batch.viewids,
+                batch.camids if side_information else None,
+                batch.viewids if side_information else None,
                 after_neck=config.test.neck_feat == "after",
                 normalize=config.test.feat_norm == "yes",
                 flip=config.test.flip,
@@ -184,45 +237,10 @@ def embed_splits(model: SVLLReID, config: Config, splits: Splits, fabric: Fabric
 
     q_feats = features("query", splits.query)
     g_feats = features("gallery", splits.gallery) if splits.gallery else q_feats[:0]
-    rows = {sample: row for row, sample in enumerate(splits.query)}
-    parts = {name: np.array([rows[sample] for sample in part]) for name, part in splits.parts.items()}
-    pictures = None
-    if splits.pictures:
-        q_pictures, g_pictures = (
-            np.array([splits.pictures[sample.path] for sample in side], np.int64)
-            for side in (splits.query, splits.gallery)
-        )
-        pictures = q_pictures, g_pictures
-    return FeatureSet(
-        splits.name,
-        splits.query,
-        splits.gallery,
-        q_feats,
-        g_feats,
-        splits.protocol,
-        splits.notes,
-        parts,
-        pictures=pictures,
-    )
+    return FeatureSet.of(splits, q_feats, g_feats)
 
 
 def rank(features: FeatureSet, config: Config, report: LiveReport) -> Outcome:
     """Rank features under their protocol, and re-rank where TEST.RE_RANKING says so."""
     with report.tracking("ranking") as progress:
         return evaluate_protocol(features, rerank=build.build_rerank(config), progress=progress)
-
-
-def rank_and_write(
-    folder: Path, features: FeatureSet, config: Config, report: LiveReport, weight: str
-) -> dict[str, Any]:
-    """Rank features and write metrics.json, queries.csv, ranklist.png and report.html."""
-    height, width = config.input.size_test
-    return write_results(
-        folder,
-        features,
-        rank(features, config, report),
-        report,
-        weight=weight,
-        false_accept_rates=config.test.far,
-        picture=(128, max(1, round(128 * width / height))),
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,33 @@ import yaml
 from rich.console import Console
 from torch import nn
 
-import svllreid
 from svllreid import build
 from svllreid.config import Config
-from svllreid.config.schema import Stage1, Stage2
 from svllreid.errors import CheckpointError, ConfigError
 from svllreid.evaluation.similarity import mean_similarity
 from svllreid.files import remove_leftovers, write_text
-from svllreid.jobs.continuing import check_same_run, check_space, clear_run, keep_last, output_dir
+from svllreid.jobs.checkpoints import Checkpoints
+from svllreid.jobs.continuing import (
+    Changes,
+    changed_keys,
+    check_continuable,
+    check_prompts,
+    record_changes,
+    refuse_changes,
+)
 from svllreid.jobs.image_features import image_features
 from svllreid.jobs.plans import stage1_plan, stage2_plan
-from svllreid.jobs.preparing import Options, check_cameras, load_splits, load_test_splits, trial, without_unknown_sie
+from svllreid.jobs.preparing import (
+    Options,
+    check_readable,
+    load_splits,
+    load_test_splits,
+    trial,
+    without_unknown_sie,
+)
 from svllreid.jobs.result_page import headline
-from svllreid.jobs.testing import embed_splits, rank, test_on
+from svllreid.jobs.run_folder import RunFolder, output_dir
+from svllreid.jobs.testing import Measured, measure, prepare_tests, write_tests
 from svllreid.losses.gather import num_processes
 from svllreid.models.checkpoint import (
     HEADS,
@@ -32,15 +47,13 @@ from svllreid.models.checkpoint import (
     fit_checkpoint,
     read_checkpoint,
     read_info,
-    save_checkpoint,
 )
 from svllreid.models.reid import SVLLReID
 from svllreid.training.loop import run_stage
 from svllreid.training.parallel import is_first_process, leave_together
 from svllreid.training.profile import trace
 from svllreid.training.report import LiveReport, logging_to
-from svllreid.training.sharding import whole
-from svllreid.training.state import Progress
+from svllreid.training.state import Progress, read_progress
 from svllreid.training.writers import Writer, check_wandb, open_writers
 
 logger = logging.getLogger(__name__)
@@ -53,109 +66,158 @@ SIMILARITY_PERIOD = 10
 def train(config: Config, options: Options = Options(), console: Console | None = None) -> dict[str, Any] | None:
     """Train stage 1, then stage 2 with evaluation; continue or stop where OUTPUT_DIR holds the same run.
 
-    Returns: the metrics of the last epoch; None where stage 2 was not asked for or there is nothing to test on.
-    Raises: ReidError: anything the user can mend.
+    Returns: the metrics of the last epoch, see `write_tests`; None where stage 2 was not asked for or there is nothing
+        to test on.
+    Raises: ReidError: anything the user can fix.
     """
     console = console or Console(stderr=True, quiet=not is_first_process())
     config = trial(config, options)
-    folder = output_dir(config)
+    folder = RunFolder(output_dir(config), config.model.name)
     if options.stage1_weights and options.stage != 2:
         raise ConfigError("--stage1-weights names the prompts that stage 2 starts from; it goes with --stage 2")
-    if not (options.allow_config_change or options.fresh):
-        check_same_run(folder, config)
+    changes = {} if options.fresh else changed_keys(folder.config, config)
+    if not options.allow_config_change:
+        refuse_changes(folder.path, changes)
     # Whatever can be refused is refused before a file is written or removed.
     with logging_to(None, console), LiveReport(console) as report:
-        run = TrainingRun(config, options, folder, report)
+        run = TrainingRun(config, options, folder, changes, report)
         model = run.build_model()
         if model is not None:
-            check_space(folder, model)
+            folder.check_space(model)
     writers: list[Writer] = []
     if run.fabric.is_global_zero:
         if options.fresh:
-            clear_run(folder, config.model.name, run.stages, logs=options.stage is None, keep=options.stage1_weights)
-        for place in (folder, folder / "state"):
+            folder.clear(run.stages, logs=options.stage is None, keep=options.stage1_weights)
+        for place in (folder.path, folder.path / "state"):
             remove_leftovers(place)
-        write_text(folder / "config.yml", yaml.safe_dump(config.to_yaml_tree(), sort_keys=False))
-        writers = open_writers(folder, config.solver.wandb, config.to_yaml_tree())
+        if model is not None:  # where nothing is trained, the record stays that of the training
+            run.checkpoints.changes = record_changes(folder.changes, changes, run.trained_before())
+            write_text(folder.config, yaml.safe_dump(config.to_yaml_tree(), sort_keys=False))
+        writers = open_writers(folder.path, config.solver.wandb, config.to_yaml_tree())
     run.fabric.barrier()  # what an earlier run left is gone
-    log = folder / "log.txt" if run.fabric.is_global_zero else None
+    log = folder.path / "log.txt" if run.fabric.is_global_zero else None
     with logging_to(log, console), LiveReport(console, writers) as report:
-        run.report = report
-        metrics = run.run(model)
+        metrics = run.run(model, report)
         leave_together()
         return metrics
 
 
 class TrainingRun:
-    """One training run in its OUTPUT_DIR."""
+    """One training run in its OUTPUT_DIR.
 
-    def __init__(self, config: Config, options: Options, folder: Path, report: LiveReport) -> None:
-        self.options, self.folder, self.report = options, folder, report
+    Args:
+        config: the run's configuration.
+        options: of the command line.
+        folder: its files.
+        changes: keys that differ from those the files in the folder were trained under.
+        report: shows the progress of reading the data.
+    """
+
+    def __init__(
+        self, config: Config, options: Options, folder: RunFolder, changes: Changes, report: LiveReport
+    ) -> None:
+        self.options, self.folder, self.changes = options, folder, changes
         self.fabric = build.build_fabric(config, options.device)
         self.splits = load_splits(config, options, report)
-        self.tests = {self.splits.name: self.splits} if self.splits.testable else {}
-        if config.datasets.test:
-            self.tests = load_test_splits(config, options, report)
-        self.data = build.TrainingData.of(self.splits.train, self.splits.side_rows)
+        self.data = build.TrainingData.of(self.splits.train, self.splits.side_rows, self.splits.origin)
         self.config, self.notes = without_unknown_sie(config, self.splits)
-        self.name = config.model.name
+        self.checkpoints = Checkpoints(folder, self.config, self.data, self.fabric.is_global_zero)
         self.stages = stages_to_run(self.config, options)
-        self.todo = [stage for stage in self.stages if options.fresh or not self.final_file(stage).is_file()]
+        self.todo = [stage for stage in self.stages if options.fresh or not folder.is_finished(self.config, stage)]
+        if not options.fresh:
+            check_continuable(folder, self.config, self.stages, self.todo, changed=bool(changes))
+            self.check_finished()
+        named = {self.splits.name: self.splits} if self.splits.testable else {}
+        if config.datasets.test:
+            named = load_test_splits(config, options, report)
+        self.tests = prepare_tests(named, self.config, self.splits.origin, self.data.side_rows)
+        build.build_test_transform(self.config)  # refuses differing sizes now, not at the first evaluation
         if 2 in self.stages:
             build.build_sampler(self.config, self.data)  # refuses impossible batches now, not after stage 1
-        check_cameras(self.config, self.splits, self.data.side_rows)
-        build.build_test_transform(self.config)  # refuses differing sizes now, not at the first evaluation
-        plan = build.build_cache_plan(self.config, self.data)
-        if plan is not None and 2 in self.todo:
-            plan.check()
+        if 2 in self.todo:
+            self.prepare_stage2(report)
         if config.solver.wandb:
             check_wandb()
+
+    def prepare_stage2(self, report: LiveReport) -> None:
+        """Meet now what would stop stage 2 after hours: no room for the cache, test images that cannot be read."""
+        plan = build.build_cache_plan(self.config, self.data)
+        if plan is not None:
+            plan.check()
+        for test in self.tests if not self.options.skip_unreadable else ():
+            check_readable(test.splits, report)
+
+    def check_finished(self) -> None:
+        """Refuse finished stages of other identities, or a stage 2 that other prompts than stage 1's belong to."""
         for stage in set(self.stages) - set(self.todo):
-            info = read_info(self.final_file(stage))
+            file = self.folder.final(self.config, stage)
+            info = read_info(file)
             if info is not None and info.pids != list(self.data.labels):
                 raise CheckpointError(
-                    f"{self.final_file(stage)} was trained on other identities than {self.splits.name} has now; give "
-                    "another OUTPUT_DIR, or start over with --fresh"
+                    f"{file} was trained on other identities than {self.splits.name} has now; give another OUTPUT_DIR, "
+                    "or start over with --fresh"
                 )
+            if stage == 2 and self.config.model.use_text:
+                check_prompts(file, self.options.stage1_weights or self.folder.final(self.config, 1))
 
-    def run(self, model: SVLLReID | None) -> dict[str, Any] | None:
-        """Run the stages that are not finished yet."""
-        for note in (*self.splits.notes, *self.notes):
-            logger.info("%s: %s", self.splits.name, note)
+    def trained_before(self) -> dict[str, int]:
+        """How far the stage to be trained next is."""
+        progress = read_progress(self.folder.state(self.todo[0])) or Progress()
+        return {"stage": self.todo[0], "epochs": progress.epoch, "steps": progress.step}
+
+    def run(self, model: SVLLReID | None, report: LiveReport) -> dict[str, Any] | None:
+        """Run the stages that are not finished yet; the metrics of the last epoch."""
+        self.log_start(model)
+        metrics: dict[str, Any] = {}
+        if model is not None and 1 in self.todo:
+            self.stage1(model, report)
+        if model is not None and 2 in self.todo:
+            metrics = self.stage2(model, report)
+        final = self.folder.final(self.config, self.stages[-1])
+        if 2 not in self.stages:
+            logger.info("stage 1's prompts are in %s; continue with --stage 2", final)
+            return None
+        if not self.tests:
+            logger.info("the dataset has no query and gallery, so nothing is tested; the model is %s", final)
+            return None
+        if 2 not in self.todo:
+            metrics = self.finished_metrics(report)
+        return metrics or None  # on other processes than the first there are none
+
+    def finished_metrics(self, report: LiveReport) -> dict[str, Any]:
+        """The metrics of a stage 2 that finished before: as it wrote them, or measured anew from its checkpoint."""
+        if self.folder.metrics.is_file():
+            logger.info("this run is complete; --fresh starts over. Its numbers are in %s", self.folder.metrics)
+            return json.loads(self.folder.metrics.read_text(encoding="utf-8")) if self.fabric.is_global_zero else {}
+        model, _, _ = build.load_trained(self.folder.final(self.config, 2), self.config)
+        return self.write((measure(test, model, self.fabric, report) for test in self.tests), report)
+
+    def write(self, measured: Iterable[Measured | None], report: LiveReport) -> dict[str, Any]:
+        """Write the results of the last epoch's checkpoint, as published; see `write_tests`."""
+        weight = self.folder.final(self.config, 2)
+        return write_tests(self.folder.path, measured, len(self.tests), report, weight)
+
+    def log_start(self, model: SVLLReID | None) -> None:
+        """Say what is special about the data, what is finished, and what is trained."""
+        own = [f"{self.splits.name}: {note}" for note in (*self.splits.notes, *self.notes)]
+        tested = [f"{test.name}: {note}" for test in self.tests for note in test.splits.notes]
+        for line in dict.fromkeys(own + tested):
+            logger.info("%s", line)
         for stage in set(self.stages) - set(self.todo):
-            logger.info("stage %d is finished: %s", stage, self.final_file(stage))
+            logger.info("stage %d is finished: %s", stage, self.folder.final(self.config, stage))
         if model is not None:
             logger.info("%s", self.summary(model))
-            for stage in self.todo:
-                (self.stage1 if stage == 1 else self.stage2)(model)
-        if 2 not in self.stages:
-            logger.info("stage 1's prompts are in %s; continue with --stage 2", self.final_file(1))
-            return None
-        numbers = self.folder / "metrics.json"
-        if not self.todo and numbers.is_file():
-            logger.info("this run is complete; --fresh starts over. Its numbers are in %s", numbers)
-            return json.loads(numbers.read_text(encoding="utf-8")) if self.fabric.is_global_zero else None
-        return self.test_last()
-
-    def final_file(self, stage: int) -> Path:
-        """The checkpoint of a stage's last epoch."""
-        return self.file(stage, self.settings_of(stage).max_epochs)
-
-    def settings_of(self, stage: int) -> Stage1 | Stage2:
-        """The stage's settings."""
-        return self.config.solver.stage1 if stage == 1 else self.config.solver.stage2
-
-    def file(self, stage: int, epoch: int) -> Path:
-        """The checkpoint of an epoch, under its published name."""
-        return self.folder / (f"{self.name}_stage1_{epoch}.pth" if stage == 1 else f"{self.name}_{epoch}.pth")
+        elif self.changes:
+            changed = ", ".join(self.changes)
+            logger.info("nothing is left to train, so what has changed takes no effect: %s", changed)
 
     def summary(self, model: SVLLReID) -> str:
         """One line about data, model and device."""
         parameters = sum(p.numel() for p in model.image_encoder.parameters()) / 1e6
         return (
             f"{self.splits.name}: {len(self.data.labels)} identities, {len(self.data.samples)} images, "
-            f"{len(self.data.side_rows.cameras)} cameras; {self.name} with {parameters:.1f} million vision parameters "
-            f"on {self.fabric.device}"
+            f"{len(self.data.side_rows.cameras)} cameras; {self.folder.name} with {parameters:.1f} million vision "
+            f"parameters on {self.fabric.device}"
         )
 
     def build_model(self) -> SVLLReID | None:
@@ -168,7 +230,7 @@ class TrainingRun:
         if 1 in self.todo or not self.config.model.use_text:
             self.notes.append(f"the weights at the start are {self.config.model.pretrained}")
             return self.on_device(build.build_model_for(self.config, self.data))
-        file = self.options.stage1_weights or self.final_file(1)
+        file = self.options.stage1_weights or self.folder.final(self.config, 1)
         if not file.is_file():
             raise CheckpointError(
                 f"stage 2 needs stage 1's prompts, and there is no {file}; run stage 1 (--stage 1), or name its file "
@@ -202,101 +264,69 @@ class TrainingRun:
                 "order than the sorted one here, so its prompts would go to the wrong people; run stage 1 instead"
             )
 
-    def stage1(self, model: SVLLReID) -> None:
+    def stage1(self, model: SVLLReID, report: LiveReport) -> None:
         """Learn the prompts from cached image features."""
-        features = image_features(self.config, model, self.data, self.fabric, self.report, self.folder / "state")
+        features = image_features(self.config, model, self.data, self.fabric, report, self.folder.path / "state")
         stage = self.config.solver.stage1
 
         def after_epoch(epoch: int, progress: Progress) -> None:
-            last = epoch == stage.max_epochs
-            if epoch % SIMILARITY_PERIOD == 0 or last:
+            self.checkpoints.after_epoch(model, 1, epoch)
+            if epoch % SIMILARITY_PERIOD == 0 or epoch == stage.max_epochs:
                 similarity = mean_similarity(model.encode_all_text())
-                self.report.scalars("eval", {"prompt_similarity": similarity}, epoch)
+                report.scalars("eval", {"prompt_similarity": similarity}, epoch)
                 logger.info("epoch %d: mean cosine between the prompts of two identities %.4f", epoch, similarity)
-            if epoch % stage.checkpoint_period == 0 or last:
-                self.save(model, 1, epoch)
 
         with self.profiler(1) as profiler:
             plan = stage1_plan(
                 self.config, model, self.data, features, self.fabric, after_epoch, **self.limits(1, profiler)
             )
-            run_stage(self.fabric, plan, self.folder / "state" / "stage1.pt", self.report)
+            run_stage(self.fabric, plan, self.folder.state(1), report)
 
-    def stage2(self, model: SVLLReID) -> None:
-        """Train the image encoder."""
-        stage = self.config.solver.stage2
+    def stage2(self, model: SVLLReID, report: LiveReport) -> dict[str, Any]:
+        """Train the image encoder; the metrics of the last epoch, on the first process and where anything is tested."""
+        stage, metrics = self.config.solver.stage2, dict[str, Any]()
         build.shard_encoder(self.config, model, self.fabric)
         sampler = build.build_sampler(self.config, self.data)
 
         def after_epoch(epoch: int, progress: Progress) -> None:
             last = epoch == stage.max_epochs
-            if (epoch % stage.eval_period == 0 or last) and self.splits.testable:
-                metrics = self.evaluate(model)
-                self.report.scalars("eval", metrics, epoch)
-                logger.info("epoch %d: %s", epoch, headline(metrics))
-                if metrics["mAP"] > progress.best.get("mAP", -1.0):
-                    progress.best_epoch, progress.best = epoch, metrics
-                    self.save(model, 2, epoch, self.folder / f"{self.name}_best.pth")
-            # The epoch's own file comes last: where the last epoch's is there, all of the stage is done.
-            if epoch % stage.checkpoint_period == 0 or last:
-                self.save(model, 2, epoch)
-                keep_last(self.folder, self.name, self.config.solver.keep_last)
+            self.checkpoints.after_epoch(model, 2, epoch)  # first, so that no failing evaluation costs it
+            if self.tests and (epoch % stage.eval_period == 0 or last):
+                measured = [measure(test, model, self.fabric, report) for test in self.tests]
+                self.checkpoints.keep_best(model, epoch, self.score(measured, epoch, report), progress)
+                if last:
+                    metrics.update(self.write(measured, report))
 
         with self.profiler(2) as profiler:
             plan = stage2_plan(
                 self.config, model, self.data, sampler, self.fabric, after_epoch, **self.limits(2, profiler)
             )
-            run_stage(self.fabric, plan, self.folder / "state" / "stage2.pt", self.report)
+            run_stage(self.fabric, plan, self.folder.state(2), report)
+        return metrics
 
     def limits(self, stage: int, profiler: Any) -> dict[str, Any]:
         """What the run adds to a stage's plan."""
-        return {"final": self.final_file(stage), "max_steps": self.options.max_steps, "profiler": profiler}
+        final = self.folder.final(self.config, stage)
+        return {"final": final, "max_steps": self.options.max_steps, "profiler": profiler}
 
     def profiler(self, stage: int) -> AbstractContextManager[Any]:
         """A profiler of a few steps that leaves a trace in OUTPUT_DIR, where --profile asks for one."""
-        file = self.folder / f"trace_stage{stage}.json"
+        file = self.folder.path / f"trace_stage{stage}.json"
         return trace(file) if self.options.profile and self.fabric.is_global_zero else nullcontext()
 
-    def evaluate(self, model: SVLLReID) -> dict[str, Any]:
-        """Metrics on the dataset's own query and gallery; every process embeds a share, the first one ranks."""
-        features = embed_splits(model, self.config, self.splits, self.fabric, self.report)
-        metrics = rank(features, self.config, self.report).metrics if self.fabric.is_global_zero else {}
-        return self.fabric.broadcast(metrics)
-
-    def save(self, model: SVLLReID, stage: int, epoch: int, file: Path | None = None) -> None:
-        """Write a checkpoint and what belongs to it."""
-        state = whole(model.state_dict())
-        if not self.fabric.is_global_zero:
-            return
-        info = CheckpointInfo(
-            config=self.config.to_yaml_tree(),
-            num_classes=len(self.data.labels),
-            num_cameras=self.data.side_rows.num_cameras,
-            num_views=self.data.side_rows.num_views,
-            pids=list(self.data.labels),
-            stage=stage,
-            epoch=epoch,
-            version=svllreid.__version__,
-            cameras=list(self.data.side_rows.cameras),
-            views=list(self.data.side_rows.views),
-            listings=dict(self.splits.origin.listings),
-        )
-        save_checkpoint(file or self.file(stage, epoch), model, info, state)
-
-    def test_last(self) -> dict[str, Any] | None:
-        """Test the last epoch's checkpoint, as published."""
-        self.fabric.barrier()  # the checkpoint is there
-        if not self.tests:
-            logger.info(
-                "the dataset has no query and gallery, so nothing is tested; the model is %s", self.final_file(2)
-            )
-            return None
-        model, _, _ = build.load_trained(self.final_file(2), self.config)
-        weight = self.final_file(2)
-        found = test_on(
-            self.tests, model, self.config, self.splits.origin, self.fabric, self.report, self.folder, weight
-        )
-        return found if self.fabric.is_global_zero else None
+    def score(self, measured: Sequence[Measured | None], epoch: int, report: LiveReport) -> dict[str, Any]:
+        """Report an evaluation; its metrics, of several test sets by name, with the mean of their mAP."""
+        by_name = {one.features.name: one.outcome.metrics for one in measured if one is not None}
+        by_name = self.fabric.broadcast(by_name)
+        for name, metrics in by_name.items():
+            report.scalars("eval" if len(by_name) == 1 else f"eval/{name}", metrics, epoch)
+            logger.info("epoch %d: %s%s", epoch, f"{name} " * (len(by_name) > 1), headline(metrics))
+        settings = self.config.test.model_dump(mode="json", exclude={"weight", "ims_per_batch", "far"})
+        return {
+            **(next(iter(by_name.values())) if len(by_name) == 1 else {"datasets": by_name}),
+            "mAP": sum(metrics["mAP"] for metrics in by_name.values()) / len(by_name),
+            "measured": {"datasets": list(by_name), **settings},
+        }
 
 
 def stages_to_run(config: Config, options: Options) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterable, Sequence
@@ -25,7 +26,8 @@ logger = logging.getLogger(__name__)
 CLASSIFIERS = ("classifier.", "classifier_proj.")
 TEXT = ("prompt_learner.", "text_encoder.")
 HEADS = ("image_mlp.", "text_mlp.")
-IDENTITIES = (*CLASSIFIERS, "prompt_learner.cls_ctx")
+PROMPTS = "prompt_learner.cls_ctx"
+IDENTITIES = (*CLASSIFIERS, PROMPTS)
 POSITIONS = ("image_encoder.positional_embedding", "image_encoder.attnpool.positional_embedding")
 _SUFFIX = "prompt_learner.token_suffix"
 
@@ -44,6 +46,9 @@ class CheckpointInfo:
         cameras, views: the dataset's number of each row of side information; None, in older files: rows count from 0.
         listings: fingerprint of each split of the (first) dataset trained on, see `data.fingerprint`; empty where its
             name says which it is, and in older files.
+        prompts: digest of the learned prompts, see `prompts_digest`; empty without prompts, and in older files.
+        changes: how `config` came to be, where a run was continued under changed keys: for each change the stage, the
+            epochs and steps trained before it, and the keys with their values before and after.
     """
 
     config: dict[str, Any]
@@ -58,6 +63,8 @@ class CheckpointInfo:
     cameras: list[int] | None = None
     views: list[int] | None = None
     listings: dict[str, str] = field(default_factory=dict)
+    prompts: str = ""
+    changes: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name, numbers, rows in (
@@ -83,8 +90,15 @@ class CheckpointInfo:
         )
 
 
+def prompts_digest(state: State) -> str:
+    """SHA-256 of the learned prompts among a model's entries, in hexadecimal; empty where there are none."""
+    if PROMPTS not in state:
+        return ""
+    return hashlib.sha256(state[PROMPTS].detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+
+
 def save_checkpoint(path: Path, model: SVLLReID, info: CheckpointInfo, state: State | None = None) -> None:
-    """Write a .json, which also says what the model's activation is, then the state dict beside it.
+    """Write a .json, which also says what the model's activation and prompts are, then the state dict beside it.
 
     Args:
         path: the .pth file.
@@ -96,7 +110,7 @@ def save_checkpoint(path: Path, model: SVLLReID, info: CheckpointInfo, state: St
     state = {name: value.detach().cpu().contiguous() for name, value in entries.items()}
     quick_gelu = any(isinstance(module, QuickGELU) for module in model.modules())
     # The weights last: where they are, all is there.
-    write_json(path.with_suffix(".json"), asdict(replace(info, quick_gelu=quick_gelu)))
+    write_json(path.with_suffix(".json"), asdict(replace(info, quick_gelu=quick_gelu, prompts=prompts_digest(state))))
     with write_beside(path) as temporary:
         torch.save(state, temporary)
 
@@ -274,6 +288,6 @@ def _likely_keys(wrong: list[str], other: list[str]) -> str:
         keys += ["MODEL.SIE_CAMERA", "MODEL.SIE_VIEW"]
     if any(n.startswith(HEADS) for n in wrong + other):
         keys += ["MODEL.USE_SSL", "MODEL.USE_SSL_STAGE1", "MODEL.SSL_TYPE", "MODEL.SSL_HIDDEN_DIM", "MODEL.SSL_OUT_DIM"]
-    if any(n.startswith((*CLASSIFIERS, "prompt_learner.cls_ctx")) for n in wrong):
+    if any(n.startswith(IDENTITIES) for n in wrong):
         keys += ["DATASETS.NAMES (other identities)"]
     return ", ".join(keys or ["MODEL.NAME"])

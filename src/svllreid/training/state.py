@@ -13,7 +13,7 @@ import torch
 
 from svllreid.errors import CheckpointError
 from svllreid.files import write_beside, write_json
-from svllreid.types import Pid
+from svllreid.types import Pid, SideRows
 
 _UNREADABLE = (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError)
 
@@ -39,21 +39,26 @@ class Progress:
 
 
 class StateFile:
-    """The state of a stage: weights in a .pt file, and in a small .json beside it which epoch is settled.
+    """The state of a stage: weights in a .pt file, and in a small .json beside it which epoch is evaluated and kept.
 
     Args:
         path: the .pt file.
-        pids: raw identity of each label; a state of others is refused.
+        pids: raw identity of each label; a state of other identities is refused.
+        prompts: digest of the prompts that the stage trains against; a state of other prompts is refused. Empty where
+            the stage has none, and in states of older versions.
+        side_rows: the cameras and views whose rows of side information are trained; a state of others is refused. None
+            where the stage trains none, and in states of older versions.
     """
 
-    def __init__(self, path: Path, pids: list[Pid]) -> None:
-        self.path, self.pids = path, pids
+    def __init__(self, path: Path, pids: list[Pid], prompts: str = "", side_rows: SideRows | None = None) -> None:
+        self.path, self.pids, self.prompts = path, pids, prompts
+        self.side_rows = None if side_rows is None else [list(side_rows.cameras), list(side_rows.views)]
         self.settled_path = path.with_suffix(".json")
 
     def save(self, progress: Progress, parts: Mapping[str, Any]) -> None:
-        """Write weights and optimiser, beside and renamed."""
+        """Write weights and optimiser, atomically."""
         done = {"epoch": progress.epoch, "step": progress.step, "total": progress.total}
-        content = {**done, "pids": self.pids, **parts}
+        content = {**done, "pids": self.pids, "prompts": self.prompts, "side_rows": self.side_rows, **parts}
         with write_beside(self.path) as temporary:
             torch.save(content, temporary)
 
@@ -68,23 +73,54 @@ class StateFile:
     def load(self) -> tuple[Progress, dict[str, Any]] | None:
         """How far the stage is and the saved parts, None where nothing is saved.
 
-        Raises: CheckpointError: it cannot be read, or belongs to other identities.
+        Raises: CheckpointError: it cannot be read, or belongs to other identities, prompts or cameras.
         """
-        if not self.path.is_file():
+        saved = _read(self.path)
+        if saved is None:
             return None
-        try:
-            content = torch.load(self.path, map_location="cpu", weights_only=True)
-            settled = json.loads(self.settled_path.read_text("utf-8")) if self.settled_path.is_file() else {}
-            done = {name: content.pop(name) for name in ("epoch", "step", "total")}
-            # Of an earlier run, whose state has been removed.
-            progress = Progress(**done, **(settled if settled.get("settled", 0) <= done["epoch"] else {}))
-            pids = content.pop("pids")
-        except _UNREADABLE as error:
-            raise CheckpointError(
-                f"{self.path} cannot be read ({error}); remove it to start the stage over, or use --fresh"
-            ) from None
-        if pids != self.pids:
+        progress, content = saved
+        if content.pop("pids") != self.pids:
             raise CheckpointError(
                 f"{self.path} was trained on other identities than the dataset has now; start over with --fresh"
             )
+        if self.prompts and content.pop("prompts", "") not in ("", self.prompts):
+            raise CheckpointError(
+                f"{self.path} was trained against other prompts than stage 1 has now; train stage 2 anew with "
+                "--stage 2 --fresh, or give another OUTPUT_DIR"
+            )
+        if self.side_rows and content.pop("side_rows", None) not in (None, self.side_rows):
+            raise CheckpointError(
+                f"{self.path} was trained with other cameras or viewpoints than the dataset has now; start over with "
+                "--fresh"
+            )
         return progress, content
+
+
+def read_progress(path: Path) -> Progress | None:
+    """How far a saved stage is, None where nothing is saved; its tensors are not read into memory.
+
+    Args:
+        path: the .pt file.
+    Raises: CheckpointError: it cannot be read.
+    """
+    saved = _read(path, mmap=True)
+    return None if saved is None else saved[0]
+
+
+def _read(path: Path, *, mmap: bool = False) -> tuple[Progress, dict[str, Any]] | None:
+    if not path.is_file():
+        return None
+    settled_path = path.with_suffix(".json")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        settled = json.loads(settled_path.read_text("utf-8")) if settled_path.is_file() else {}
+        done = {name: content.pop(name) for name in ("epoch", "step", "total")}
+        # A note of more epochs than are trained belongs to an earlier run, whose state has been removed.
+        progress = Progress(**done, **(settled if settled.get("settled", 0) <= done["epoch"] else {}))
+        if "pids" not in content:
+            raise KeyError("pids")
+    except _UNREADABLE as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error}); remove it to start the stage over, or use --fresh"
+        ) from None
+    return progress, content

@@ -1,0 +1,129 @@
+"""The files of a training run: where each lies in OUTPUT_DIR, whether a stage is finished, and how to start over."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from svllreid.build import entries
+from svllreid.config import Config
+from svllreid.config.schema import Stage1, Stage2
+from svllreid.errors import OutputError
+from svllreid.training.state import read_progress
+
+
+def output_dir(config: Config) -> Path:
+    """Where a training run's files go."""
+    if config.output_dir:
+        return Path(config.output_dir).expanduser()
+    names = "+".join(entry.partition(":")[0] for entry in entries(config.datasets.names))
+    return Path("outputs") / f"{names}_{config.model.name}"
+
+
+def settings_of(config: Config, stage: int) -> Stage1 | Stage2:
+    """The settings of stage 1 or 2."""
+    return config.solver.stage1 if stage == 1 else config.solver.stage2
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder and the names of its files.
+
+    Args:
+        path: OUTPUT_DIR.
+        name: of the backbone, with which the names of checkpoints begin.
+    """
+
+    path: Path
+    name: str
+
+    @property
+    def config(self) -> Path:
+        """The configuration under which the run trains."""
+        return self.path / "config.yml"
+
+    @property
+    def changes(self) -> Path:
+        """The record of keys that were changed while the run was continued."""
+        return self.path / "config_changes.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The numbers of the last epoch."""
+        return self.path / "metrics.json"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best evaluation."""
+        return self.path / f"{self.name}_best.pth"
+
+    def checkpoint(self, stage: int, epoch: int) -> Path:
+        """The checkpoint of an epoch, under its published name."""
+        return self.path / (f"{self.name}_stage1_{epoch}.pth" if stage == 1 else f"{self.name}_{epoch}.pth")
+
+    def final(self, config: Config, stage: int) -> Path:
+        """The checkpoint of a stage's last epoch."""
+        return self.checkpoint(stage, settings_of(config, stage).max_epochs)
+
+    def state(self, stage: int) -> Path:
+        """What continuing the stage needs."""
+        return self.path / "state" / f"stage{stage}.pt"
+
+    def is_finished(self, config: Config, stage: int) -> bool:
+        """Whether the stage's last checkpoint is there and that epoch was evaluated.
+
+        Where the state has been removed, the checkpoint alone decides.
+        """
+        if not self.final(config, stage).is_file():
+            return False
+        progress = read_progress(self.state(stage))
+        return progress is None or progress.settled >= settings_of(config, stage).max_epochs
+
+    def clear(self, stages: Sequence[int], *, logs: bool, keep: Path | None) -> None:
+        """Remove an earlier run's files of these stages, and where asked its logs; `keep` stays in any case."""
+        patterns = []
+        if 1 in stages:
+            patterns += [f"{self.name}_stage1_*.pth", f"{self.name}_stage1_*.json"]
+            patterns += ["state/stage1.*", "state/image_features.safetensors"]
+        if 2 in stages:
+            patterns += [f"{self.name}_[0-9b]*.pth", f"{self.name}_[0-9b]*.json", "state/stage2.*"]
+            patterns += ["metrics.json", "queries.csv", "ranklist.png", "report.html"]
+        if logs:
+            patterns += ["log.txt", "scalars.csv", "events.out.tfevents.*", "config_changes.json"]
+        kept = [] if keep is None else [keep.resolve(), keep.with_suffix(".json").resolve()]
+        for pattern in patterns:
+            for file in self.path.glob(pattern):
+                if file.resolve() not in kept:
+                    file.unlink()
+
+    def keep_last(self, count: int) -> None:
+        """Remove all but the last `count` of stage 2's numbered checkpoints; 0 keeps all."""
+        numbered = sorted(
+            (int(match[1]), file)
+            for file in self.path.glob(f"{self.name}_*.pth")
+            if (match := re.fullmatch(rf"{re.escape(self.name)}_(\d+)\.pth", file.name))
+        )
+        for _, file in numbered[: max(0, len(numbered) - count)] if count else []:
+            file.unlink()
+            file.with_suffix(".json").unlink(missing_ok=True)
+
+    def check_space(self, model: nn.Module) -> None:
+        """Check that the disk can take a run's checkpoints (three) and state (weights and two moments).
+
+        Raises: OutputError: it cannot.
+        """
+        needed = 6 * sum(value.numel() * value.element_size() for value in model.state_dict().values())
+        place = self.path.resolve()
+        while not place.exists():
+            place = place.parent
+        free = shutil.disk_usage(place).free
+        if free < needed:
+            raise OutputError(
+                f"{self.path} needs about {needed / 1e9:.1f} GB for checkpoints and the state to continue from, and "
+                f"its disk has {free / 1e9:.1f} GB free; free space, or name another folder (OUTPUT_DIR)"
+            )

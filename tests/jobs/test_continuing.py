@@ -1,0 +1,170 @@
+"""What is refused, what is recorded and what is lost where a run is continued under another configuration."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from svllreid import load_config
+from svllreid.errors import CheckpointError, ConfigError, EvaluationError, ImageError
+from svllreid.jobs.preparing import Options
+from svllreid.jobs.training import train
+
+ALLOW = Options(allow_config_change=True)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, small_config):
+    folder = tmp_path_factory.mktemp("run")
+    train(small_config({"OUTPUT_DIR": str(folder), "SOLVER.STAGE2.CHECKPOINT_PERIOD": 1}))
+    return folder
+
+
+@pytest.fixture
+def run(finished, tmp_path, small_config):
+    """The finished run in a folder of its own, and a maker of its configuration with other keys."""
+    shutil.copytree(finished, tmp_path / "run")
+    common = {"OUTPUT_DIR": str(tmp_path / "run"), "SOLVER.STAGE2.CHECKPOINT_PERIOD": 1}
+    return tmp_path / "run", lambda overrides=None: small_config({**common, **(overrides or {})})
+
+
+def test_a_finished_run_keeps_the_record_of_its_training(run, caplog):
+    folder, config = run
+    before = (folder / "config.yml").read_text()
+    with caplog.at_level("INFO", "svllreid"):
+        train(config({"SOLVER.STAGE2.BASE_LR": 5e-4}), ALLOW)
+    assert (folder / "config.yml").read_text() == before
+    assert not (folder / "config_changes.json").exists()
+    assert "nothing is left to train, so what has changed takes no effect: SOLVER.STAGE2.BASE_LR" in caplog.text
+
+
+def test_a_change_in_the_middle_is_recorded_with_the_weights(run):
+    folder, config = run
+    train(config({"SOLVER.STAGE2.MAX_EPOCHS": 3, "SOLVER.STAGE2.BASE_LR": 5e-4}), ALLOW)
+    changed = {
+        "SOLVER.STAGE2.MAX_EPOCHS": {"before": 2, "now": 3},
+        "SOLVER.STAGE2.BASE_LR": {"before": 1e-4, "now": 5e-4},
+    }
+    record = [{"stage": 2, "epochs": 2, "steps": 0, "changed": changed}]
+    assert json.loads((folder / "config_changes.json").read_text()) == record
+    assert json.loads((folder / "tiny_3.json").read_text())["changes"] == record
+    assert json.loads((folder / "tiny_2.json").read_text())["changes"] == []
+    assert load_config(folder / "config.yml").solver.stage2.base_lr == 5e-4
+    train(config({"SOLVER.STAGE2.MAX_EPOCHS": 3, "SOLVER.STAGE2.BASE_LR": 5e-4}), Options(fresh=True))
+    assert not (folder / "config_changes.json").exists()
+
+
+def test_a_longer_stage_1_below_a_trained_stage_2_is_refused(run):
+    folder, config = run
+    before = (folder / "config.yml").read_text()
+    with pytest.raises(ConfigError, match=r"trained against the prompts of an earlier stage 1.*--fresh"):
+        train(config({"SOLVER.STAGE1.MAX_EPOCHS": 3}), ALLOW)
+    assert (folder / "config.yml").read_text() == before and not (folder / "tiny_stage1_3.pth").exists()
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_fewer_epochs_than_trained_are_refused_by_their_key(run, stage):
+    _, config = run
+    message = rf"SOLVER\.STAGE{stage}\.MAX_EPOCHS 1: stage {stage} in .* has already trained 2 epochs"
+    with pytest.raises(ConfigError, match=message):
+        train(config({f"SOLVER.STAGE{stage}.MAX_EPOCHS": 1}), ALLOW)
+
+
+def test_stage_2_of_other_prompts_is_refused(run, monkeypatch):
+    """Stage 1 trained anew under another rate leaves a stage 2 behind that belongs to the old prompts."""
+    folder, config = run
+    other = config({"SOLVER.STAGE1.BASE_LR": 0.05})
+    train(other, Options(stage=1, fresh=True))
+    with pytest.raises(CheckpointError, match=r"tiny_2\.pth was trained against other prompts .*--stage 2 --fresh"):
+        train(other, Options(stage=2, allow_config_change=True))
+    (folder / "tiny_2.pth").unlink()
+    with pytest.raises(CheckpointError, match=r"stage2\.pt was trained against other prompts .*--stage 2 --fresh"):
+        train(other, Options(stage=2, allow_config_change=True))
+    assert train(other, Options(stage=2, fresh=True)) is not None
+
+
+def test_a_failing_evaluation_costs_no_checkpoint(small_config, tmp_path, monkeypatch):
+    import svllreid.jobs.training as module
+
+    config = small_config({"OUTPUT_DIR": str(tmp_path), "MODEL.USE_TEXT": False, "SOLVER.STAGE2.MAX_EPOCHS": 1})
+
+    def failing(*arguments):
+        raise EvaluationError("no query can be counted")
+
+    with monkeypatch.context() as patch, pytest.raises(EvaluationError):
+        patch.setattr(module, "measure", failing)
+        train(config)
+    kept = torch.load(tmp_path / "tiny_1.pth", weights_only=True)
+    assert not (tmp_path / "metrics.json").exists()
+    metrics = train(config)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+    assert (tmp_path / "tiny_best.pth").is_file()
+    again = torch.load(tmp_path / "tiny_1.pth", weights_only=True)
+    assert all(torch.equal(kept[name], again[name]) for name in kept)
+
+
+@pytest.fixture
+def own_market(market, tmp_path):
+    """A copy of the rendered dataset that a test may spoil."""
+    return shutil.copytree(market, tmp_path / "data")
+
+
+def one_camera(root):
+    for file in (root / "Market-1501-v15.09.15" / "query").iterdir():
+        file.unlink()
+    for file in (root / "Market-1501-v15.09.15" / "bounding_box_test").iterdir():
+        if "_c1" in file.name:
+            shutil.copy(file, root / "Market-1501-v15.09.15" / "query")
+        else:
+            file.unlink()
+
+
+def no_common_identity(root):
+    for file in (root / "Market-1501-v15.09.15" / "query").iterdir():
+        file.rename(file.with_name(file.name.replace("000", "009", 1)))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [(one_camera, "all matches are junk"), (no_common_identity, "no query's pid is in the gallery")],
+)
+def test_a_test_split_that_cannot_be_tested_is_met_before_training(small_config, own_market, tmp_path, spoil, reason):
+    spoil(own_market)
+    config = small_config({"DATASETS.ROOT_DIR": str(own_market), "OUTPUT_DIR": str(tmp_path / "out")})
+    with pytest.raises(EvaluationError, match=rf"market1501: no query can be counted: {reason}"):
+        train(config)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unreadable_test_image_is_met_before_training(small_config, own_market, tmp_path):
+    victim = sorted((own_market / "Market-1501-v15.09.15" / "bounding_box_test").iterdir())[3]
+    victim.write_bytes(victim.read_bytes()[:300])
+    config = small_config({"DATASETS.ROOT_DIR": str(own_market), "OUTPUT_DIR": str(tmp_path / "out")})
+    with pytest.raises(ImageError, match=rf"1 of 16 gallery images of market1501: .*{victim.name}"):
+        train(config)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_best_checkpoint_is_chosen_on_the_named_test_sets(small_config, tmp_path, market):
+    """And the last epoch is embedded once."""
+    import svllreid.jobs.testing as module
+
+    shutil.copytree(market, tmp_path / "other")
+    names = [f"market1501:{market}", f"market1501:{tmp_path / 'other'}"]
+    embedded = []
+    original = module.embed_splits
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "embed_splits", lambda *a: embedded.append(a[2].name) or original(*a))
+        metrics = train(
+            small_config({"DATASETS.TEST": names, "MODEL.USE_TEXT": False, "OUTPUT_DIR": str(tmp_path / "out")})
+        )
+    assert len(embedded) == 2 * 2
+    assert list(metrics["datasets"]) == ["market1501", "market1501#2"]
+    best = json.loads((tmp_path / "out" / "state" / "stage2.json").read_text())["best"]
+    assert best["measured"]["datasets"] == ["market1501", "market1501#2"]
+    each = [metrics["datasets"][name]["mAP"] for name in metrics["datasets"]]
+    scored = [best["datasets"][name]["mAP"] for name in best["datasets"]]
+    assert best["mAP"] == pytest.approx(sum(scored) / 2) and best["mAP"] >= sum(each) / 2
+    for name in metrics["datasets"]:
+        assert (tmp_path / "out" / name / "metrics.json").is_file()
