@@ -150,7 +150,8 @@ def without_foreign_sie(
     if splits.origin.is_same(trained_on):
         return config, []
     if keep:
-        note = f"MODEL.SIE_CAMERA, SIE_VIEW stay on as given: camera ids are taken for those of {trained_on.name}"
+        named = " and ".join(f"MODEL.{key.upper()}" for key, on in used.items() if on)
+        note = f"{named} on, as given: camera ids are taken for those of {trained_on.name}"
         return config, [note]
     note = f"MODEL.SIE_CAMERA and SIE_VIEW are switched off: camera ids mean nothing outside {trained_on.name}"
     if splits.origin.listings:
