@@ -4,5 +4,6 @@ import sys
 
 from svllreid.cli.main import run
 
-sys.argv.insert(1, "train")
-run()
+if __name__ == "__main__":  # where processes are spawned, each of them imports this file
+    sys.argv.insert(1, "train")
+    run()

@@ -106,8 +106,9 @@ def test_python_example(workplace, market, monkeypatch):
 
 
 def test_shipped_files_that_the_readme_names_exist():
-    for name in re.findall(r"configs/[\w/.]+\.yml", README):
-        assert (ROOT / name).is_file(), name
+    shipped = ROOT / "src" / "svllreid" / "configs"
+    for name in re.findall(r"configs/([\w/.]+\.yml)", README):
+        assert (shipped / name).is_file(), name
     tree = re.search(r"## The tree\n\n```\n(.*?)```", README, re.S)[1]
     for line in tree.splitlines():
         name = line.split()[0]

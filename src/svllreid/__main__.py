@@ -2,4 +2,5 @@
 
 from svllreid.cli.main import run
 
-run()
+if __name__ == "__main__":  # where processes are spawned, each of them imports this file
+    run()

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from svllreid.errors import OutputError
+from svllreid.machine import left_behind
 
+# What a full disk, or one on which the user's share is full, fails with; not every system knows the second.
+NO_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _TEMPORARY = re.compile(r"\..+\.(\d+)")
 
 
@@ -38,29 +41,35 @@ def write_beside(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; false also for what no file can be called, such as a name that is too long."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; false also for what no folder can be called."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files that killed processes left in a folder."""
     for file in folder.glob(".*"):
         found = _TEMPORARY.fullmatch(file.name)
-        if found and file.is_file() and not _runs(int(found[1])):
+        if found and file.is_file() and left_behind(file, int(found[1])):
             file.unlink()
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _refusal(path: Path, error: OSError | RuntimeError) -> OutputError | None:
     code = error.errno if isinstance(error, OSError) else None
     # torch's archive writer checks itself, and says where in its own source instead of why.
     failed_write = isinstance(error, RuntimeError) and "inline_container" in str(error)
-    if code in (errno.ENOSPC, errno.EDQUOT) or failed_write:
+    if code in NO_SPACE or failed_write:
         return OutputError(
             f"{path} could not be written: no space left (an older file stays as it was); free space, "
             "or name another folder (OUTPUT_DIR)"
@@ -76,7 +85,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file beside and rename it."""
     with write_beside(path) as temporary:
         # File names in another encoding than the system's hold bytes that UTF-8 cannot: they are spelled out.
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+import svllreid
 from svllreid.config import Config, from_tree, known_keys, load_config
 from svllreid.config.legacy import UNUSED
 from svllreid.errors import ConfigError
 
 PUBLISHED = json.loads((Path(__file__).parent / "published_settings.json").read_text())
-ROOT = Path(__file__).parents[2]
-SHIPPED = sorted((ROOT / "configs").rglob("*.yml"))
+CONFIGS = Path(svllreid.__file__).parent / "configs"
+SHIPPED = sorted(CONFIGS.rglob("*.yml"))
 # The recorder filled these in with its own values.
 RECORDERS_OWN = ("DATASETS.NAMES", "DATASETS.ROOT_DIR")
 
@@ -104,7 +105,7 @@ def test_shipped_configurations_hold_the_published_settings(shipped):
     assert ours == theirs
 
 
-@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: str(file.relative_to(ROOT)))
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.relative_to(CONFIGS).as_posix())
 def test_every_shipped_file_loads_and_survives_saving(file, tmp_path, caplog):
     config = load_config(file)
     assert not caplog.records, "a shipped file needs no mending"
@@ -114,7 +115,7 @@ def test_every_shipped_file_loads_and_survives_saving(file, tmp_path, caplog):
 
 
 def test_shipped_set_is_complete():
-    names = {str(file.relative_to(ROOT / "configs").with_suffix("")) for file in SHIPPED}
+    names = {file.relative_to(CONFIGS).with_suffix("").as_posix() for file in SHIPPED}
     kinds = ("svllreid", "clipreid", "base")
     wanted = {f"{f}/{b}_{k}" for f in ("person", "veri", "VehicleID") for b in ("vit", "rn50") for k in kinds}
     assert wanted <= names
@@ -153,6 +154,24 @@ def test_all_faults_at_once():
 def test_missing_file_names_the_shipped_ones():
     with pytest.raises(ConfigError, match=r"no configuration file .*nothing.yml.*person/vit_svllreid.yml"):
         load_config("configs/person/nothing.yml")
+
+
+def test_published_paths_name_the_shipped_files_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = load_config("person/tiny_svllreid.yml")
+    assert (
+        load_config("configs/person/tiny_svllreid.yml") == load_config("./configs/person/tiny_svllreid.yml") == shipped
+    )
+    own = tmp_path / "configs" / "person" / "tiny_svllreid.yml"
+    own.parent.mkdir(parents=True)
+    own.write_text("SOLVER: {SEED: 7}\n")
+    assert load_config("configs/person/tiny_svllreid.yml").solver.seed == 7, "a file that is there comes first"
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".yml", "\0.yml"])
+def test_a_name_that_no_file_can_have(name):
+    with pytest.raises(ConfigError, match="no configuration file"):
+        load_config(name)
 
 
 def test_unreadable_yaml(tmp_path):

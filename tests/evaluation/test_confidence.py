@@ -63,7 +63,7 @@ def test_one_query_has_no_width():
 
 
 def test_bad_arguments_are_refused(ranked):
-    with pytest.raises(EvaluationError, match="1 draws"):
+    with pytest.raises(EvaluationError, match="draws is 1; use a whole number of at least 2"):
         bootstrap(*ranked, draws=1)
     with pytest.raises(EvaluationError, match="3 q_pids for 400 queries"):
         bootstrap(ranked[0], [1, 2, 3])

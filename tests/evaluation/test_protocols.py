@@ -134,6 +134,8 @@ def test_reranking_reaches_every_protocol() -> None:
     plain = evaluate_protocol(vehicles(pids, feats)).metrics
     again = evaluate_protocol(vehicles(pids, feats), rerank=RerankOptions(5, 2)).metrics
     assert again["re_ranking"] and again["mAP"] != plain["mAP"]
+    assert again["re_ranking_options"] == {"k1": 5, "k2": 2, "lambda_value": 0.3}
+    assert not plain["re_ranking"] and "re_ranking_options" not in plain
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ FEATURES, PIDS = np.eye(3, dtype=np.float32), [1, 2, 3]
         ({"q_pids": [[1], [2], [3]]}, "list of integers or of strings"),
         ({"g_pids": [7, 8, 9]}, "no query's pid is in the gallery"),
         ({"q_camids": [0, 0, 0], "g_camids": [0, 0, 0]}, "all matches are junk"),
-        ({"max_rank": 0}, "max_rank 0"),
+        ({"max_rank": 0}, "max_rank is 0"),
     ],
 )
 def test_bad_labels_are_refused(change: dict[str, Any], words: str) -> None:
@@ -280,11 +280,28 @@ def test_bad_distances_are_refused(distmat: np.ndarray, words: str) -> None:
     [
         ({"metric": "manhattan"}, "euclidean, cosine"),
         ({"metric": "cosine", "rerank": RerankOptions()}, "leave metric out"),
-        ({"block_rows": 0}, "block_rows 0"),
+        ({"block_rows": 0}, "block_rows is 0"),
+        ({"block_rows": 2.5}, "block_rows is 2.5"),
+        ({"max_rank": 0}, "max_rank is 0; use a whole number of at least 1"),
+        ({"max_rank": "10"}, "max_rank is '10'"),
+        ({"max_rank": float("nan")}, "max_rank is nan"),
+        ({"max_rank": True}, "max_rank is True"),
     ],
 )
 def test_bad_options_are_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(EvaluationError, match=words):
         evaluate_features(FEATURES, FEATURES, PIDS, PIDS, **change)
-    with pytest.raises(EvaluationError, match="k 0"):
-        nearest(FEATURES, FEATURES, k=0)
+    if "max_rank" in change:
+        with pytest.raises(EvaluationError, match=words):
+            evaluate_ranking(np.zeros((len(PIDS), len(PIDS))), PIDS, PIDS, **change)
+    for k in (0, 2.5, None):
+        with pytest.raises(EvaluationError, match=f"k is {k}"):
+            nearest(FEATURES, FEATURES, k=k)
+
+
+def test_whole_numbers_may_be_floats() -> None:
+    distmat = np.random.default_rng(0).random((len(PIDS), len(PIDS)))
+    for rank in (2.0, np.float32(2), np.int8(2)):
+        assert evaluate_ranking(distmat, PIDS, PIDS, max_rank=rank).cmc.shape == (2,)
+        assert evaluate_features(FEATURES, FEATURES, PIDS, PIDS, max_rank=rank, block_rows=64.0).cmc.shape == (2,)
+        assert nearest(FEATURES, FEATURES, k=rank).shape == (len(FEATURES), 2)

@@ -88,6 +88,10 @@ def test_tensors_give_a_tensor_and_other_float_types_count_as_float32() -> None:
         ({"k1": 0}, "k1 is 0"),
         ({"k1": 2.5}, "k1 is 2.5"),
         ({"k1": True}, "k1 is True"),
+        ({"k1": "9"}, "k1 is '9'; use a whole number"),
+        ({"k2": float("inf")}, "k2 is inf"),
+        ({"lambda_value": "0.3"}, "lambda_value is '0.3'; use a number from 0 to 1"),
+        ({"lambda_value": True}, "lambda_value is True"),
         ({"k2": -1}, "k2 is -1"),
         ({"lambda_value": 1.5}, "lambda_value is 1.5"),
         ({"lambda_value": float("nan")}, "lambda_value is nan"),
@@ -98,6 +102,17 @@ def test_bad_options_are_refused(options: dict[str, Any], words: str) -> None:
         RerankOptions(**options)
     with pytest.raises(EvaluationError, match=words):
         rerank(*clustered(3, 2, 3), **options)
+
+
+def test_whole_numbers_may_be_floats() -> None:
+    q_feats, g_feats = clustered(3, 2, 3)
+    options = RerankOptions(k1=4.0, k2=np.int64(2), lambda_value=1)  # type: ignore[arg-type]
+    assert options == RerankOptions(4, 2, 1.0)
+    assert [type(value) for value in (options.k1, options.k2, options.lambda_value)] == [int, int, float]
+    np.testing.assert_array_equal(
+        rerank(q_feats, g_feats, k1=np.float64(4), k2=2.0),  # type: ignore[arg-type]
+        rerank(q_feats, g_feats, k1=4, k2=2),
+    )
 
 
 def test_bad_features_are_refused_by_their_own_name() -> None:

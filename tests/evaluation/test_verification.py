@@ -114,5 +114,5 @@ def test_both_kinds_of_pairs_are_needed(pids: list[int], words: str) -> None:
 
 def test_bad_rate_is_refused() -> None:
     found = verify_features(np.zeros((1, 1)), np.array([[1.0], [2.0]]), [1], [1, 2])
-    with pytest.raises(EvaluationError, match=r"rate 1\.5; use a share"):
+    with pytest.raises(EvaluationError, match=r"false_accept_rate is 1\.5; use a number from 0 to 1"):
         found.at(1.5)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from svllreid.cli.bench import bench
 from svllreid.errors import DeviceError
 from svllreid.jobs import benching
 from svllreid.jobs.benching import Measured, run_bench
@@ -23,6 +24,15 @@ def test_every_kind_of_work_is_measured(small_config, monkeypatch):
 def test_the_suggestion_fills_four_fifths_of_the_memory():
     measured = [Measured("stage 2", 8, 1.0, 2 * 10**9), Measured("stage 2", 16, 1.0, 3 * 10**9)]
     assert benching._suggest(measured, 10 * 10**9, 4) == 56  # 8 + (8 - 2) / (1 / 8)
+
+
+def test_without_measured_memory_nothing_is_suggested(monkeypatch, capsys):
+    measured = [Measured("stage 2", size, 1.0, None) for size in (8, 16)]
+    assert benching._suggest(measured, 10**10, 4) is None
+    assert benching._suggest([Measured("stage 2", 8, 1.0, 1), Measured("stage 2", 16, 1.0, 2)], None, 4) is None
+    monkeypatch.setattr(benching, "run_bench", lambda *_: benching.Bench(measured, 10**10, None))
+    bench()
+    assert "  not known │" in (out := capsys.readouterr().out) and "no batch size is suggested" in out
 
 
 def test_a_batch_that_does_not_fit_is_told(small_config, monkeypatch):

@@ -13,6 +13,9 @@ from PIL import Image
 from svllreid import load_config
 from svllreid.build import build_splits, build_test_splits
 from svllreid.errors import ConfigError, DatasetError, EvaluationError
+from svllreid.evaluation.features import FeatureSet
+from svllreid.evaluation.protocols import evaluate_protocol
+from svllreid.evaluation.rerank import RerankOptions
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.testing import run_features, run_test
 from svllreid.jobs.testing import test_config as checkpoint_config
@@ -198,6 +201,12 @@ def test_saved_features_are_ranked_again_without_the_model(testing, finished, sm
         assert (tmp_path / "again" / name).is_file()
     reranked = run_features(file, small_config({"TEST.RE_RANKING": True}))
     assert reranked["re_ranking"] and (tmp_path / "out" / "test_market1501" / "metrics.json").is_file()
+    assert reranked["re_ranking_options"] == {"k1": 50, "k2": 15, "lambda_value": 0.3}
+    keys = {"TEST.RE_RANKING_K1": 4, "TEST.RE_RANKING_K2": 2, "TEST.RE_RANKING_LAMBDA": 0.75}
+    reranked = run_features(file, small_config({"TEST.RE_RANKING": True, **keys}))
+    assert reranked["re_ranking_options"] == {"k1": 4, "k2": 2, "lambda_value": 0.75}
+    expected = evaluate_protocol(FeatureSet.load(file), rerank=RerankOptions(4, 2, 0.75)).metrics
+    assert reranked["mAP"] == expected["mAP"]
 
 
 def test_features_outlive_their_images(testing, several, small_config, tmp_path, caplog):

@@ -33,6 +33,18 @@ def test_published_file_loads_with_a_configuration(published, small_config):
         assert torch.equal(loaded.embed(images, cameras, after_neck=after), expected)
 
 
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "model.", "model.net."])
+@pytest.mark.parametrize("nest", ["state_dict", "model"])
+def test_files_of_compiled_models_and_of_lightning_load(published, small_config, tmp_path, prefix, nest):
+    model, path = published
+    state = {f"{prefix}{name}": value for name, value in model.state_dict().items()}
+    torch.save({nest: state, "epoch": 60, "optimizer_states": [{"lr": 1.0}]}, tmp_path / "wrapped.ckpt")
+    loaded, _ = read_checkpoint(tmp_path / "wrapped.ckpt")
+    expected, _ = read_checkpoint(path)
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in loaded.items())
+
+
 def test_without_configuration_the_keys_are_asked_for(published):
     _, path = published
     with pytest.raises(CheckpointError, match=r"--config-file.*MODEL\.STRIDE_SIZE.*ViT of width 256 with 6 blocks"):
@@ -97,10 +109,12 @@ def test_side_information_is_left_out_or_missing(published, small_config, caplog
 def test_what_is_no_checkpoint(tmp_path, small_config):
     (tmp_path / "a.pth").write_bytes(b"hello")
     torch.save({"visual.conv1.weight": torch.zeros(1)}, tmp_path / "clip.pth")
+    torch.save({"fc.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}, tmp_path / "net.pth")
     for name, words in (
         ("none.pth", "no weight file"),
         ("a.pth", "not a readable weight file"),
         ("clip.pth", r"CLIP's own weights: give it as MODEL\.PRETRAINED"),
+        ("net.pth", r"\(no image_encoder\.\* entries\) but something else: its entries are fc\.weight, fc\.bias$"),
     ):
         with pytest.raises(CheckpointError, match=words):
             load_trained(tmp_path / name, small_config())

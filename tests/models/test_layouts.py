@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from svllreid import build_model
 from svllreid.errors import CheckpointError
 from svllreid.models.clip import load_clip
+from svllreid.models.layouts import OPENAI, REID, TRANSFORMERS, layout_of, tensors, unwrapped
 from svllreid.models.prompts import tokenize
 
 ACTIVATIONS = {"quick_gelu": lambda x: x * torch.sigmoid(1.702 * x), "gelu": F.gelu}
@@ -148,3 +149,54 @@ def test_open_clip_files(clip_state, hub_folder, tmp_path, file, custom_text):
     assert activation_of("tiny", folder / file) == "GELU"
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": {"quick_gelu": True}}))
     assert activation_of("tiny", folder) == "QuickGELU"
+
+
+WRAPPED = ["module.", "_orig_mod.", "model.", "net.", "module._orig_mod.", "_orig_mod.module.", "model.net._orig_mod."]
+LAYOUTS = {REID: "image_encoder.conv1.weight", OPENAI: "visual.conv1.weight", TRANSFORMERS: "vision_model.a"}
+
+
+@pytest.mark.parametrize("prefix", ["", *WRAPPED])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_names_lose_their_wrappers_until_the_layout_is_recognised(layout, prefix):
+    names = [LAYOUTS[layout], "model.own", "logit_scale", "module.of.its.own"]
+    state = {f"{prefix}{name}": torch.ones(1) for name in names}
+    found = tensors({**state, "epoch": 3})
+    assert list(found) == names and layout_of(found) == layout
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["model.visual.a", "criterion.centers"],  # not all of them
+        ["model.a", "model.b"],  # no layout below
+        ["model.layer1.0.weight", "model.fc.weight"],
+        ["module.a", "a"],
+        ["visual._orig_mod.a", "visual.a"],  # one name twice
+        [],
+    ],
+)
+def test_other_names_stay(names):
+    assert list(unwrapped({name: torch.ones(1) for name in names})) == names
+
+
+def test_names_of_compiled_and_shared_out_parts():
+    state = {
+        "image_encoder._orig_mod.blocks.0._fsdp_wrapped_module._checkpoint_wrapped_module.weight": torch.ones(1),
+        "module.prompt_orig_mod.x": torch.ones(1),
+        "_orig_mod.model.x": torch.ones(1),
+    }
+    assert list(unwrapped(state)) == ["image_encoder.blocks.0.weight", "module.prompt_orig_mod.x", "model.x"]
+
+
+@pytest.mark.parametrize("prefix", WRAPPED)
+def test_clips_of_wrapped_models_load(clip_state, tmp_path, prefix):
+    file = tmp_path / "clip.ckpt"
+    torch.save({"epoch": 1, "state_dict": {f"{prefix}{name}": value for name, value in clip_state.items()}}, file)
+    loaded = load_clip("tiny", str(file)).text.state_dict()
+    assert all(torch.equal(value, clip_state[name]) for name, value in loaded.items())
+
+
+def test_what_is_in_a_file_of_no_layout_is_named(tmp_path):
+    torch.save({"model.visual.a": torch.ones(1), "criterion.centers": torch.ones(1)}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"not CLIP in .*its entries are model\.visual\.a, criterion\.centers\)"):
+        load_clip("tiny", str(tmp_path / "a.pth"))

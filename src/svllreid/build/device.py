@@ -48,8 +48,9 @@ def build_fabric(config: Config, device: str = "auto") -> Fabric:
 
 
 def build_rerank(config: Config) -> RerankOptions | None:
-    """Re-ranking with the published k1 50, k2 15, lambda 0.3, where it is on."""
-    return RerankOptions() if config.test.re_ranking else None
+    """How to re-rank, where that is on."""
+    test = config.test
+    return RerankOptions(test.re_ranking_k1, test.re_ranking_k2, test.re_ranking_lambda) if test.re_ranking else None
 
 
 def shard_encoder(config: Config, model: SVLLReID, fabric: Fabric) -> None:

@@ -6,6 +6,7 @@ import logging
 
 import torch
 
+from svllreid.arguments import whole_number
 from svllreid.build.data import TrainingData, noun_notes
 from svllreid.config import Config, from_tree
 from svllreid.errors import ConfigError
@@ -41,8 +42,12 @@ def build_model(
             state dict in OpenAI's layout. Of a ReID checkpoint all is taken but its classifiers and prompts.
         quick_gelu: QuickGELU or GELU in the transformers; None: as the weights were trained, with `random` as those of
             MODEL.PRETRAINED.
-    Raises: ConfigError, CheckpointError: see `noun_notes`, `read_weights`, `load_clip` and `start_from`.
+    Raises: ConfigError, CheckpointError: a count below 1; see also `noun_notes`, `read_weights`, `load_clip` and
+        `start_from`.
     """
+    num_classes = whole_number(num_classes, "num_classes", ConfigError)
+    num_cameras = whole_number(num_cameras, "num_cameras", ConfigError)
+    num_views = whole_number(num_views, "num_views", ConfigError)
     noun_notes(config)  # refuses prompts without a noun
     model = config.model
     if quick_gelu is None and clip == "random":  # a checkpoint's weights will replace them

@@ -25,10 +25,13 @@ def bench(overrides: Overrides = None, config_file: ConfigFile = None, device: D
         column.justify = "right"
     for row in found.measured:
         speed = f"{row.images_per_second:.1f}"
-        table.add_row(row.work, str(row.batch_size), speed, f"{row.memory / 1e9:.2f}")
+        memory = "not known" if row.memory is None else f"{row.memory / 1e9:.2f}"
+        table.add_row(row.work, str(row.batch_size), speed, memory)
     console = Console()
     console.print(table)
-    if found.suggested is None:
+    if found.memory is None or any(row.memory is None for row in found.measured):
+        console.print("This system does not tell how much memory is used: no batch size is suggested.", soft_wrap=True)
+    if found.memory is None or found.suggested is None:
         return
     console.print(
         f"stage 2: a batch of {found.suggested} should fill 80 % of {found.memory / 1e9:.1f} GB "

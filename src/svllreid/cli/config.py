@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -15,9 +14,9 @@ app = typer.Typer(no_args_is_help=True, help="Show configurations and explain th
 @app.command()
 def show(overrides: Overrides = None, config_file: ConfigFile = None) -> None:
     """Print the whole configuration that a file and overrides resolve to, as YAML."""
-    from svllreid.config import load_config
+    from svllreid.config import dump_tree, load_config
 
-    typer.echo(yaml.safe_dump(load_config(config_file, overrides or ()).to_yaml_tree(), sort_keys=False), nl=False)
+    typer.echo(dump_tree(load_config(config_file, overrides or ()).to_yaml_tree()), nl=False)
 
 
 @app.command()

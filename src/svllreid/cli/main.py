@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
@@ -32,6 +33,10 @@ app.add_typer(models.app, name="models")
 
 def run() -> None:
     """Run the command line: exit 0 done, 2 the user's mistake, 1 ours, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        # What the terminal's encoding lacks is spelled out: a table or a file name must not end a command.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     messages = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     try:
         code = app(standalone_mode=False)

@@ -1,6 +1,9 @@
 """Configuration: schema, loading, published trees."""
 
-from svllreid.config.load import from_tree, known_keys, load_config
+from svllreid.config.keys import known_keys
+from svllreid.config.load import from_tree, load_config
+from svllreid.config.overrides import override_pairs
 from svllreid.config.schema import Config
+from svllreid.config.yaml_file import dump_tree
 
-__all__ = ["Config", "from_tree", "known_keys", "load_config"]
+__all__ = ["Config", "dump_tree", "from_tree", "known_keys", "load_config", "override_pairs"]

@@ -7,7 +7,8 @@ import logging
 import re
 from typing import Any
 
-from svllreid.config.schema import Config, Section, Stage2
+from svllreid.config.keys import is_names, is_section, is_text
+from svllreid.config.schema import Stage2
 from svllreid.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def mend(tree: dict[str, Any], source: str, one_stage: bool) -> dict[str, Any]:
     solver = mended.get("SOLVER") or {}
     if one_stage:
         faults.append("a flat SOLVER is the one-stage baseline: its keys go to SOLVER.STAGE2, MODEL.USE_TEXT is false")
-        flat = {key: solver.pop(key) for key in list(solver) if key.lower() in _FLAT_KEYS}
+        flat = {key: solver.pop(key) for key in list(solver) if key.lower() in FLAT_KEYS}
         solver["STAGE2"] = flat | solver.get("STAGE2", {})
         mended.setdefault("MODEL", {}).setdefault("USE_TEXT", False)
     model, stage1 = mended.get("MODEL") or {}, solver.get("STAGE1") or {}
@@ -78,7 +79,7 @@ def mend(tree: dict[str, Any], source: str, one_stage: bool) -> dict[str, Any]:
     return mended
 
 
-_FLAT_KEYS = set(Stage2.model_fields) | {key.lower() for key in UNUSED_OF_STAGES} | {
+FLAT_KEYS = set(Stage2.model_fields) | {key.lower() for key in UNUSED_OF_STAGES} | {
     "lr_min", "warmup_epochs", "warmup_lr_init",
 }  # fmt: skip
 
@@ -86,12 +87,7 @@ _FLAT_KEYS = set(Stage2.model_fields) | {key.lower() for key in UNUSED_OF_STAGES
 def is_flat(tree: dict[str, Any]) -> bool:
     """Whether a file's SOLVER is the one-stage baseline's: its keys stand in no stage."""
     solver = tree.get("SOLVER")
-    return isinstance(solver, dict) and "STAGE1" not in solver and any(key.lower() in _FLAT_KEYS for key in solver)
-
-
-def is_text(name: str) -> bool:
-    """Whether a dotted key holds text, such as a path, that no reader may take for a number."""
-    return _type_of(name) is str
+    return isinstance(solver, dict) and "STAGE1" not in solver and any(key.lower() in FLAT_KEYS for key in solver)
 
 
 def _mend_section(tree: dict[str, Any], prefix: str) -> tuple[dict[str, Any], list[str]]:
@@ -102,13 +98,13 @@ def _mend_section(tree: dict[str, Any], prefix: str) -> tuple[dict[str, Any], li
         if isinstance(value, dict):
             mended[key], below = _mend_section(value, f"{name}.")
             faults += below
-        elif value is None and _is_section(name):
+        elif value is None and is_section(name):
             faults.append(f"{name} is empty: its defaults are used")
-        elif _is_section(name):
+        elif is_section(name):
             raise ConfigError(f"{name} is a section of keys, not {value!r}; set one of its keys, such as {name}.KEY")
         elif is_text(name):
             mended[key] = value
-        elif isinstance(value, str) and _NUMBER_AS_TEXT.fullmatch(value):
+        elif isinstance(value, str) and not is_names(name) and _NUMBER_AS_TEXT.fullmatch(value):
             faults.append(f"{name}: {value!r} read as text is the number {float(value)}")
             mended[key] = float(value)
         elif isinstance(value, str) and value[:1] == "(" and value[-1:] == ")":
@@ -127,21 +123,6 @@ def _bracketed(value: str) -> Any:
         words = [word.strip() for word in value[1:-1].split(",") if word.strip()]
         return words[0] if len(words) == 1 else words
     return list(literal) if isinstance(literal, tuple) else literal
-
-
-def _is_section(name: str) -> bool:
-    kind = _type_of(name)
-    return isinstance(kind, type) and issubclass(kind, Section)
-
-
-def _type_of(name: str) -> Any:
-    """The schema's type of a dotted key; None where there is no such key."""
-    kind: Any = Config
-    for key in name.lower().split("."):
-        if not (isinstance(kind, type) and issubclass(kind, Section)) or key not in kind.model_fields:
-            return None
-        kind = kind.model_fields[key].annotation
-    return kind
 
 
 def _drop_unused(tree: dict[str, Any], faults: list[str]) -> None:

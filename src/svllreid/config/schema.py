@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt
 
+from svllreid.defaults import RERANK_K1, RERANK_K2, RERANK_LAMBDA
+
 
 def _switch(on: str, off: str) -> BeforeValidator:
     """YAML reads a bare `on` or `yes` as true: give the published words back."""
@@ -14,6 +16,10 @@ def _switch(on: str, off: str) -> BeforeValidator:
 
 OnOff = Annotated[Literal["on", "off"], _switch("on", "off")]
 YesNo = Annotated[Literal["yes", "no"], _switch("yes", "no")]
+Precision = Annotated[
+    Literal["auto", "32", "tf32", "16-mixed", "bf16-mixed"],
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),  # YAML reads a bare 32 as a number
+]
 Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 Names = str | tuple[str, ...]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -232,7 +238,7 @@ class Solver(Section):
     """Seed of every random draw."""
     margin: Weight = 0.3
     """Margin of the triplet loss."""
-    precision: Literal["auto", "32", "tf32", "16-mixed", "bf16-mixed"] = "auto"
+    precision: Precision = "auto"
     """Arithmetic: 32, tf32, 16-mixed or bf16-mixed; auto is 16-mixed on CUDA, as published, and 32 elsewhere."""
     sync_batchnorm: bool = False
     """BatchNorm over the images of all processes instead of each process's own; on GPUs."""
@@ -263,7 +269,13 @@ class Test(Section):
     feat_norm: YesNo = "yes"
     """L2-normalise the features."""
     re_ranking: bool = False
-    """Re-rank by k-reciprocal neighbours (k1 50, k2 15, lambda 0.3)."""
+    """Re-rank by k-reciprocal neighbours."""
+    re_ranking_k1: PositiveInt = RERANK_K1
+    """Neighbours that re-ranking tests for reciprocity."""
+    re_ranking_k2: PositiveInt = RERANK_K2
+    """Neighbours that re-ranking averages over; 1 averages nothing."""
+    re_ranking_lambda: Probability = RERANK_LAMBDA
+    """Weight of the original distance against re-ranking's Jaccard distance: 1 changes nothing."""
     veri_drop_unlabelled: bool = False
     """Leave VeRi's test images without viewpoint label out, as the published test does."""
     far: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (1e-2, 1e-3, 1e-4)

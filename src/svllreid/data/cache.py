@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import os
-import re
 import shutil
 import zlib
 from collections.abc import Callable
@@ -22,6 +20,8 @@ import torch
 from torch import Tensor
 
 from svllreid.errors import ConfigError, OutputError
+from svllreid.files import NO_SPACE
+from svllreid.machine import free_memory
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,11 @@ class CachePlan:
             there = self.file.stat().st_size if self.file.is_file() else 0
             self._check_fits(self.room - there, shutil.disk_usage(_existing(self.folder)).free)
         else:
-            self._check_fits(self.processes * self.room, _free_memory(self.shared))
+            free = _free_memory(self.shared)
+            if free is None:
+                logger.info("this system does not tell how much memory is free: %.1f GB are taken", self.room / 1e9)
+            else:
+                self._check_fits(self.processes * self.room, free)
 
     def open(self) -> ImageCache:
         """The cache, with what an earlier run has put into its file.
@@ -164,18 +168,12 @@ def _existing(folder: Path) -> Path:
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
-def _free_memory(shared: bool) -> int:
-    """Bytes of memory to be had, as far as is told: shared memory has a limit of its own, and so has a container."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    with suppress(OSError, ValueError):
-        limits += [
-            1024 * int(found) for found in re.findall(r"MemAvailable: *(\d+)", Path("/proc/meminfo").read_text())
-        ]
-    with suppress(OSError, ValueError):  # ValueError: the word `max`
-        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+def _free_memory(shared: bool) -> int | None:
+    """Bytes of memory to be had, None where the system does not tell; shared memory has a limit of its own."""
+    limits = [] if (free := free_memory()) is None else [free]
     if shared and SHARED_MEMORY.is_dir():
         limits.append(shutil.disk_usage(SHARED_MEMORY).free)
-    return min(limits)
+    return min(limits, default=None)
 
 
 def _reserve(file: Path, room: int) -> None:
@@ -193,7 +191,7 @@ def _reserve(file: Path, room: int) -> None:
         if new:
             with suppress(OSError):
                 file.unlink()
-        reason = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+        reason = "no space left" if error.errno in NO_SPACE else error.strerror
         raise OutputError(
             f"{file} could not be written: {reason}; it takes {room / 1e9:.1f} GB: name another folder "
             "(DATALOADER.CACHE_DIR), or set DATALOADER.CACHE none"

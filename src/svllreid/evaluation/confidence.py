@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from svllreid.arguments import whole_number
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.ranking import MEASURES, Ranking
 
@@ -30,8 +31,8 @@ def bootstrap(ranking: Ranking, q_pids: Any, draws: int = 1000, seed: int = 0) -
         Welsh 2007, "Bootstrapping clustered data".
     """
     pids = np.asarray(q_pids)
-    if draws < 2:
-        raise EvaluationError(f"bootstrap: {draws} draws; use at least 2, better 1000")
+    draws = whole_number(draws, "bootstrap: draws", EvaluationError, least=2)
+    seed = whole_number(seed, "bootstrap: seed", EvaluationError, least=0)
     if len(pids) != len(ranking.num_matches):
         raise EvaluationError(f"bootstrap: {len(pids)} q_pids for {len(ranking.num_matches)} queries; give one a query")
     valid = ranking.num_matches > 0

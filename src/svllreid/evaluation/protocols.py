@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -111,7 +111,9 @@ def evaluate_protocol(
             ranked.append((trial if not ranked else ranked[0][0], ranking))  # of the draws the first is kept
         parts.append(Part(name, *ranked[0], _metrics(ranked[0][0], [ranking for _, ranking in ranked])))
     named = {part.name: part.metrics for part in parts if part.name}
-    overall = {"protocol": features.protocol, "re_ranking": rerank is not None}
+    overall: dict[str, Any] = {"protocol": features.protocol, "re_ranking": rerank is not None}
+    if rerank is not None:
+        overall["re_ranking_options"] = asdict(rerank)
     return Outcome(parts[0].metrics | overall | ({"parts": named} if named else {}), tuple(parts))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from svllreid.arguments import whole_number
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.distance import (
     Features,
@@ -91,6 +92,7 @@ def evaluate_ranking(
     Returns: Ranking.
     Raises: EvaluationError: lengths differ, NaN, unusable types, or no query with a match.
     """
+    max_rank = whole_number(max_rank, "max_rank", EvaluationError)
     distmat = distmat.detach() if isinstance(distmat, torch.Tensor) else np.asanyarray(distmat)
     shape, kind = tuple(distmat.shape), str(distmat.dtype)
     if len(shape) != 2 or 0 in shape:
@@ -138,11 +140,12 @@ def evaluate_features(
     Returns: Ranking.
     Raises: EvaluationError: see `evaluate_ranking`; also NaN or infinite features, different dimensions, no floats.
     """
+    max_rank = whole_number(max_rank, "max_rank", EvaluationError)
     query = Features(q_feats, "q_feats", device)
     gallery = Features(g_feats, "g_feats", query.device)
     labels = Labels((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
-    if block_rows is not None and block_rows < 1:
-        raise EvaluationError(f"block_rows {block_rows} must be at least 1, or None")
+    if block_rows is not None:
+        block_rows = whole_number(block_rows, "block_rows", EvaluationError)
     source: PairwiseDistances | Reranker
     if rerank is None:
         tracker = Progress(progress, query.count)
@@ -178,8 +181,7 @@ def nearest(
     Returns: (Nq, k) int64 gallery rows, nearest first, −1 where the gallery has no more.
     Raises: EvaluationError: see `evaluate_features`.
     """
-    if k < 1:
-        raise EvaluationError(f"k {k} must be at least 1")
+    k = whole_number(k, "k", EvaluationError)
     query = Features(q_feats, "q_feats", device)
     gallery = Features(g_feats, "g_feats", query.device)
     if q_pids is None and g_pids is None:
@@ -208,8 +210,6 @@ def _evaluate(
     rows_of: Callable[[int, int], torch.Tensor], step: int, labels: Labels, max_rank: int, tracker: Progress
 ) -> Ranking:
     """Rank block after block of distance rows and put the metrics together."""
-    if max_rank < 1:
-        raise EvaluationError(f"max_rank {max_rank} must be at least 1")
     num_queries, width = labels.shape
     queries, ranks, buffer = [], [], np.empty((0, width), np.float32)
     for start in range(0, num_queries, step):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from svllreid.arguments import share, whole_number
+from svllreid.defaults import RERANK_K1, RERANK_K2, RERANK_LAMBDA
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.distance import (
     Features,
@@ -46,25 +47,25 @@ class RerankOptions:
     Raises: EvaluationError: a value out of range.
     """
 
-    k1: int = 50
-    k2: int = 15
-    lambda_value: float = 0.3
+    k1: int = RERANK_K1
+    k2: int = RERANK_K2
+    lambda_value: float = RERANK_LAMBDA
 
     def __post_init__(self) -> None:
-        for name, value in (("k1", self.k1), ("k2", self.k2)):
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-                raise EvaluationError(f"re-ranking: {name} is {value!r}; use an integer of at least 1")
-        if not 0.0 <= self.lambda_value <= 1.0:
-            raise EvaluationError(f"re-ranking: lambda_value is {self.lambda_value!r}; use a number from 0 to 1")
+        for name in ("k1", "k2"):
+            count = whole_number(getattr(self, name), f"re-ranking: {name}", EvaluationError)
+            object.__setattr__(self, name, count)  # as frozen dataclasses set what they are made with
+        weight = share(self.lambda_value, "re-ranking: lambda_value", EvaluationError)
+        object.__setattr__(self, "lambda_value", weight)
 
 
 def rerank(
     q_feats: Any,
     g_feats: Any,
     *,
-    k1: int = 50,
-    k2: int = 15,
-    lambda_value: float = 0.3,
+    k1: int = RERANK_K1,
+    k2: int = RERANK_K2,
+    lambda_value: float = RERANK_LAMBDA,
     device: torch.device | str | None = None,
     progress: ProgressCallback | None = None,
 ) -> torch.Tensor | np.ndarray:

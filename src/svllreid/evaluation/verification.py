@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from svllreid.arguments import share
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.distance import Features, PairwiseDistances, Progress, ProgressCallback, in_threads
 from svllreid.evaluation.labels import Labels
@@ -64,8 +65,7 @@ class Verification:
             false_accept_rate: the share allowed, 0 to 1.
         Raises: EvaluationError: a share outside 0 to 1.
         """
-        if not 0 <= false_accept_rate <= 1:
-            raise EvaluationError(f"false-accept rate {false_accept_rate!r}; use a share from 0 to 1, such as 0.001")
+        false_accept_rate = share(false_accept_rate, "false_accept_rate", EvaluationError)
         last = int(np.searchsorted(self.false_accept_rates, false_accept_rate, side="right")) - 1
         return OperatingPoint(None, 0.0, 0.0) if last < 0 else self._point(last)
 

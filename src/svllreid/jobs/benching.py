@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +14,7 @@ from rich.console import Console
 from svllreid import build
 from svllreid.config import Config
 from svllreid.errors import ConfigError, DeviceError
+from svllreid.machine import peak_memory, physical_memory
 from svllreid.models.reid import SVLLReID
 from svllreid.training.report import LiveReport
 from svllreid.types import Batch
@@ -34,21 +32,28 @@ class Measured:
         work: stage 1, stage 2 or test.
         batch_size: images a step.
         images_per_second: median over some steps, the first left out.
-        memory: largest memory of the process (CPU) or of tensors (GPU) so far, bytes.
+        memory: largest memory of the process (CPU) or of tensors (GPU) so far, bytes; None where the system does not
+            tell.
     """
 
     work: str
     batch_size: int
     images_per_second: float
-    memory: int
+    memory: int | None
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured, and the batch size of stage 2 that should fit."""
+    """What was measured, and the batch size of stage 2 that should fit.
+
+    Args:
+        measured: in the order it was done.
+        memory: of the device, bytes; None where the system does not tell.
+        suggested: None where memory is not known, or does not grow with the batch.
+    """
 
     measured: list[Measured]
-    memory: int
+    memory: int | None
     suggested: int | None
 
 
@@ -83,11 +88,11 @@ def run_bench(config: Config, device: str, console: Console | None = None) -> Be
     return Bench(measured, memory, _suggest(measured, memory, config.dataloader.num_instance))
 
 
-def _suggest(measured: list[Measured], memory: int, multiple: int) -> int | None:
-    """The largest batch of stage 2 within the memory, by a line through what was measured; None where it is level."""
+def _suggest(measured: list[Measured], memory: int | None, multiple: int) -> int | None:
+    """The largest batch of stage 2 within the memory, by a line through what was measured; see `Bench`."""
     points = [(found.batch_size, found.memory) for found in measured if found.work == "stage 2"]
     (small, low), (large, high) = points[0], points[-1]
-    if high <= low:
+    if memory is None or low is None or high is None or high <= low:
         return None
     fits = small + (SHARE_OF_MEMORY * memory - low) / ((high - low) / (large - small))
     return max(multiple * 2, int(fits) // (multiple * 2) * (multiple * 2))
@@ -111,19 +116,14 @@ def _measure(work: str, step: Callable[[], None], size: int, fabric: Fabric, cou
     return Measured(work, size, size / float(np.median(times[1:])), _used(fabric))
 
 
-def _used(fabric: Fabric) -> int:
-    if fabric.device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def _used(fabric: Fabric) -> int | None:
+    return int(torch.cuda.max_memory_allocated()) if fabric.device.type == "cuda" else peak_memory()
 
 
-def _machine_memory(fabric: Fabric) -> int:
+def _machine_memory(fabric: Fabric) -> int | None:
     if fabric.device.type == "cuda":
         return int(torch.cuda.get_device_properties(fabric.device).total_memory)
-    lines = Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").is_file() else []
-    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal")]
-    return found[0] if found else 8 << 30
+    return physical_memory()
 
 
 def _model(config: Config, fabric: Fabric) -> SVLLReID:

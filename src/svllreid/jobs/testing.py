@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from svllreid import build
-from svllreid.config import Config, from_tree, load_config
+from svllreid.config import Config, from_tree, load_config, override_pairs
 from svllreid.data.dataset import batches
 from svllreid.errors import ConfigError
 from svllreid.evaluation.features import FeatureSet, extract
@@ -43,22 +43,17 @@ def test_config(config_file: Path | None, overrides: Sequence[str]) -> Config:
     if info is None:
         return config
     tree = {**info.config, "OUTPUT_DIR": ""}  # the run's own folder holds the run's own numbers
-    if "DATASETS.NAMES" in _given(overrides):  # what the run was tested on gives way to what is named now
+    if "DATASETS.NAMES" in dict(override_pairs(overrides)):  # what the run was tested on gives way to what is named now
         tree["DATASETS"] = {**tree["DATASETS"], "TEST": [], "VAL_IDENTITIES": 0}
     return from_tree(tree, config.test.weight, overrides)
 
 
 def asks_for_sie(config: Config, overrides: Sequence[str]) -> bool:
     """Whether the words of a command line switch side information on, instead of leaving it as trained."""
-    given = _given(overrides)
+    given = dict(override_pairs(overrides))
     return ("MODEL.SIE_CAMERA" in given and config.model.sie_camera) or (
         "MODEL.SIE_VIEW" in given and config.model.sie_view
     )
-
-
-def _given(overrides: Sequence[str]) -> set[str]:
-    """The keys among `KEY VALUE` and `KEY=VALUE` words."""
-    return {word.partition("=")[0].upper() for word in overrides}
 
 
 def run_test(

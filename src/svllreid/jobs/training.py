@@ -9,12 +9,11 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from torch import nn
 
 from svllreid import build
-from svllreid.config import Config
+from svllreid.config import Config, dump_tree
 from svllreid.errors import CheckpointError, ConfigError
 from svllreid.evaluation.similarity import mean_similarity
 from svllreid.files import remove_leftovers, write_text
@@ -92,7 +91,7 @@ def train(config: Config, options: Options = Options(), console: Console | None 
             remove_leftovers(place)
         if model is not None:  # where nothing is trained, the record stays that of the training
             run.checkpoints.changes = record_changes(folder.changes, changes, run.trained_before())
-            write_text(folder.config, yaml.safe_dump(config.to_yaml_tree(), sort_keys=False))
+            write_text(folder.config, dump_tree(config.to_yaml_tree()))
         writers = open_writers(folder.path, config.solver.wandb, config.to_yaml_tree())
     run.fabric.barrier()  # what an earlier run left is gone
     log = folder.path / "log.txt" if run.fabric.is_global_zero else None

@@ -16,9 +16,10 @@ from open_clip.transformer import QuickGELU
 from svllreid.errors import CheckpointError
 from svllreid.files import write_beside, write_json
 from svllreid.models.clip import uses_quick_gelu
-from svllreid.models.layouts import OPENAI, TRANSFORMERS, State, clean, layout_of, read_state
+from svllreid.models.layouts import OPENAI, TRANSFORMERS, State, clean, layout_of, some_names
 from svllreid.models.reid import SVLLReID
 from svllreid.models.towers import resize_positions
+from svllreid.models.weight_file import read_state
 from svllreid.types import Pid, SideRows
 
 logger = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ def read_checkpoint(path: str | Path) -> tuple[State, CheckpointInfo | None]:
     state = clean(read_state(path))
     if not any(name.startswith("image_encoder.") for name in state):
         is_clip = layout_of(state) in (OPENAI, TRANSFORMERS)
-        kind = "CLIP's own weights: give it as MODEL.PRETRAINED" if is_clip else "something else"
+        kind = "CLIP's own weights: give it as MODEL.PRETRAINED" if is_clip else f"something else: {some_names(state)}"
         raise CheckpointError(f"{path} is not a ReID checkpoint (no image_encoder.* entries) but {kind}")
     return state, read_info(path)
 

@@ -13,7 +13,9 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
 
 from svllreid.errors import CheckpointError, ConfigError
-from svllreid.models.layouts import State, clean, hub_file, layout_of, quick_gelu_beside, read_state, tensors, to_openai
+from svllreid.files import is_file, is_folder
+from svllreid.models.layouts import State, clean, hub_file, layout_of, quick_gelu_beside, some_names, tensors, to_openai
+from svllreid.models.weight_file import read_state
 
 # About 5 million vision parameters; the text width keeps CLIP's 49,408-token table small.
 TINY: dict[str, Any] = {
@@ -145,12 +147,12 @@ def read_weights(name: str, weights: str) -> Weights:
     architecture_of(name)
     tags = _tags(name)
     path = Path(weights).expanduser()
-    tagged = weights in tags and not path.is_file()
+    tagged = weights in tags and not is_file(path)
     if tagged:
         path = _fetch(name, weights)
-    elif path.is_dir():
+    elif is_folder(path):
         path = hub_file(path)
-    elif not path.is_file():
+    elif not is_file(path):
         near = difflib.get_close_matches(weights, ["random", *tags], n=3, cutoff=0.4)
         known = f"nearest: {', '.join(near)}" if near else f"tags: {', '.join(['random', *tags])}"
         raise CheckpointError(f"MODEL.PRETRAINED: {weights!r} is neither a file nor a tag of {name}; {known}")
@@ -216,8 +218,8 @@ def _sizes_or_refuse(state: State, origin: str) -> dict[str, Any]:
         return _sizes(state)
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(
-            f"{origin} is not CLIP in OpenAI's layout, open_clip's or transformers' (no entry {error}); give a file "
-            "that holds both towers: OpenAI's archive, a state dict or safetensors"
+            f"{origin} is not CLIP in OpenAI's layout, open_clip's or transformers' (no entry {error}; "
+            f"{some_names(state)}); give a file that holds both towers: OpenAI's archive, a state dict or safetensors"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Files of weights: read without executing anything, and the layouts they come in.
+"""Layouts that weights come in, told by the names of their entries.
 
 `openai` is OpenAI's own and open_clip's, `transformers` that of Hugging Face's CLIPModel, `reid` the published ReID
 checkpoints'.
@@ -7,16 +7,12 @@ checkpoints'.
 from __future__ import annotations
 
 import json
-import pickle
 import re
-import warnings
-import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from svllreid.errors import CheckpointError
 
@@ -27,11 +23,10 @@ OPENAI, TRANSFORMERS, REID = "openai", "transformers", "reid"
 HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 _SIGNS = {REID: ("image_encoder.",), TRANSFORMERS: ("vision_model.", "text_model."), OPENAI: ("visual.",)}
-# What torch, safetensors and pickle raise on files that are something else, or damaged.
-_UNREADABLE = (
-    OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError,
-    SafetensorError, pickle.UnpicklingError,
-)  # fmt: skip
+# What training code puts before every name: DistributedDataParallel, torch.compile, and modules that hold the network.
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
+# What torch puts into the middle of names, where a part of a network is compiled or shared out.
+_INSIDE = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _EXTRA_ENTRIES = ("input_resolution", "context_length", "vocab_size")
 
 _PROJECTIONS = {"visual_projection.weight": "visual.proj", "text_projection.weight": "text_projection"}
@@ -55,46 +50,26 @@ _OPENAI_NAMES = {
 _ACTIVATIONS = {"quick_gelu": True, "gelu": False}
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """The state dict in a safetensors file, a TorchScript archive or a torch file; nothing in it is executed.
-
-    Raises: CheckpointError: no such file, or not a state dict.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"no weight file {path}; give the path of an existing .pth, .pt or .safetensors file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if is_torchscript(path):
-            with warnings.catch_warnings():  # OpenAI's archives stay TorchScript, whatever becomes of it
-                warnings.simplefilter("ignore", FutureWarning)
-                return dict(torch.jit.load(path, map_location="cpu").state_dict())
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} is not a readable weight file: {reason}") from None
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    named = isinstance(content, dict) and all(isinstance(key, str) for key in content)
-    if not named or not any(isinstance(value, torch.Tensor) for value in content.values()):
-        raise CheckpointError(f"{path} holds a {type(content).__name__} without tensors, not a state dict of weights")
-    return content
-
-
-def is_torchscript(path: Path) -> bool:
-    """Whether a file is a TorchScript archive, a program with its weights."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(entry.endswith("constants.pkl") for entry in archive.namelist())
-    except zipfile.BadZipFile:
-        return False
-
-
 def tensors(state: dict[str, Any]) -> State:
-    """The tensors of a state dict without `module.` prefixes and OpenAI's three integers."""
-    state = {key.removeprefix("module."): value for key, value in state.items()}
-    return {k: v for k, v in state.items() if isinstance(v, torch.Tensor) and k not in _EXTRA_ENTRIES}
+    """The tensors of a state dict under the names of their own layout, without OpenAI's three integers."""
+    found = unwrapped({name: value for name, value in state.items() if isinstance(value, torch.Tensor)})
+    return {name: value for name, value in found.items() if name not in _EXTRA_ENTRIES}
+
+
+def unwrapped(state: State) -> State:
+    """A state dict without what wrappers of the network put into its names.
+
+    Prefixes that all names share (`module.`, `_orig_mod.`, `model.`, `net.`, one inside the other too) are taken off
+    until a layout is recognised; where none is, all names stay as they are.
+    """
+    names = [_INSIDE.sub("", name) for name in state]
+    while not _recognised(names):
+        prefix = next((wrapper for wrapper in _WRAPPERS if all(name.startswith(wrapper) for name in names)), None)
+        if prefix is None or not names:
+            return state
+        names = [name.removeprefix(prefix) for name in names]
+    # Two entries that differ in a wrapper alone are nobody's layout.
+    return dict(zip(names, state.values(), strict=True)) if len(set(names)) == len(names) else state
 
 
 def clean(state: dict[str, Any]) -> State:
@@ -104,7 +79,17 @@ def clean(state: dict[str, Any]) -> State:
 
 def layout_of(state: State) -> str | None:
     """The layout that the names of a state dict tell; None: another."""
-    return next((layout for layout, signs in _SIGNS.items() if any(name.startswith(signs) for name in state)), None)
+    return _recognised(state)
+
+
+def some_names(state: State) -> str:
+    """The first names of a state dict, for messages."""
+    return f"its entries are {', '.join(list(state)[:3])}{', …' if len(state) > 3 else ''}"
+
+
+def _recognised(names: Iterable[str]) -> str | None:
+    found = list(names)
+    return next((layout for layout, signs in _SIGNS.items() if any(name.startswith(signs) for name in found)), None)
 
 
 def to_openai(state: State, origin: str) -> State:

@@ -245,11 +245,9 @@ def _download(address: str, part: Path, progress: Progress | None) -> None:
 def _check(path: Path, model: PublishedModel) -> State:
     """The state dict in a file; CheckpointError where it is another thing, or of another backbone."""
     from svllreid.models.checkpoint import describe, read_checkpoint
-    from svllreid.models.layouts import is_torchscript
+    from svllreid.models.weight_file import is_torchscript, is_web_page
 
-    with path.open("rb") as file:
-        start = file.read(256).lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html")):
+    if is_web_page(path):
         raise CheckpointError(f"{path} is a web page, not weights; {QUOTA}")
     if is_torchscript(path):  # its loader may run parts of it
         raise CheckpointError(f"{path} is a TorchScript program, not a state dict")

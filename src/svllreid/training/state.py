@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,8 @@ import torch
 
 from svllreid.errors import CheckpointError
 from svllreid.files import write_beside, write_json
+from svllreid.models.weight_file import UNREADABLE, fault_of, read_torch
 from svllreid.types import Pid, SideRows
-
-_UNREADABLE = (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError)
 
 
 @dataclass
@@ -112,15 +110,15 @@ def _read(path: Path, *, mmap: bool = False) -> tuple[Progress, dict[str, Any]] 
         return None
     settled_path = path.with_suffix(".json")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        content = read_torch(path, mmap=mmap)
         settled = json.loads(settled_path.read_text("utf-8")) if settled_path.is_file() else {}
         done = {name: content.pop(name) for name in ("epoch", "step", "total")}
         # A note of more epochs than are trained belongs to an earlier run, whose state has been removed.
         progress = Progress(**done, **(settled if settled.get("settled", 0) <= done["epoch"] else {}))
         if "pids" not in content:
             raise KeyError("pids")
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise CheckpointError(
-            f"{path} cannot be read ({error}); remove it to start the stage over, or use --fresh"
+            f"{path} cannot be read: it {fault_of(path, error).what}; remove it to start the stage over, or use --fresh"
         ) from None
     return progress, content
