@@ -347,6 +347,8 @@ def own_folder(market, root, splits):
 def test_own_data_elsewhere_has_other_cameras(small_config, market, tmp_path, caplog):
     own_folder(market, tmp_path / "a", ("train", "query", "gallery"))
     own_folder(market, tmp_path / "b", ("query", "gallery"))
+    for split in ("query", "gallery"):
+        next((tmp_path / "b" / split).rglob("*.jpg")).unlink()
     settings = {
         "DATASETS.NAMES": "folder",
         "DATASETS.ROOT_DIR": str(tmp_path / "a"),

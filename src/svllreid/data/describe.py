@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, median
 
@@ -102,12 +102,29 @@ def describe(splits: Splits, seed: int = 0, max_headers: int = 2000) -> Descript
     """
     distractor = DISTRACTORS.get(splits.name)
     parts = {"train": splits.train, "query": splits.query, "gallery": splits.gallery}
-    shared = {s.pid for s in splits.train} & {s.pid for s in splits.query + splits.gallery}
     return Description(
         splits={name: _count(samples, distractor) for name, samples in parts.items()},
         sizes=_sizes(unique_images(splits), random.Random(seed), max_headers),
-        shared=None if splits.name in NUMBERED_APART else tuple(sorted(shared)),
+        shared=None if splits.name in NUMBERED_APART else _shared(splits),
     )
+
+
+def _shared(splits: Splits) -> tuple[Pid, ...]:
+    """Identities of train, in order, that are in query or gallery too."""
+    compared = identity_of(splits)
+    tested = {compared(sample.pid) for sample in splits.query + splits.gallery}
+    return tuple(sorted(pid for pid in {sample.pid for sample in splits.train} if compared(pid) in tested))
+
+
+def identity_of(splits: Splits) -> Callable[[Pid], Pid]:
+    """What a pid is compared by between train and test: itself, or its text where only one of the two has numbers."""
+    kinds = {type(sample.pid) for sample in splits.train + splits.query + splits.gallery}
+    return _text if len(kinds) > 1 else lambda pid: pid
+
+
+def _text(pid: Pid) -> str:
+    text = str(pid)
+    return (text.lstrip("0") or "0") if text.isascii() and text.isdigit() else text
 
 
 def unique_images(splits: Splits) -> list[Sample]:
@@ -117,7 +134,7 @@ def unique_images(splits: Splits) -> list[Sample]:
 
 def _count(samples: Sequence[Sample], distractor: Pid | None) -> SplitCounts:
     identities = Counter(sample.pid for sample in samples)
-    distractors = 0 if distractor is None else identities.pop(distractor, 0)
+    distractors = 0 if distractor is None else identities.pop(distractor, 0) + identities.pop(str(distractor), 0)
     return SplitCounts(
         identities=len(identities),
         images=len(samples),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from itertools import islice
 from typing import Any, get_args
 
@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from svllreid.data.images import AnyImage, ChannelOrder, any_image
+from svllreid.data.readers.layout import first_three
 from svllreid.data.transforms import TestTransform
 from svllreid.errors import DatasetError
 from svllreid.models.reid import SVLLReID
@@ -59,18 +60,18 @@ class FeatureEncoder:
             images: one image, or several in a sequence, an array (n, H, W, C) or a generator, of which a batch at a
                 time is kept in memory. An image is a path, a PIL image or an array (H, W), (H, W, 1), (H, W, 3) or
                 (H, W, 4) with alpha last: uint8, uint16 (0 to 65535) or float (0 to 1).
-            camids, viewids: zero-based camera and viewpoint of each image, or one number for all; -1 where unknown;
-                None: all unknown.
+            camids, viewids: camera and viewpoint of each image, numbered as in the training set, or one number for all;
+                -1 where unknown; None: all unknown.
             channel_order: `bgr` for arrays as OpenCV reads them; files and PIL images know their own.
         Raises: DatasetError: an image that cannot be used, named by its path or its index from 0; ids that do not fit
             the images or the trained table.
         """
         if channel_order not in get_args(ChannelOrder):
             raise DatasetError(f"channel_order is {channel_order!r}; give 'rgb' or 'bgr'")
-        model, source = self.model, _several(images)
+        model, source, rows = self.model, _several(images), self.model.side_rows
         ids = {
-            "camids": _ids("camids", camids, model.num_cameras if model.sie_camera else None),
-            "viewids": _ids("viewids", viewids, model.num_views if model.sie_view else None),
+            "camids": _ids("camids", camids, rows.camera, rows.cameras if model.sie_camera else None),
+            "viewids": _ids("viewids", viewids, rows.view, rows.views if model.sie_view else None),
         }
         if isinstance(source, Sized):
             _check_numbers(ids, len(source))
@@ -106,14 +107,17 @@ def _several(images: AnyImage | Iterable[AnyImage]) -> Iterable[Any]:
     return [images] if alone else images  # type: ignore[return-value]  # `alone` tells the two apart
 
 
-def _ids(name: str, given: int | Iterable[int] | None, known: int | None) -> int | list[int]:
-    """Cameras or viewpoints: a number for all images, or a list with one of each.
+def _ids(
+    name: str, given: int | Iterable[int] | None, row: Callable[[int], int], known: Sequence[int] | None
+) -> int | list[int]:
+    """Rows of cameras or viewpoints in the trained table: a number for all images, or a list with one of each.
 
     Args:
         name: what they are, for messages.
         given: as `encode` takes them.
-        known: how many the trained table has; None where the model uses none.
-    Raises: DatasetError: ids that are no whole numbers, or beyond the table.
+        row: the row of a number that the dataset gives; -1 where it has none.
+        known: the numbers that the trained table has; None where the model uses none.
+    Raises: DatasetError: ids that are no whole numbers, or that the table does not have.
     """
     if given is None:
         return UNKNOWN
@@ -123,10 +127,14 @@ def _ids(name: str, given: int | Iterable[int] | None, known: int | None) -> int
     if wrong := [value for value in each if not _is_whole(value)]:
         raise DatasetError(f"{name} {wrong[0]!r} is no whole number; give numbers from 0, and -1 for unknown")
     values = [int(value) for value in each]
-    beyond = [value for value in values if known is not None and not UNKNOWN <= value < known]
-    if beyond:
-        raise DatasetError(f"{name} {beyond[0]} is beyond the {known} the model was trained with; give -1 for unknown")
-    return values if for_each else values[0]
+    strange = [value for value in values if known is not None and value not in (UNKNOWN, *known)]
+    if strange:
+        raise DatasetError(
+            f"{name} {strange[0]} is none of those the model was trained with ({first_three(known or ())}); give -1 "
+            "for unknown"
+        )
+    rows = [row(value) for value in values]
+    return rows if for_each else rows[0]
 
 
 def _is_whole(value: Any) -> bool:

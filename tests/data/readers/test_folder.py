@@ -33,6 +33,21 @@ def test_one_name_among_the_identities_makes_all_text(tmp_path, touch):
     assert [sample.pid for sample in read_folder(tmp_path).train] == ["7", "bob"]
 
 
+def test_training_identities_and_those_at_test_have_a_type_of_their_own(tmp_path, touch):
+    touch(tmp_path, ["train/7/a.jpg", "query/bob/a.jpg", "gallery/7/a.jpg", "gallery/bob/b.jpg"])
+    splits = read_folder(tmp_path)
+    assert splits.train[0].pid == 7
+    assert [sample.pid for sample in splits.query + splits.gallery] == ["bob", "7", "bob"]
+
+
+def test_camera_that_fits_no_array_is_an_error(tmp_path, touch):
+    touch(tmp_path, [f"train/a/1_c{2**63 - 1}.jpg"])
+    assert read_folder(tmp_path).train[0].camid == 2**63 - 2
+    touch(tmp_path, [f"train/a/1_c{2**63}.jpg"])
+    with pytest.raises(DatasetError, match=r"1 images .* camera number above 9223372036854775807: train/a/1_c9"):
+        read_folder(tmp_path)
+
+
 @pytest.mark.parametrize("other", ["007", "-1", "٨", "9" * 19], ids=["zeros", "minus", "arabic", "huge"])
 def test_what_is_no_plain_number_makes_all_text(tmp_path, touch, other):
     touch(tmp_path, ["train/7/a.jpg", f"train/{other}/a.jpg"])

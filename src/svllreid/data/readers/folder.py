@@ -17,21 +17,22 @@ from svllreid.data.readers.layout import (
     note,
     others_note,
 )
-from svllreid.data.readers.own_data import SPLITS, assemble, identities
+from svllreid.data.readers.numbers import Labelled, require_cameras_fit
+from svllreid.data.readers.own_data import SPLITS, assemble
 from svllreid.errors import DatasetError
-from svllreid.types import UNKNOWN, Sample, Splits
+from svllreid.types import PERSON, UNKNOWN, Splits
 
 CAMERA = re.compile(r"_c(\d+)", re.ASCII)
 
 
-def read_folder(root: Root, *, noun: str = "person") -> Splits:
+def read_folder(root: Root, *, noun: str = PERSON) -> Splits:
     """Reads `root/{train,query,gallery}/<identity>/*.jpg`.
 
-    A camera is the first `_c<k>` in the file name, k counting from 1; either every file has one or none has. Identities
-    that are all numbers become int, else all stay text. `train` may be missing (testing only), as may `query` and
-    `gallery` together (training only). Images in sub-folders, or in folders that a link leads to, belong to the
-    identity folder above. Images beside the identity folders, files that are no images, other folders and identity
-    folders without an image are left out, and notes count and name them.
+    A camera is the first `_c<k>` in the file name, k counting from 1; either every file has one or none has. Training
+    identities that are all numbers become int, else all stay text; those of query and gallery likewise. `train` may be
+    missing (testing only), as may `query` and `gallery` together (training only). Images in sub-folders, or in folders
+    that a link leads to, belong to the identity folder above. Images beside the identity folders, files that are no
+    images, other folders and identity folders without an image are left out, and notes count and name them.
 
     Args:
         root: the folder with the splits.
@@ -43,12 +44,10 @@ def read_folder(root: Root, *, noun: str = "person") -> Splits:
     found, notes = _find(base)
     everything = [item for items in found.values() for item in items]
     cameras = _cameras([path for _, path in everything], base)
-    pids = identities(identity for identity, _ in everything)
-    samples = {
-        split: [Sample(path, pids[identity], cameras[path]) for identity, path in items]
-        for split, items in found.items()
+    images = {
+        split: [Labelled(path, identity, cameras[path]) for identity, path in items] for split, items in found.items()
     }
-    return assemble("folder", samples, base, noun=noun, notes=notes)
+    return assemble("folder", images, base, noun=noun, notes=notes)
 
 
 def _find(base: Path) -> tuple[dict[str, list[tuple[str, Path]]], list[str]]:
@@ -125,7 +124,9 @@ def _cameras(paths: list[Path], base: Path) -> dict[Path, int]:
             f"folder: {len(without)} of {len(paths)} files in {base} have no camera _c<k> in their names: "
             f"{first_three(without)}. Name the camera in every file, or in none."
         )
-    cameras = {path: int(match[1]) - 1 for path, match in matches.items() if match}
+    said = {path: match[1] for path, match in matches.items() if match}
+    require_cameras_fit("folder", base, ((str(path.relative_to(base)), digits) for path, digits in said.items()))
+    cameras = {path: int(digits) - 1 for path, digits in said.items()}
     if zeros := [str(path.relative_to(base)) for path, camera in cameras.items() if camera < 0]:
         raise DatasetError(
             f"folder: {len(zeros)} files in {base} name camera 0: {first_three(zeros)}. Cameras count from 1 (_c1)."

@@ -26,11 +26,11 @@ HIDDEN = ("thumbs.db", "desktop.ini")
 
 @dataclass(frozen=True, slots=True)
 class ListLine:
-    """One line of a list file: the image as written, and the identity behind it."""
+    """One line of a list file: the image and the digits of the identity behind it, both as written."""
 
     number: int
     image: str
-    pid: int
+    identity: str
 
 
 def first_three(items: Sequence[object]) -> str:
@@ -191,7 +191,7 @@ def read_list(path: Path, name: str) -> list[ListLine]:
         if not fields:
             continue
         if len(fields) == 2 and fields[1].isascii() and fields[1].isdigit():
-            lines.append(ListLine(number, fields[0].strip(), int(fields[1])))
+            lines.append(ListLine(number, fields[0].strip(), fields[1]))
         else:
             bad.append(f"line {number} {text.strip()!r}")
     if bad:
