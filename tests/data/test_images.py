@@ -18,7 +18,7 @@ from svllreid.data.describe import describe
 from svllreid.data.images import TURNS, open_image, to_rgb
 from svllreid.errors import ImageError
 from svllreid.retrieval.encoder import FeatureEncoder
-from svllreid.types import Sample, Splits
+from svllreid.types import Sample, SideRows, Splits
 from svllreid.viz.canvas import FRAME, GAP, LINE, TOP
 from svllreid.viz.sheet import draw_sheet
 
@@ -122,7 +122,7 @@ class Pixels(torch.nn.Module):
     """A model whose features are the pixels."""
 
     sie_camera = sie_view = False
-    num_cameras = num_views = 1
+    side_rows = SideRows()
 
     def embed(self, images, camids, viewids, **options):
         return images.flatten(1)

@@ -10,7 +10,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from svllreid.errors import DatasetError, ImageError
 from svllreid.retrieval.encoder import FeatureEncoder
-from svllreid.types import UNKNOWN
+from svllreid.types import UNKNOWN, SideRows
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
 GREY = PIXELS[..., 0]
@@ -19,7 +19,7 @@ GREY = PIXELS[..., 0]
 class Pixels(torch.nn.Module):
     """A model whose features are the pixels, then camera and view."""
 
-    sie_camera, sie_view, num_cameras, num_views = True, False, 3, 1
+    sie_camera, sie_view, side_rows = True, False, SideRows.counted(3, 1)
     image_encoder = SimpleNamespace(final_dim=72, proj_dim=2)
 
     def __init__(self):
