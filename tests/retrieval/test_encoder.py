@@ -136,13 +136,8 @@ def test_ids_are_one_for_all_or_one_for_each(encoder, camids, expected):
 
 
 def test_ids_of_a_generator(encoder):
-    assert encoder.encode((PIXELS for _ in range(5)), [0, 1, 2, 1, 0], viewids=7)[:, -2:].tolist() == [
-        [0, 7],
-        [1, 7],
-        [2, 7],
-        [1, 7],
-        [0, 7],
-    ]
+    rows = encoder.encode((PIXELS for _ in range(5)), [0, 1, 2, 1, 0], viewids=0)[:, -2:]
+    assert rows.tolist() == [[0, 0], [1, 0], [2, 0], [1, 0], [0, 0]]
 
 
 @pytest.mark.parametrize(
