@@ -17,7 +17,8 @@ from svllreid import build
 from svllreid.config import Config, from_tree, load_config
 from svllreid.data.dataset import batches
 from svllreid.errors import ConfigError
-from svllreid.evaluation.features import FeatureSet, extract
+from svllreid.embedding.loop import extract
+from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import Outcome, evaluate_protocol
 from svllreid.files import write_json
 from svllreid.jobs.preparing import Options, check_cameras, load_test_splits, without_foreign_sie
@@ -120,7 +121,6 @@ def test_on(
     results = {}
     for name, splits in tests.items():
         own = prepared[name]
-        model.sie_camera, model.sie_view = own.model.sie_camera, own.model.sie_view
         below = folder / name if len(tests) > 1 else folder
         features = replace(embed_splits(model, own, splits, fabric, report), name=name)
         if save_features and fabric.is_global_zero:
@@ -137,18 +137,10 @@ def test_on(
 
 def embed_splits(model: SVLLReID, config: Config, splits: Splits, fabric: Fabric, report: LiveReport) -> FeatureSet:
     """The features of a dataset's query and gallery; every process embeds a share and gets all."""
-    model.to(fabric.device).eval()
+    embedder = build.build_embedder(config, model, fabric)
 
     def embed(batch: Batch) -> Tensor:
-        with fabric.autocast():
-            return model.embed(
-                batch.images,
-                batch.camids,
-                batch.viewids,
-                after_neck=config.test.neck_feat == "after",
-                normalize=config.test.feat_norm == "yes",
-                flip=config.test.flip,
-            )
+        return embedder(batch.images, batch.camids, batch.viewids)
 
     def features(name: str, samples: Sequence[Sample]) -> Tensor:
         own = [samples[row] for row in own_share(len(samples))]
@@ -161,7 +153,17 @@ def embed_splits(model: SVLLReID, config: Config, splits: Splits, fabric: Fabric
     g_feats = features("gallery", splits.gallery) if splits.gallery else q_feats[:0]
     rows = {sample: row for row, sample in enumerate(splits.query)}
     parts = {name: np.array([rows[sample] for sample in part]) for name, part in splits.parts.items()}
-    return FeatureSet(splits.name, splits.query, splits.gallery, q_feats, g_feats, splits.protocol, splits.notes, parts)
+    return FeatureSet(
+        splits.name,
+        splits.query,
+        splits.gallery,
+        q_feats,
+        g_feats,
+        splits.protocol,
+        splits.notes,
+        parts,
+        embedder.spec,
+    )
 
 
 def rank(features: FeatureSet, config: Config, report: LiveReport) -> Outcome:

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from svllreid.data.dataset import open_image
-from svllreid.data.transforms import TestTransform
+from svllreid.embedding.contract import EmbeddingSpec
+from svllreid.embedding.torch import TorchEmbedder
 from svllreid.errors import DatasetError
-from svllreid.models.reid import SVLLReID
 from svllreid.types import UNKNOWN
 
 AnyImage = str | Path | Image.Image | np.ndarray
@@ -22,27 +22,18 @@ class FeatureEncoder:
     """A trained model that turns images into features.
 
     Args:
-        model: the network; moved to the device and set to eval mode.
-        transform: image to tensor.
-        device: where to compute.
-        after_neck: features behind the BNNecks instead of before.
-        flip: with the features of the mirrored images added.
+        embedder: the model with the settings that its features depend on.
         batch_size: images at once.
     """
 
-    def __init__(
-        self,
-        model: SVLLReID,
-        transform: TestTransform,
-        device: torch.device,
-        *,
-        after_neck: bool = False,
-        flip: bool = False,
-        batch_size: int = 64,
-    ) -> None:
-        self.model = model.to(device).eval()
-        self.transform, self.device = transform, device
-        self.after_neck, self.flip, self.batch_size = after_neck, flip, batch_size
+    def __init__(self, embedder: TorchEmbedder, *, batch_size: int = 64) -> None:
+        self.embedder, self.batch_size = embedder, batch_size
+        self.model, self.transform, self.device = embedder.model, embedder.transform, embedder.device
+
+    @property
+    def spec(self) -> EmbeddingSpec:
+        """Which model and settings the features are of: keep it with them, and compare only features of one spec."""
+        return self.embedder.spec
 
     @torch.inference_mode()
     def encode(
@@ -51,7 +42,9 @@ class FeatureEncoder:
         camids: Sequence[int] | None = None,
         viewids: Sequence[int] | None = None,
     ) -> np.ndarray:
-        """Features (n, D) float32, L2-normalised.
+        """Features (n, D) float32, L2-normalised unless the configuration says TEST.FEAT_NORM no.
+
+        They are those that `svllreid test` compares, by Euclidean distance: see `svllreid.distances`.
 
         Args:
             images: paths, PIL images or uint8 arrays (H, W, 3).
@@ -77,10 +70,9 @@ class FeatureEncoder:
         for start in range(0, len(images), self.batch_size):
             chosen = slice(start, start + self.batch_size)
             pixels = torch.stack([self.transform(as_pil(image)) for image in images[chosen]]).to(self.device)
-            which = {"after_neck": self.after_neck, "flip": self.flip}
-            parts.append(self.model.embed(pixels, ids[0][chosen], ids[1][chosen], **which).cpu())
+            parts.append(self.embedder(pixels, ids[0][chosen], ids[1][chosen]).cpu())
         if not parts:
-            return np.empty((0, self.model.image_encoder.final_dim + self.model.image_encoder.proj_dim), np.float32)
+            return np.empty((0, self.embedder.dim), np.float32)
         return torch.cat(parts).numpy()
 
 
