@@ -1,7 +1,10 @@
 """Distances between two sets of features, computed in blocks of rows and never held whole unless asked for.
 
 On a CPU every product is one matrix product of a fixed, padded shape, so a distance does not depend on how the work is
-cut into blocks, and equal gallery rows have equal distances to the last bit.
+cut into blocks. Equal gallery rows have equal distances to the last bit, and equal rows of both sets distance 0.
+
+The unit of every distance that a user meets is Euclidean distance. Squared distances, which have the same order, stay
+inside this package.
 """
 
 from __future__ import annotations
@@ -118,8 +121,8 @@ def check_dimensions(query: Features, gallery: Features) -> None:
 
 
 def _squared_norms(features: Features) -> tuple[torch.Tensor, np.ndarray]:
-    """Squared norms (N,), and on the CPU a sum of each row's bits (N,); refuses NaN, infinity and what overflows."""
-    norms, sums = [], [np.empty(0, np.int32)]
+    """Squared norms (N,) and a sum of each row's bits (N,); refuses NaN, infinity and what overflows."""
+    norms, sums = [], []
     limit = torch.finfo(features.dtype).max / 8
     for start, rows in features.chunks():
         norm = (rows * rows).sum(dim=1)
@@ -132,38 +135,71 @@ def _squared_norms(features: Features) -> tuple[torch.Tensor, np.ndarray]:
                 "or normalise the features"
             )
         norms.append(norm)
-        if rows.device.type == "cpu":
-            sums.append(_bits(rows).sum(axis=1, dtype=np.int32))
+        sums.append(_bits(rows).sum(dim=1, dtype=torch.int32).cpu().numpy())
     return torch.cat(norms), np.concatenate(sums)
 
 
-def _bits(rows: torch.Tensor) -> np.ndarray:
-    """Rows as integers, equal just where the numbers are: −0 counts as 0."""
-    return (rows + 0.0).numpy().view(np.int32)
+def _bits(rows: torch.Tensor) -> torch.Tensor:
+    """Rows as int32, equal just where the numbers are: −0 counts as 0."""
+    return (rows + 0.0).view(torch.int32)
+
+
+def _pieces(features: Features, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Row numbers in pieces whose features and their products take little memory."""
+    return rows.split(max(1, _CHUNK_BYTES // (16 * features.dim)))
+
+
+def _keys(features: Features, rows: torch.Tensor) -> np.ndarray:
+    """A number of each of some rows (n,) int64 that unequal rows hardly ever share."""
+    width = _bits(features.rows(0, 1)).shape[1]
+    weights = torch.from_numpy(np.random.default_rng(0).integers(-(2**62), 2**62, width)).to(features.device)
+    keys = [(_bits(features.take(part)) * weights).sum(dim=1).cpu().numpy() for part in _pieces(features, rows)]
+    return np.concatenate(keys)
+
+
+def _same(first: Features, rows: torch.Tensor, second: Features, others: torch.Tensor) -> torch.Tensor:
+    """(n,) bool on the CPU: whether row rows[i] of one set equals row others[i] of another, compared in full."""
+    pairs = zip(_pieces(first, rows), _pieces(second, others), strict=True)
+    return torch.cat([(first.take(a) == second.take(b)).all(dim=1).cpu() for a, b in pairs])
 
 
 def _duplicates(features: Features, sums: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows equal to an earlier row, and the first row each equals: two (n,) int64 tensors."""
     _, inverse, counts = np.unique(sums, return_inverse=True, return_counts=True)
     candidates = torch.from_numpy(np.flatnonzero(counts[inverse] > 1))
-    step = max(1, _CHUNK_BYTES // (16 * features.dim))
-    width = _bits(features.rows(0, 1)).shape[1]
-    weights = np.random.default_rng(0).integers(-(2**62), 2**62, width)
-    keys = [(_bits(features.take(part)) * weights).sum(axis=1) for part in candidates.split(step)]
-    _, first, group = np.unique(np.concatenate(keys), return_index=True, return_inverse=True)
+    _, first, group = np.unique(_keys(features, candidates), return_index=True, return_inverse=True)
     origin = candidates[torch.from_numpy(first[group])]
     later = origin < candidates
     copies, origins = candidates[later], origin[later]
-    pairs = zip(copies.split(step), origins.split(step), strict=True)
-    same = torch.cat([(features.take(a) == features.take(b)).all(dim=1) for a, b in pairs])
+    same = _same(features, copies, features, origins)
     return copies[same], origins[same]
+
+
+def _equal_rows(
+    query: Features, q_sums: np.ndarray, gallery: Features, g_sums: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Query rows that equal a gallery row, ascending, and the first that each equals: two (n,) int64 tensors."""
+    q_rows, g_rows = (
+        torch.from_numpy(np.flatnonzero(np.isin(own, other))) for own, other in ((q_sums, g_sums), (g_sums, q_sums))
+    )
+    if len(q_rows) == 0:
+        return q_rows, g_rows
+    keys, first = np.unique(_keys(gallery, g_rows), return_index=True)
+    wanted = _keys(query, q_rows)
+    place = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+    likely = torch.from_numpy(keys[place] == wanted)
+    q_rows, g_rows = q_rows[likely], g_rows[torch.from_numpy(first[place])][likely]
+    same = _same(query, q_rows, gallery, g_rows)
+    return q_rows[same], g_rows[same]
 
 
 class PairwiseDistances:
     """Rows of the distance matrix, on demand.
 
-    `euclidean` gives squared Euclidean distances (the same order without the rounding of a square root), computed as
-    |q|² + |g|² − 2 q·g and never below 0; `cosine` gives 1 − cos, and 1 where a row is all zeros.
+    With `euclidean`, `rows` gives squared Euclidean distances (the same order without the rounding of a square root),
+    computed as |q|² + |g|² − 2 q·g, never below 0, and 0 where both rows are equal; they are for ranking alone.
+    `reported_rows` gives what is reported, Euclidean distances. With `cosine` both give 1 − cos, and 1 where a row is
+    all zeros.
 
     Args:
         query: (Nq, D) features.
@@ -186,8 +222,18 @@ class PairwiseDistances:
         self.tile = self._tile()
         self.storage = torch.empty(0)
         self.gallery_norms, sums = _squared_norms(gallery)
-        self.query_norms = self.gallery_norms if query is gallery else _squared_norms(query)[0]
-        self.copies, self.origins = _duplicates(gallery, sums) if len(sums) else (torch.empty(0), torch.empty(0))
+        self.query_norms, q_sums = (self.gallery_norms, sums) if query is gallery else _squared_norms(query)
+        self.copies, self.origins = _duplicates(gallery, sums)
+        self.equal: tuple[torch.Tensor, torch.Tensor] | None = None
+        if metric == "euclidean":
+            self.equal = self._equal_to_itself() if query is gallery else _equal_rows(query, q_sums, gallery, sums)
+
+    def _equal_to_itself(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `_equal_rows`, where both sets are one."""
+        rows = torch.arange(self.shape[0])
+        first = rows.clone()
+        first[self.copies] = self.origins
+        return rows, first
 
     def _tile(self) -> tuple[int, int]:
         """Query and gallery rows of every matrix product: a matter of the problem, not of how it is cut into blocks."""
@@ -220,9 +266,20 @@ class PairwiseDistances:
                 torch.mm(tile, columns, out=self.storage[top : top + tall, left : left + wide])
         block = self.storage[: stop - start, : self.shape[1]]
         self._finish(block, self.query_norms[start:stop])
+        if self.equal is not None:
+            queries, images = self.equal
+            inside = slice(*np.searchsorted(queries.numpy(), (start, stop)))
+            block[queries[inside] - start, images[inside]] = 0
         if len(self.copies):
             block[:, self.copies] = block[:, self.origins]
         return block
+
+    def reported_rows(self, start: int, stop: int) -> torch.Tensor:
+        """As `rows`, in the unit that users meet, float32: Euclidean distances, or 1 − cos."""
+        block = self.rows(start, stop)
+        if self.metric == "euclidean":
+            _root(block)
+        return block.float()
 
     def _finish(self, block: torch.Tensor, query_norms: torch.Tensor) -> None:
         """Turn the products (n, Ng) of a block, with −2 in them for Euclidean, into distances."""
@@ -253,6 +310,14 @@ class PairwiseDistances:
             np.maximum(part, 0, out=part)
 
 
+def _root(block: torch.Tensor) -> None:
+    """Square roots in place, rounded correctly: torch's own on a CPU may be one bit beside, by place and version."""
+    if block.device.type == "cpu":
+        np.sqrt(block.numpy(), out=block.numpy())
+    else:
+        block.sqrt_()
+
+
 def _even_share(count: int, most: int) -> int:
     """Cut `count` into parts of equal size, at most `most` (rounded up to 64)."""
     share = -(-count // -(-count // most))
@@ -277,14 +342,38 @@ def _whole(query: Any, gallery: Any, metric: str, device: torch.device | str | N
     return distances.rows(0, query.count).contiguous()
 
 
+def distances(a: Any, b: Any) -> torch.Tensor | np.ndarray:
+    """Euclidean distance of every row of `a` to every row of `b`: the unit of every distance that svllreid reports.
+
+    Thresholds of `verify_features` and of metrics.json are in this unit, and are counted on these very numbers: for the
+    same two sets `distances(q_feats, g_feats) <= threshold` accepts just the pairs that verification counted. Another
+    choice of rows (one query alone) may differ in the last bits. Equal rows are at distance 0.
+
+    Nothing here can know which model the rows are of: compare features of one `Encoder.spec`.
+
+    Args:
+        a, b: (n, D) and (m, D) float tensors or arrays, n and m at least 1; computed where `a` lies. float64 is
+            compared in float64, all else in float32.
+    Returns: (n, m) float32: a tensor on that device, or an array where `a` is no tensor. It takes 4 n m bytes, and its
+        computation about 100 MB more.
+    Raises: EvaluationError: not two-dimensional, empty, other types than floats, different D, NaN or infinity.
+    """
+    query = Features(a, "a")
+    source = PairwiseDistances(query, Features(b, "b", query.device))
+    result = torch.empty(source.shape, device=source.device)
+    step = source.block_rows()
+    for start in range(0, query.count, step):
+        stop = min(start + step, query.count)
+        result[start:stop] = source.reported_rows(start, stop)
+    return result if isinstance(a, torch.Tensor) else result.numpy()
+
+
 def squared_euclidean(q_feats: Any, g_feats: Any, device: torch.device | str | None = None) -> torch.Tensor:
-    """Squared Euclidean distances, whole: (Nq, D) and (Ng, D) float features to (Nq, Ng), float32 or float64."""
+    """Squared Euclidean distances, whole: (Nq, D) and (Ng, D) float features to (Nq, Ng), float32 or float64.
+
+    What ranking compares; users get `distances`.
+    """
     return _whole(q_feats, g_feats, "euclidean", device)
-
-
-def euclidean(q_feats: Any, g_feats: Any, device: torch.device | str | None = None) -> torch.Tensor:
-    """Euclidean distances, whole: the square root of `squared_euclidean`."""
-    return squared_euclidean(q_feats, g_feats, device).sqrt_()
 
 
 def cosine(q_feats: Any, g_feats: Any, device: torch.device | str | None = None) -> torch.Tensor:
