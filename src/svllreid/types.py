@@ -11,6 +11,7 @@ import torch
 
 Pid = int | str
 UNKNOWN = -1
+CAMID_NOTE = "cameras count from 0: c1 in a file name is camid 0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Sample:
     Args:
         path: the image file.
         pid: raw identity, as its dataset numbers or names it.
-        camid: zero-based camera, UNKNOWN (-1) where nobody says.
+        camid: zero-based camera, UNKNOWN (-1) where nobody says; users see it as it is, with CAMID_NOTE where it helps.
         viewid: zero-based viewpoint, UNKNOWN (-1) where nobody says.
     """
 

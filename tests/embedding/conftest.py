@@ -28,7 +28,13 @@ def make_checkpoint(small_config):
             path,
             model,
             CheckpointInfo(
-                config.to_yaml_tree(), len(data.labels), data.num_cameras, data.num_views, list(data.labels), 2, 1,
+                config.to_yaml_tree(),
+                len(data.labels),
+                data.num_cameras,
+                data.num_views,
+                list(data.labels),
+                2,
+                1,
                 svllreid.__version__,
             ),
         )

@@ -98,7 +98,7 @@ class Encoder(FeatureEncoder):
 
     @classmethod
     def load(cls, path: str | Path, config: Config | None = None, device: str = "auto") -> Encoder:
-        """The encoder in a checkpoint; it gives the features that `svllreid test` compares under the same configuration.
+        """The encoder in a checkpoint; its features are those that `svllreid test` compares under that configuration.
 
         Args:
             path: a checkpoint of ours, or a published one with its configuration.

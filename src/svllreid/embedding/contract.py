@@ -81,9 +81,10 @@ class EmbeddingSpec:
                 f"{origin} was written by another version of svllreid ({'; '.join(faults)}); read it with that "
                 "version, or embed the images again"
             )
-        values = {name: content[name] for name in known}
-        spec = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-        if spec.fingerprint != content["fingerprint"]:
+        values: dict[str, Any] = {name: content[name] for name in known}
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        spec = cls(**values)
+        if spec.fingerprint != content["fingerprint"] or not isinstance(spec.precision, str):
             raise EvaluationError(
                 f"{origin}: its fields do not make its fingerprint {content['fingerprint']!r}, so it was changed or "
                 "damaged; embed the images again"

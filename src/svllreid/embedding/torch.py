@@ -59,9 +59,7 @@ class TorchEmbedder:
         """
         ids = (camids, viewids) if self.side_information else (None, None)
         with self._arithmetic():
-            return self.model.embed(
-                images, *ids, after_neck=self.after_neck, normalize=self.normalize, flip=self.flip
-            )
+            return self.model.embed(images, *ids, after_neck=self.after_neck, normalize=self.normalize, flip=self.flip)
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:

@@ -49,7 +49,7 @@ class FeatureSet:
     parts: Mapping[str, np.ndarray] = field(default_factory=dict)
     spec: EmbeddingSpec | None = None
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write an .npz archive: {q,g}_{feats,pids,camids,viewids,paths}, name, protocol, notes and the parts' rows.
 
         Where it is known, `embedding` says in JSON which model and settings the features are of.
@@ -64,11 +64,11 @@ class FeatureSet:
         if self.spec is not None:
             arrays["embedding"] = json.dumps(self.spec.to_dict())
         arrays |= {f"{_PART}{part}": rows for part, rows in self.parts.items()}
-        with write_beside(path) as temporary, temporary.open("wb") as file:
+        with write_beside(Path(path)) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> FeatureSet:
+    def load(cls, path: str | Path) -> FeatureSet:
         """Read what `save` wrote, or an archive of others with at least q_feats, g_feats, q_pids and g_pids.
 
         Without camids the protocol is `leave-self-out`; without paths every image is another file; without `embedding`
@@ -77,6 +77,7 @@ class FeatureSet:
         Raises: EvaluationError: no such archive, an array missing, of another length or of an unusable type, or
             features that are not of the model that the archive names.
         """
+        path = Path(path)
         if not path.is_file():
             raise EvaluationError(f"{path} does not exist; give a file that `svllreid test --save-features` wrote")
         try:
@@ -119,6 +120,7 @@ class FeatureSet:
         """
         names = (f"the queries ({self.name})", f"the gallery ({other.name})")
         notes = [*self.notes, *(note for note in other.notes if note not in self.notes)]
+        spec = self.spec if other.spec is not None else None
         if self.spec is not None and other.spec is not None:
             check_same(self.spec, other.spec, names)
         else:
@@ -133,7 +135,7 @@ class FeatureSet:
         if sizes[0] != sizes[1]:
             raise EvaluationError(f"{names[0]} have {sizes[0]} dimensions, {names[1]} {sizes[1]}; use the same model")
         name = self.name if self.name == other.name else f"{self.name}+{other.name}"
-        return replace(self, name=name, gallery=other.gallery, g_feats=other.g_feats, notes=tuple(notes))
+        return replace(self, name=name, gallery=other.gallery, g_feats=other.g_feats, notes=tuple(notes), spec=spec)
 
 
 def _spec(path: Path, arrays: Mapping[str, np.ndarray]) -> EmbeddingSpec | None:

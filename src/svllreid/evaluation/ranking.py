@@ -83,7 +83,8 @@ def evaluate_ranking(
     Equal distances keep the order of the gallery. A query without a match left is not counted.
 
     Args:
-        distmat: (Nq, Ng) real numbers in any unit, smaller is nearer; infinity is allowed, NaN is not. Integers count as float64.
+        distmat: (Nq, Ng) real numbers in any unit, smaller is nearer; infinity is allowed, NaN is not. Integers count
+            as float64.
         q_pids, g_pids: (Nq,) and (Ng,) identities, integers or strings.
         q_camids, g_camids: (Nq,) and (Ng,) cameras, both or neither.
         max_rank: length of the CMC; beyond the gallery's size the curve stays flat.
@@ -124,8 +125,8 @@ def evaluate_features(
 
     Ranked are squared Euclidean distances, which have the order of Euclidean ones without the rounding of a square
     root; `svllreid.distances` gives the distances themselves. Equal, ties included, to `evaluate_ranking` of the whole
-    matrix (with `rerank`, of `svllreid.rerank`). Memory beyond the features: one block of rows (about 100 MB, at least 128 rows); with `rerank`
-    also some hundred numbers an image.
+    matrix (with `rerank`, of `svllreid.rerank`). Memory beyond the features: one block of rows (about 100 MB, at least
+    128 rows); with `rerank` also some hundred numbers an image.
 
     Args:
         q_feats, g_feats: (Nq, D) and (Ng, D) float16, float32 or float64, tensor, array or memory map (read in blocks).

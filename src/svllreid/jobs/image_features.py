@@ -6,7 +6,6 @@ import hashlib
 import logging
 from pathlib import Path
 
-import torch
 from lightning.fabric import Fabric
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file

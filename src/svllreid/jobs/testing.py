@@ -16,8 +16,8 @@ from torch import Tensor
 from svllreid import build
 from svllreid.config import Config, from_tree, load_config
 from svllreid.data.dataset import batches
-from svllreid.errors import ConfigError
 from svllreid.embedding.loop import extract
+from svllreid.errors import ConfigError
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import Outcome, evaluate_protocol
 from svllreid.files import write_json
