@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 import svllreid
 from svllreid.errors import EvaluationError
 from svllreid.evaluation import distance as module
+from svllreid.evaluation import matrix
 from svllreid.evaluation.distance import (
-    Features,
     PairwiseDistances,
     cosine,
     smallest,
     squared_euclidean,
 )
+from svllreid.evaluation.matrix import Features
 
 
 def test_hand_computed() -> None:
@@ -77,7 +78,7 @@ def test_copies_are_compared_in_full_where_their_fingerprints_agree(monkeypatch:
         distances = PairwiseDistances(features)
         assert distances.copies.tolist() == [2, 4]
         assert distances.origins.tolist() == [0, 0]
-        monkeypatch.setattr(module, "_bits", lambda rows: torch.zeros(rows.shape, dtype=torch.int32))
+        monkeypatch.setattr(matrix, "_bits", lambda rows: torch.zeros(rows.shape, dtype=torch.int32))
 
 
 def test_memory_map_is_read_in_place(tmp_path: Path) -> None:

@@ -16,15 +16,14 @@ import torch
 
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.distance import (
-    Features,
     PairwiseDistances,
     Progress,
     ProgressCallback,
-    block_tensor,
     in_threads,
     smallest,
 )
 from svllreid.evaluation.labels import Labels
+from svllreid.evaluation.matrix import Features, block_tensor
 from svllreid.evaluation.rerank import Reranker, RerankOptions
 
 MEASURES = ("mAP", "mINP", "rank1", "rank5", "rank10")

@@ -15,14 +15,13 @@ import torch
 
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.distance import (
-    Features,
     PairwiseDistances,
     Progress,
     ProgressCallback,
-    check_dimensions,
     in_threads,
     smallest,
 )
+from svllreid.evaluation.matrix import Features, check_dimensions
 
 # Neighbours kept beyond the largest list needed: near ties at a list's end are decided among these, in float64.
 _SLACK = 8

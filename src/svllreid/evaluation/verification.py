@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.distance import Features, PairwiseDistances, Progress, ProgressCallback, in_threads
+from svllreid.evaluation.distance import PairwiseDistances, Progress, ProgressCallback, in_threads
 from svllreid.evaluation.labels import Labels
+from svllreid.evaluation.matrix import Features
 
 _PIECE_NUMBERS = 1 << 20
 

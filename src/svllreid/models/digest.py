@@ -35,5 +35,5 @@ def weights_digest(module: nn.Module, prefixes: tuple[str, ...] = ("",)) -> str:
             continue
         entry = value.full_tensor() if isinstance(value, DTensor) else value
         digest.update(f"{name}\0{entry.dtype}\0{tuple(entry.shape)}\0".encode())
-        digest.update(memoryview(entry.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+        digest.update(entry.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
