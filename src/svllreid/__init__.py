@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from svllreid.build import Encoder, build_model, load_dataset
     from svllreid.config import load_config
+    from svllreid.embedding.contract import EmbeddingSpec
+    from svllreid.evaluation.distance import distances
+    from svllreid.evaluation.features import FeatureSet
     from svllreid.evaluation.ranking import Ranking, evaluate_features, evaluate_ranking
     from svllreid.evaluation.rerank import RerankOptions, rerank
     from svllreid.evaluation.verification import Verification, verify_features
@@ -13,11 +16,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "EmbeddingSpec": "svllreid.embedding.contract",
     "Encoder": "svllreid.build",
+    "FeatureSet": "svllreid.evaluation.features",
     "Ranking": "svllreid.evaluation.ranking",
     "RerankOptions": "svllreid.evaluation.rerank",
     "Verification": "svllreid.evaluation.verification",
     "build_model": "svllreid.build",
+    "distances": "svllreid.evaluation.distance",
     "evaluate_features": "svllreid.evaluation.ranking",
     "evaluate_ranking": "svllreid.evaluation.ranking",
     "load_config": "svllreid.config",
@@ -26,11 +32,14 @@ _HOMES = {
     "verify_features": "svllreid.evaluation.verification",
 }
 __all__ = [
+    "EmbeddingSpec",
     "Encoder",
+    "FeatureSet",
     "Ranking",
     "RerankOptions",
     "Verification",
     "build_model",
+    "distances",
     "evaluate_features",
     "evaluate_ranking",
     "load_config",

@@ -248,7 +248,8 @@ def test_describe_counts_and_draws(cli, market, tmp_path):
     code, out, err = cli("data", "describe", "market1501", market, "--sheet", tmp_path / "new" / "sheet.png")
     assert code == 0, err
     assert row(out, "gallery") == ["4", "16", "2", "4", "4", "4.0", "4"]
-    assert row(out, "2") == ["12", "4", "8"], "images of camera 2 by split"
+    assert row(out, "1") == ["12", "4", "8"], "images of camid 1 by split"
+    assert "cameras count from 0: c1 in a file name is camid 0" in out
     assert row(out, "height") == ["64", "64", "64.0", "64"]
     assert "64 x 32 (48 images)" in out and "file headers of all 48 images" in out
     assert "shared by train and test: 0" in out

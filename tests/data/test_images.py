@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
+from svllreid.retrieval.encoder import FeatureEncoder
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from svllreid.data.dataset import ImageDataset, TrainDataset, readable
 from svllreid.data.describe import describe
 from svllreid.data.images import TURNS, open_image, to_rgb
 from svllreid.errors import ImageError
-from svllreid.retrieval.encoder import FeatureEncoder
 from svllreid.types import Sample, SideRows, Splits
 from svllreid.viz.canvas import FRAME, GAP, LINE, TOP
 from svllreid.viz.sheet import draw_sheet

@@ -10,22 +10,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import svllreid
 from svllreid.errors import EvaluationError
 from svllreid.evaluation import distance as module
+from svllreid.evaluation import matrix
 from svllreid.evaluation.distance import (
-    Features,
     PairwiseDistances,
     cosine,
-    euclidean,
     smallest,
     squared_euclidean,
 )
+from svllreid.evaluation.matrix import Features
 
 
 def test_hand_computed() -> None:
     q_feats, g_feats = np.float32([[0, 0], [3, 4]]), np.float32([[3, 4], [0, 1], [-3, -4]])
     assert squared_euclidean(q_feats, g_feats).tolist() == [[25, 1, 25], [0, 18, 100]]
-    assert euclidean(q_feats, g_feats)[:, 0].tolist() == [5, 0]
+    assert svllreid.distances(q_feats, g_feats)[:, 0].tolist() == [5, 0]
     assert torch.allclose(cosine(q_feats, g_feats), torch.tensor([[1, 1, 1], [0, 0.2, 2.0]]), atol=1e-6)
 
 
@@ -77,7 +78,7 @@ def test_copies_are_compared_in_full_where_their_fingerprints_agree(monkeypatch:
         distances = PairwiseDistances(features)
         assert distances.copies.tolist() == [2, 4]
         assert distances.origins.tolist() == [0, 0]
-        monkeypatch.setattr(module, "_bits", lambda rows: np.zeros(rows.shape, np.int32))
+        monkeypatch.setattr(matrix, "_bits", lambda rows: torch.zeros(rows.shape, dtype=torch.int32))
 
 
 def test_memory_map_is_read_in_place(tmp_path: Path) -> None:
@@ -137,4 +138,41 @@ def test_never_negative() -> None:
     features = np.random.default_rng(7).standard_normal((60, 30), dtype=np.float32) + 5
     for distances in (squared_euclidean(features, features), cosine(features, features)):
         assert distances.min() >= 0
-    assert not euclidean(features, features).isnan().any()
+    assert not np.isnan(svllreid.distances(features, features)).any()
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_equal_rows_are_at_distance_zero_and_rank_first(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(module._TILE_SIDES, "cpu", (64, 512))
+    monkeypatch.setitem(module._BLOCK_BYTES, "cpu", 1)
+    random = np.random.default_rng(4)
+    g_feats = (random.standard_normal((700, 50)) + 3).astype(kind)
+    g_feats[600:] = g_feats[:100]
+    rows = random.integers(0, 700, 200)
+    q_feats = np.concatenate([(random.standard_normal((9, 50)) + 3).astype(kind), g_feats[rows]])
+    found = svllreid.distances(q_feats, g_feats)
+    expected = (q_feats[:, None] == g_feats).all(axis=2)
+    assert expected.sum() > 200
+    np.testing.assert_array_equal(found == 0, expected)
+    own = svllreid.distances(g_feats, g_feats)
+    np.testing.assert_array_equal(own == 0, (g_feats[:, None] == g_feats).all(axis=2))
+
+
+def test_distances_are_the_root_of_what_is_ranked_and_stay_where_they_were_given() -> None:
+    random = np.random.default_rng(5)
+    q_feats, g_feats = (random.standard_normal((n, 20)) for n in (40, 90))
+    plain = np.sqrt(((q_feats[:, None] - g_feats) ** 2).sum(-1))
+    for kind, atol in ((np.float32, 1e-5), (np.float64, 1e-6)):
+        found = svllreid.distances(q_feats.astype(kind), g_feats.astype(kind))
+        assert isinstance(found, np.ndarray) and found.dtype == np.float32
+        np.testing.assert_allclose(found, plain, atol=atol)
+        squared = squared_euclidean(q_feats.astype(kind), g_feats.astype(kind))
+        np.testing.assert_array_equal(found, np.sqrt(squared.numpy()).astype(np.float32))
+        tensors = svllreid.distances(torch.from_numpy(q_feats.astype(kind)), g_feats.astype(kind))
+        assert isinstance(tensors, torch.Tensor) and torch.equal(tensors, torch.from_numpy(found))
+
+
+@pytest.mark.parametrize(("a", "b", "words"), [([[1.0, 2]], [[1.0]], "a has 2 dim.*b 1"), ([1.0], [[1.0]], "a: shape")])
+def test_distances_of_what_cannot_be_compared(a: list[float], b: list[float], words: str) -> None:
+    with pytest.raises(EvaluationError, match=words):
+        svllreid.distances(a, b)

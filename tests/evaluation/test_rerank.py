@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from svllreid.errors import EvaluationError
 from svllreid.evaluation import rerank as module
-from svllreid.evaluation.distance import Features, Progress
+from svllreid.evaluation.distance import Progress
+from svllreid.evaluation.matrix import Features
 from svllreid.evaluation.rerank import Reranker, RerankOptions, rerank
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from svllreid.retrieval.encoder import FeatureEncoder
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from svllreid.errors import DatasetError, ImageError
-from svllreid.retrieval.encoder import FeatureEncoder
 from svllreid.types import UNKNOWN, SideRows
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)

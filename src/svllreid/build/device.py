@@ -47,6 +47,17 @@ def build_fabric(config: Config, device: str = "auto") -> Fabric:
     return fabric
 
 
+def precision_of(config: Config, fabric: Fabric) -> str:
+    """The arithmetic that is used: `32`, `tf32`, `16-mixed` or `bf16-mixed`.
+
+    SOLVER.PRECISION with `auto` decided; tf32 is 32 but on CUDA, and Fabric makes 16-mixed bf16-mixed on a CPU.
+    """
+    used = str(fabric.strategy.precision.precision)
+    if used != PRECISIONS["32"]:
+        return used
+    return "tf32" if config.solver.precision == "tf32" and fabric.device.type == "cuda" else "32"
+
+
 def build_rerank(config: Config) -> RerankOptions | None:
     """How to re-rank, where that is on."""
     test = config.test

@@ -123,6 +123,7 @@ def describe(
     from svllreid.data.describe import describe as describe_splits
     from svllreid.data.images import open_image
     from svllreid.data.readers import reader
+    from svllreid.types import CAMID_NOTE
     from svllreid.viz.sheet import choose, draw_sheet
 
     console = Console()
@@ -136,5 +137,6 @@ def describe(
     if sheet is not None:
         rows = choose(splits)
         kind = "training" if splits.train else "test"
-        draw_sheet(sheet.expanduser(), rows, f"{name}: {len(rows)} {kind} identities, drawn at random", open_image)
+        title = f"{name}: {len(rows)} {kind} identities, drawn at random; {CAMID_NOTE}"
+        draw_sheet(sheet.expanduser(), rows, title, open_image)
         print_line(console, f"sheet: {sheet.expanduser()}")

@@ -1,12 +1,15 @@
 """Distances between two sets of features, computed in blocks of rows and never held whole unless asked for.
 
 On a CPU every product is one matrix product of a fixed, padded shape, so a distance does not depend on how the work is
-cut into blocks, and equal gallery rows have equal distances to the last bit.
+cut into blocks. Equal gallery rows have equal distances to the last bit, and equal rows of both sets distance 0.
+
+The unit of every distance that a user meets is Euclidean distance. Squared distances, which have the same order, stay
+inside this package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,6 +17,7 @@ import numpy as np
 import torch
 
 from svllreid.errors import EvaluationError
+from svllreid.evaluation.matrix import Features, check_dimensions, duplicates, equal_rows, squared_norms
 
 METRICS = ("euclidean", "cosine")
 ProgressCallback = Callable[[int, int], None]
@@ -21,7 +25,6 @@ ProgressCallback = Callable[[int, int], None]
 _TILE_SIDES = {"cpu": (512, 8192), "cuda": (1024, 16384)}  # most query rows, gallery rows of one matrix product
 _FEW_ROWS = 128  # where the gallery is so large that more make too large a block
 _BLOCK_BYTES = {"cpu": 96 << 20, "cuda": 2 << 30}  # of a block of distance rows
-_CHUNK_BYTES = 16 << 20
 _CACHE_BYTES = 1 << 20  # a piece that stays in a core's cache between two passes
 
 
@@ -56,114 +59,13 @@ class Progress:
             self.callback(self.done, self.total)
 
 
-def block_tensor(part: Any, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """A block of a tensor, array or memory map as a contiguous tensor, copied only where it must be."""
-    if not isinstance(part, torch.Tensor):
-        part = np.ascontiguousarray(part, dtype=np.float64 if dtype == torch.float64 else np.float32)
-        part = torch.from_numpy(part if part.flags.writeable else part.copy())
-    return part.to(device=device, dtype=dtype).contiguous()
-
-
-class Features:
-    """A checked feature matrix, read in blocks; a memory-mapped array is never copied whole.
-
-    float64 features are compared in float64; float16, bfloat16 and float32 in float32.
-
-    Args:
-        values: (N, D) float tensor, NumPy array or memory map (or what `np.asarray` makes one of), N and D at least 1.
-        name: what error messages call it.
-        device: where blocks are wanted; None keeps a tensor's own device, the CPU for arrays.
-    Raises: EvaluationError: not two-dimensional, empty, or not of a floating-point type.
-    """
-
-    def __init__(self, values: Any, name: str, device: torch.device | str | None = None) -> None:
-        self.name = name
-        self.values = values.detach() if isinstance(values, torch.Tensor) else np.asanyarray(values)
-        self._check()
-        self.count, self.dim = int(self.values.shape[0]), int(self.values.shape[1])
-        self.dtype = torch.float64 if str(self.values.dtype).endswith(("float64", "float128")) else torch.float32
-        own = self.values.device if isinstance(self.values, torch.Tensor) else torch.device("cpu")
-        self.device = own if device is None else torch.device(device)
-
-    def _check(self) -> None:
-        kind, shape = str(self.values.dtype), tuple(self.values.shape)
-        if len(shape) != 2:
-            raise EvaluationError(f"{self.name}: shape {shape}; give a matrix (images, dimensions), one row an image")
-        if 0 in shape:
-            raise EvaluationError(f"{self.name}: shape {shape} is empty; give at least one image and one dimension")
-        if "float" not in kind:
-            raise EvaluationError(f"{self.name}: type {kind}; convert the features to float32 (or float16, float64)")
-
-    def rows(self, start: int, stop: int) -> torch.Tensor:
-        """Rows start..stop as a (stop − start, D) tensor on the device, without a copy where none is needed."""
-        return block_tensor(self.values[start:stop], self.dtype, self.device)
-
-    def take(self, index: torch.Tensor) -> torch.Tensor:
-        """The rows of `index` (n,) as an (n, D) tensor on the device."""
-        own = index.to(self.values.device) if isinstance(self.values, torch.Tensor) else index.cpu().numpy()
-        return block_tensor(self.values[own], self.dtype, self.device)
-
-    def chunks(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """(first row, rows) over the whole matrix."""
-        step = max(1, _CHUNK_BYTES // (8 * self.dim))
-        for start in range(0, self.count, step):
-            yield start, self.rows(start, min(start + step, self.count))
-
-
-def check_dimensions(query: Features, gallery: Features) -> None:
-    """Refuse features of different length."""
-    if query.dim != gallery.dim:
-        sizes = f"{query.name} has {query.dim} dimensions, {gallery.name} {gallery.dim}"
-        raise EvaluationError(f"{sizes}; use the same model for both")
-
-
-def _squared_norms(features: Features) -> tuple[torch.Tensor, np.ndarray]:
-    """Squared norms (N,), and on the CPU a sum of each row's bits (N,); refuses NaN, infinity and what overflows."""
-    norms, sums = [], [np.empty(0, np.int32)]
-    limit = torch.finfo(features.dtype).max / 8
-    for start, rows in features.chunks():
-        norm = (rows * rows).sum(dim=1)
-        bad = ~(norm <= limit)
-        if bad.any():
-            row = int(bad.nonzero()[0])
-            what = "is too long to square" if torch.isfinite(rows[row]).all() else "holds NaN or infinity"
-            raise EvaluationError(
-                f"{features.name}: row {start + row} {what}; look at the image and the model behind that row, "
-                "or normalise the features"
-            )
-        norms.append(norm)
-        if rows.device.type == "cpu":
-            sums.append(_bits(rows).sum(axis=1, dtype=np.int32))
-    return torch.cat(norms), np.concatenate(sums)
-
-
-def _bits(rows: torch.Tensor) -> np.ndarray:
-    """Rows as integers, equal just where the numbers are: −0 counts as 0."""
-    return (rows + 0.0).numpy().view(np.int32)
-
-
-def _duplicates(features: Features, sums: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows equal to an earlier row, and the first row each equals: two (n,) int64 tensors."""
-    _, inverse, counts = np.unique(sums, return_inverse=True, return_counts=True)
-    candidates = torch.from_numpy(np.flatnonzero(counts[inverse] > 1))
-    step = max(1, _CHUNK_BYTES // (16 * features.dim))
-    width = _bits(features.rows(0, 1)).shape[1]
-    weights = np.random.default_rng(0).integers(-(2**62), 2**62, width)
-    keys = [(_bits(features.take(part)) * weights).sum(axis=1) for part in candidates.split(step)]
-    _, first, group = np.unique(np.concatenate(keys), return_index=True, return_inverse=True)
-    origin = candidates[torch.from_numpy(first[group])]
-    later = origin < candidates
-    copies, origins = candidates[later], origin[later]
-    pairs = zip(copies.split(step), origins.split(step), strict=True)
-    same = torch.cat([(features.take(a) == features.take(b)).all(dim=1) for a, b in pairs])
-    return copies[same], origins[same]
-
-
 class PairwiseDistances:
     """Rows of the distance matrix, on demand.
 
-    `euclidean` gives squared Euclidean distances (the same order without the rounding of a square root), computed as
-    |q|² + |g|² − 2 q·g and never below 0; `cosine` gives 1 − cos, and 1 where a row is all zeros.
+    With `euclidean`, `rows` gives squared Euclidean distances (the same order without the rounding of a square root),
+    computed as |q|² + |g|² − 2 q·g, never below 0, and 0 where both rows are equal; they are for ranking alone.
+    `reported_rows` gives what is reported, Euclidean distances. With `cosine` both give 1 − cos, and 1 where a row is
+    all zeros.
 
     Args:
         query: (Nq, D) features.
@@ -185,9 +87,19 @@ class PairwiseDistances:
         self.block_bytes = _BLOCK_BYTES.get(self.device.type, _BLOCK_BYTES["cpu"])
         self.tile = self._tile()
         self.storage = torch.empty(0)
-        self.gallery_norms, sums = _squared_norms(gallery)
-        self.query_norms = self.gallery_norms if query is gallery else _squared_norms(query)[0]
-        self.copies, self.origins = _duplicates(gallery, sums) if len(sums) else (torch.empty(0), torch.empty(0))
+        self.gallery_norms, sums = squared_norms(gallery)
+        self.query_norms, q_sums = (self.gallery_norms, sums) if query is gallery else squared_norms(query)
+        self.copies, self.origins = duplicates(gallery, sums)
+        self.equal: tuple[torch.Tensor, torch.Tensor] | None = None
+        if metric == "euclidean":
+            self.equal = self._equal_to_itself() if query is gallery else equal_rows(query, q_sums, gallery, sums)
+
+    def _equal_to_itself(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `equal_rows`, where both sets are one."""
+        rows = torch.arange(self.shape[0])
+        first = rows.clone()
+        first[self.copies] = self.origins
+        return rows, first
 
     def _tile(self) -> tuple[int, int]:
         """Query and gallery rows of every matrix product: a matter of the problem, not of how it is cut into blocks."""
@@ -220,9 +132,20 @@ class PairwiseDistances:
                 torch.mm(tile, columns, out=self.storage[top : top + tall, left : left + wide])
         block = self.storage[: stop - start, : self.shape[1]]
         self._finish(block, self.query_norms[start:stop])
+        if self.equal is not None:
+            queries, images = self.equal
+            inside = slice(*np.searchsorted(queries.numpy(), (start, stop)))
+            block[queries[inside] - start, images[inside]] = 0
         if len(self.copies):
             block[:, self.copies] = block[:, self.origins]
         return block
+
+    def reported_rows(self, start: int, stop: int) -> torch.Tensor:
+        """As `rows`, in the unit that users meet, float32: Euclidean distances, or 1 − cos."""
+        block = self.rows(start, stop)
+        if self.metric == "euclidean":
+            _root(block)
+        return block.float()
 
     def _finish(self, block: torch.Tensor, query_norms: torch.Tensor) -> None:
         """Turn the products (n, Ng) of a block, with −2 in them for Euclidean, into distances."""
@@ -253,6 +176,14 @@ class PairwiseDistances:
             np.maximum(part, 0, out=part)
 
 
+def _root(block: torch.Tensor) -> None:
+    """Square roots in place, rounded correctly: torch's own on a CPU may be one bit beside, by place and version."""
+    if block.device.type == "cpu":
+        np.sqrt(block.numpy(), out=block.numpy())
+    else:
+        block.sqrt_()
+
+
 def _even_share(count: int, most: int) -> int:
     """Cut `count` into parts of equal size, at most `most` (rounded up to 64)."""
     share = -(-count // -(-count // most))
@@ -277,14 +208,38 @@ def _whole(query: Any, gallery: Any, metric: str, device: torch.device | str | N
     return distances.rows(0, query.count).contiguous()
 
 
+def distances(a: Any, b: Any) -> torch.Tensor | np.ndarray:
+    """Euclidean distance of every row of `a` to every row of `b`: the unit of every distance that svllreid reports.
+
+    Thresholds of `verify_features` and of metrics.json are in this unit, and are counted on these very numbers: for the
+    same two sets `distances(q_feats, g_feats) <= threshold` accepts just the pairs that verification counted. Another
+    choice of rows (one query alone) may differ in the last bits. Equal rows are at distance 0.
+
+    Nothing here can know which model the rows are of: compare features of one `Encoder.spec`.
+
+    Args:
+        a, b: (n, D) and (m, D) float tensors or arrays, n and m at least 1; computed where `a` lies. float64 is
+            compared in float64, all else in float32.
+    Returns: (n, m) float32: a tensor on that device, or an array where `a` is no tensor. It takes 4 n m bytes, and its
+        computation about 100 MB more.
+    Raises: EvaluationError: not two-dimensional, empty, other types than floats, different D, NaN or infinity.
+    """
+    query = Features(a, "a")
+    source = PairwiseDistances(query, Features(b, "b", query.device))
+    result = torch.empty(source.shape, device=source.device)
+    step = source.block_rows()
+    for start in range(0, query.count, step):
+        stop = min(start + step, query.count)
+        result[start:stop] = source.reported_rows(start, stop)
+    return result if isinstance(a, torch.Tensor) else result.numpy()
+
+
 def squared_euclidean(q_feats: Any, g_feats: Any, device: torch.device | str | None = None) -> torch.Tensor:
-    """Squared Euclidean distances, whole: (Nq, D) and (Ng, D) float features to (Nq, Ng), float32 or float64."""
+    """Squared Euclidean distances, whole: (Nq, D) and (Ng, D) float features to (Nq, Ng), float32 or float64.
+
+    What ranking compares; users get `distances`.
+    """
     return _whole(q_feats, g_feats, "euclidean", device)
-
-
-def euclidean(q_feats: Any, g_feats: Any, device: torch.device | str | None = None) -> torch.Tensor:
-    """Euclidean distances, whole: the square root of `squared_euclidean`."""
-    return squared_euclidean(q_feats, g_feats, device).sqrt_()
 
 
 def cosine(q_feats: Any, g_feats: Any, device: torch.device | str | None = None) -> torch.Tensor:

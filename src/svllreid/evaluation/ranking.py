@@ -17,15 +17,14 @@ import torch
 from svllreid.arguments import whole_number
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.distance import (
-    Features,
     PairwiseDistances,
     Progress,
     ProgressCallback,
-    block_tensor,
     in_threads,
     smallest,
 )
 from svllreid.evaluation.labels import Labels
+from svllreid.evaluation.matrix import Features, block_tensor
 from svllreid.evaluation.rerank import Reranker, RerankOptions
 
 MEASURES = ("mAP", "mINP", "rank1", "rank5", "rank10")
@@ -84,7 +83,8 @@ def evaluate_ranking(
     Equal distances keep the order of the gallery. A query without a match left is not counted.
 
     Args:
-        distmat: (Nq, Ng) real numbers, smaller is nearer; infinity is allowed, NaN is not. Integers count as float64.
+        distmat: (Nq, Ng) real numbers in any unit, smaller is nearer; infinity is allowed, NaN is not. Integers count
+            as float64.
         q_pids, g_pids: (Nq,) and (Ng,) identities, integers or strings.
         q_camids, g_camids: (Nq,) and (Ng,) cameras, both or neither.
         max_rank: length of the CMC; beyond the gallery's size the curve stays flat.
@@ -124,15 +124,16 @@ def evaluate_features(
 ) -> Ranking:
     """Rank a gallery for each query by the distance of features, in blocks, without the distance matrix.
 
-    Equal, ties included, to `evaluate_ranking` of the whole matrix (`squared_euclidean` or `cosine`; with `rerank`, of
-    `svllreid.rerank`). Memory beyond the features: one block of rows (about 100 MB, at least 128 rows); with `rerank`
-    also some hundred numbers an image.
+    Ranked are squared Euclidean distances, which have the order of Euclidean ones without the rounding of a square
+    root; `svllreid.distances` gives the distances themselves. Equal, ties included, to `evaluate_ranking` of the whole
+    matrix (with `rerank`, of `svllreid.rerank`). Memory beyond the features: one block of rows (about 100 MB, at least
+    128 rows); with `rerank` also some hundred numbers an image.
 
     Args:
         q_feats, g_feats: (Nq, D) and (Ng, D) float16, float32 or float64, tensor, array or memory map (read in blocks).
             float64 is compared in float64, all else in float32.
         q_pids, g_pids, q_camids, g_camids, max_rank: see `evaluate_ranking`.
-        metric: `euclidean` or `cosine`.
+        metric: `euclidean` or `cosine` (1 − cos).
         rerank: k-reciprocal re-ranking (Euclidean only); None ranks by plain distance.
         device: where to compute; None is where q_feats lies.
         block_rows: query rows of a block, rounded up to whole tiles; None chooses by memory. Never changes the result.

@@ -16,14 +16,13 @@ from svllreid.arguments import share, whole_number
 from svllreid.defaults import RERANK_K1, RERANK_K2, RERANK_LAMBDA
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.distance import (
-    Features,
     PairwiseDistances,
     Progress,
     ProgressCallback,
-    check_dimensions,
     in_threads,
     smallest,
 )
+from svllreid.evaluation.matrix import Features, check_dimensions
 
 # Neighbours kept beyond the largest list needed: near ties at a list's end are decided among these, in float64.
 _SLACK = 8
@@ -77,6 +76,8 @@ def rerank(
         device: where to compute; None is where q_feats lies.
         progress: called as `progress(done, total)`, in images.
     Returns: (Nq, Ng) float32, smaller is nearer: a tensor on that device, or an array where q_feats is no tensor.
+        As published, they mix Jaccard distances with squared Euclidean ones divided by each query's largest, so they
+        have no unit: they serve to rank, and no threshold of `verify_features` applies to them.
     Raises: EvaluationError: bad features (see `evaluate_features`) or options.
     """
     options = RerankOptions(k1, k2, lambda_value)

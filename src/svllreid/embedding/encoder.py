@@ -14,9 +14,9 @@ from torch import Tensor
 
 from svllreid.data.images import AnyImage, ChannelOrder, any_image
 from svllreid.data.readers.layout import first_three
-from svllreid.data.transforms import TestTransform
+from svllreid.embedding.contract import EmbeddingSpec
+from svllreid.embedding.torch import TorchEmbedder
 from svllreid.errors import DatasetError
-from svllreid.models.reid import SVLLReID
 from svllreid.types import UNKNOWN
 
 
@@ -24,27 +24,18 @@ class FeatureEncoder:
     """A trained model that turns images into features.
 
     Args:
-        model: the network; moved to the device and set to eval mode.
-        transform: image to tensor.
-        device: where to compute.
-        after_neck: features behind the BNNecks instead of before.
-        flip: with the features of the mirrored images added.
+        embedder: the model with the settings that its features depend on.
         batch_size: images at once.
     """
 
-    def __init__(
-        self,
-        model: SVLLReID,
-        transform: TestTransform,
-        device: torch.device,
-        *,
-        after_neck: bool = False,
-        flip: bool = False,
-        batch_size: int = 64,
-    ) -> None:
-        self.model = model.to(device).eval()
-        self.transform, self.device = transform, device
-        self.after_neck, self.flip, self.batch_size = after_neck, flip, batch_size
+    def __init__(self, embedder: TorchEmbedder, *, batch_size: int = 64) -> None:
+        self.embedder, self.batch_size = embedder, batch_size
+        self.model, self.transform, self.device = embedder.model, embedder.transform, embedder.device
+
+    @property
+    def spec(self) -> EmbeddingSpec:
+        """Which model and settings the features are of: keep it with them, and compare only features of one spec."""
+        return self.embedder.spec
 
     def encode(
         self,
@@ -54,7 +45,9 @@ class FeatureEncoder:
         *,
         channel_order: ChannelOrder = "rgb",
     ) -> np.ndarray:
-        """Features (n, D) float32, L2-normalised; of one image (1, D).
+        """Features (n, D) float32, L2-normalised unless the configuration says TEST.FEAT_NORM no; of one image (1, D).
+
+        They are those that `svllreid test` compares, by Euclidean distance: see `svllreid.distances`.
 
         Args:
             images: one image, or several in a sequence, an array (n, H, W, C) or a generator, of which a batch at a
@@ -88,14 +81,14 @@ class FeatureEncoder:
             start = end
         _check_numbers(ids, start)
         if not parts:
-            return np.empty((0, model.image_encoder.final_dim + model.image_encoder.proj_dim), np.float32)
+            return np.empty((0, self.embedder.dim), np.float32)
         return torch.cat(parts).numpy()
 
     @torch.inference_mode()
     def _embed(self, pixels: Tensor, camids: Tensor, viewids: Tensor) -> Tensor:
         """Features (B, D) on the CPU, of transformed images (B, 3, H, W) and ids (B,)."""
         pixels, camids, viewids = (values.to(self.device) for values in (pixels, camids, viewids))
-        return self.model.embed(pixels, camids, viewids, after_neck=self.after_neck, flip=self.flip).cpu()
+        return self.embedder(pixels, camids, viewids).cpu()
 
 
 def _several(images: AnyImage | Iterable[AnyImage]) -> Iterable[Any]:
