@@ -30,8 +30,8 @@ def make_checkpoint(small_config):
             CheckpointInfo(
                 config.to_yaml_tree(),
                 len(data.labels),
-                data.num_cameras,
-                data.num_views,
+                data.side_rows.num_cameras,
+                data.side_rows.num_views,
                 list(data.labels),
                 2,
                 1,

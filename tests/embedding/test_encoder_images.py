@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from svllreid.retrieval.encoder import FeatureEncoder
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from svllreid.embedding.encoder import FeatureEncoder
+from svllreid.embedding.torch import TorchEmbedder
 from svllreid.errors import DatasetError, ImageError
 from svllreid.types import UNKNOWN, SideRows
 
@@ -34,7 +35,8 @@ class Pixels(torch.nn.Module):
 
 @pytest.fixture
 def encoder():
-    return FeatureEncoder(Pixels(), lambda image: pil_to_tensor(image).float(), torch.device("cpu"), batch_size=2)
+    embedder = TorchEmbedder(Pixels(), lambda image: pil_to_tensor(image).float(), torch.device("cpu"))
+    return FeatureEncoder(embedder, batch_size=2)
 
 
 @pytest.fixture
