@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from svllreid.errors import EvaluationError
-from svllreid.files import write_beside
+from svllreid.files import file_name, write_beside
 from svllreid.types import UNKNOWN, Batch, Sample
 
 _PART = "part_"
@@ -108,7 +108,7 @@ class FeatureSet:
         if protocol == "vehicleid-10" and len(arrays["g_feats"]):
             raise EvaluationError(f"{path}: vehicleid-10 draws its gallery from the queries; put all images there")
         return cls(
-            name=str(arrays.get("name", path.stem)).replace("/", "_"),
+            name=file_name(str(arrays.get("name", path.stem))),
             query=_samples(path, arrays, "q"),
             gallery=_samples(path, arrays, "g"),
             q_feats=arrays["q_feats"],
