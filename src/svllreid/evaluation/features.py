@@ -15,7 +15,7 @@ import numpy as np
 
 from svllreid.embedding.contract import EmbeddingSpec, check_same
 from svllreid.errors import EvaluationError
-from svllreid.files import write_beside
+from svllreid.files import file_name, write_beside
 from svllreid.types import UNKNOWN, Sample, Splits
 
 logger = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class FeatureSet:
         if protocol == "vehicleid-10" and len(arrays["g_feats"]):
             raise EvaluationError(f"{path}: vehicleid-10 draws its gallery from the queries; put all images there")
         return cls(
-            name=str(arrays.get("name", path.stem)).replace("/", "_"),
+            name=file_name(str(arrays.get("name", path.stem))),
             query=_samples(path, arrays, "q"),
             gallery=_samples(path, arrays, "g"),
             q_feats=arrays["q_feats"],
