@@ -373,7 +373,7 @@ def test_pictures_that_stand_twice_are_counted(cli, command, tmp_path, market):
         (tmp_path / place).write_bytes(images[which].read_bytes())
     code, out, err = cli("data", command, "folder", tmp_path)
     assert code == 0, err
-    assert "same picture: train: 2 images repeat a picture of it" in out
+    assert "same picture: 2 train images repeat another train image" in out
     assert "same picture: 1 gallery images are in query too" in out
     named = f"{tmp_path}/train/a/1.jpg (a) = {tmp_path}/train/b/2.jpg (b)"
     assert f"same picture: 1 pictures stand under two identities: {named}" in out

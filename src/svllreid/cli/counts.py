@@ -42,7 +42,7 @@ def print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> No
 
 def print_duplicates(console: Console, duplicates: Duplicates) -> None:
     """Pictures that stand more than once, by content; nothing but one line where there are none."""
-    lines = [f"{name}: {count} images repeat a picture of it" for name, count in duplicates.within.items() if count]
+    lines = [f"{count} {name} images repeat another {name} image" for name, count in duplicates.within.items() if count]
     lines += [f"{count} {b} images are in {a} too" for (a, b), count in duplicates.between.items() if count]
     if duplicates.contradictions:
         more = "; ..." if duplicates.contradictions > len(duplicates.examples) else ""
