@@ -6,9 +6,9 @@ from rich.console import Console
 
 import svllreid
 from svllreid import Encoder
-from svllreid.jobs import pretraining
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.training import train
+from svllreid.rendered import pretraining
 
 pytestmark = [
     pytest.mark.gpu,

@@ -7,10 +7,10 @@ if TYPE_CHECKING:
     from svllreid.build import Encoder, build_model, load_dataset
     from svllreid.config import load_config
     from svllreid.embedding.contract import EmbeddingSpec
-    from svllreid.evaluation.distance import distances
     from svllreid.evaluation.features import FeatureSet
-    from svllreid.evaluation.ranking import Ranking, evaluate_features, evaluate_ranking
-    from svllreid.evaluation.rerank import RerankOptions, rerank
+    from svllreid.evaluation.ranking.distance import distances
+    from svllreid.evaluation.ranking.measures import Ranking, evaluate_features, evaluate_ranking
+    from svllreid.evaluation.ranking.rerank import RerankOptions, rerank
     from svllreid.evaluation.verification import Verification, verify_features
 
 __version__ = "0.1.0"
@@ -19,16 +19,16 @@ _HOMES = {
     "EmbeddingSpec": "svllreid.embedding.contract",
     "Encoder": "svllreid.build",
     "FeatureSet": "svllreid.evaluation.features",
-    "Ranking": "svllreid.evaluation.ranking",
-    "RerankOptions": "svllreid.evaluation.rerank",
+    "Ranking": "svllreid.evaluation.ranking.measures",
+    "RerankOptions": "svllreid.evaluation.ranking.rerank",
     "Verification": "svllreid.evaluation.verification",
     "build_model": "svllreid.build",
-    "distances": "svllreid.evaluation.distance",
-    "evaluate_features": "svllreid.evaluation.ranking",
-    "evaluate_ranking": "svllreid.evaluation.ranking",
+    "distances": "svllreid.evaluation.ranking.distance",
+    "evaluate_features": "svllreid.evaluation.ranking.measures",
+    "evaluate_ranking": "svllreid.evaluation.ranking.measures",
     "load_config": "svllreid.config",
     "load_dataset": "svllreid.build",
-    "rerank": "svllreid.evaluation.rerank",
+    "rerank": "svllreid.evaluation.ranking.rerank",
     "verify_features": "svllreid.evaluation.verification",
 }
 __all__ = [

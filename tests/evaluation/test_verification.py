@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import svllreid
 from svllreid.errors import EvaluationError
-from svllreid.evaluation import distance
 from svllreid.evaluation import verification as module
+from svllreid.evaluation.ranking import distance
 from svllreid.evaluation.verification import verify_features
 
 

@@ -19,7 +19,7 @@ from svllreid.jobs.testing import asks_for_sie, prepare_tests, run_test
 from svllreid.jobs.testing import test_config as checkpoint_config
 from svllreid.jobs.training import train
 from svllreid.models.checkpoint import read_info
-from svllreid.training.report import LiveReport
+from svllreid.runtime.progress import LiveReport
 
 from ..conftest import draw_person
 

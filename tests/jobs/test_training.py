@@ -17,7 +17,7 @@ from svllreid.errors import CheckpointError, ConfigError, DatasetError, ImageErr
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.testing import embed_splits, run_test
 from svllreid.jobs.training import train
-from svllreid.training.report import LiveReport
+from svllreid.runtime.progress import LiveReport
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from lightning.fabric import Fabric
 
 from svllreid.config import Config
 from svllreid.errors import ConfigError, DeviceError
-from svllreid.evaluation.rerank import RerankOptions
-from svllreid.losses.gather import num_processes
+from svllreid.evaluation.ranking.rerank import RerankOptions
 from svllreid.models.reid import SVLLReID
-from svllreid.training.parallel import OneModel
+from svllreid.runtime.gather import num_processes
+from svllreid.runtime.processes import OneModel
 from svllreid.training.sharding import shard
 
 PRECISIONS: dict[str, Any] = {"32": "32-true", "tf32": "32-true", "16-mixed": "16-mixed", "bf16-mixed": "bf16-mixed"}

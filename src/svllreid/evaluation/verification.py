@@ -15,9 +15,9 @@ import torch
 
 from svllreid.arguments import share
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.distance import PairwiseDistances, Progress, ProgressCallback, in_threads
-from svllreid.evaluation.labels import Labels
 from svllreid.evaluation.matrix import Features
+from svllreid.evaluation.ranking.distance import PairwiseDistances, Progress, ProgressCallback, in_threads
+from svllreid.evaluation.ranking.labels import Labels
 
 _PIECE_NUMBERS = 1 << 20
 

@@ -19,8 +19,8 @@ from svllreid.embedding.loop import extract
 from svllreid.files import file_stamp, write_beside
 from svllreid.models.digest import weights_digest
 from svllreid.models.reid import SVLLReID
-from svllreid.training.parallel import all_shares, own_share
-from svllreid.training.report import LiveReport
+from svllreid.runtime.processes import all_shares, own_share
+from svllreid.runtime.progress import LiveReport
 
 logger = logging.getLogger(__name__)
 

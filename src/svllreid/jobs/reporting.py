@@ -17,7 +17,7 @@ from svllreid.evaluation.protocols import Outcome, Part
 from svllreid.evaluation.verification import OperatingPoint, Verification, verify_features
 from svllreid.files import UNENCODABLE, write_beside, write_json
 from svllreid.jobs.result_page import caption, headline, pick_rows, result_page
-from svllreid.training.report import LiveReport
+from svllreid.runtime.progress import LiveReport
 from svllreid.viz.ranklist import draw_ranklist
 from svllreid.viz.report import write_report
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from svllreid.evaluation.camera_pairs import CameraPairs
 from svllreid.evaluation.protocols import Part
-from svllreid.evaluation.ranking import MEASURES
+from svllreid.evaluation.ranking.measures import MEASURES
 from svllreid.evaluation.verification import Verification
 from svllreid.types import CAMID_NOTE, UNKNOWN
 from svllreid.viz.report import Chart, Matrix, Number, RankedQuery, ReportPage, Table

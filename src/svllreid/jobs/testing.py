@@ -25,8 +25,8 @@ from svllreid.jobs.preparing import Options, check_cameras, load_test_splits, wi
 from svllreid.jobs.reporting import write_results
 from svllreid.models.checkpoint import read_info
 from svllreid.models.reid import SVLLReID
-from svllreid.training.parallel import all_shares, own_share
-from svllreid.training.report import LiveReport, logging_to
+from svllreid.runtime.processes import all_shares, own_share
+from svllreid.runtime.progress import LiveReport, logging_to
 from svllreid.types import Batch, Origin, Sample, SideRows, Splits
 
 logger = logging.getLogger(__name__)
