@@ -142,7 +142,7 @@ def test_never_negative() -> None:
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
-def test_equal_rows_are_at_distance_zero_and_rank_first(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_rows_are_at_distance_zero(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(module._TILE_SIDES, "cpu", (64, 512))
     monkeypatch.setitem(module._BLOCK_BYTES, "cpu", 1)
     random = np.random.default_rng(4)
