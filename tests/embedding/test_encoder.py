@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import svllreid
 from svllreid import Encoder
 from svllreid.evaluation.features import FeatureSet
-from svllreid.jobs.testing import run_test
+from svllreid.jobs.testing import run_features, run_test
 
 SETTINGS = {
     "default": {},
@@ -94,3 +95,11 @@ def test_metrics_and_features_say_the_model(tested, checkpoint):
     assert saved.spec == encoder.spec
     assert metrics["embedding"] == encoder.spec.to_dict()
     assert json.loads((Path(config.output_dir) / "metrics.json").read_text())["embedding"] == metrics["embedding"]
+
+
+def test_features_that_do_not_say_their_model_are_ranked_and_the_numbers_say_so(tested, tmp_path):
+    config, saved, metrics = tested(SETTINGS["default"])
+    replace(saved, spec=None).save(tmp_path / "old.npz")
+    found = run_features(tmp_path / "old.npz", config.model_copy(update={"output_dir": str(tmp_path)}))
+    assert found["embedding"] is None and "nothing says which model the features are of" in found["notes"]
+    assert (found["mAP"], found["verification"]) == (metrics["mAP"], metrics["verification"])

@@ -137,7 +137,8 @@ class FeatureSet:
     def with_gallery_of(self, other: FeatureSet) -> FeatureSet:
         """These queries with the gallery of another set of the same model, to be ranked or saved.
 
-        Where one of the two does not say its model, nothing can be checked; a note and the log say so.
+        Pids and camids must mean the same in both. Where one of the two does not say its model, nothing can be checked;
+        a note and the log say so.
 
         Args:
             other: whose gallery is taken.
