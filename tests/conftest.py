@@ -16,7 +16,7 @@ import svllreid
 # Files whose tests take longest, most first. Whole files are shared out to the test workers (--dist loadfile), so one
 # that takes long must not start last.
 LONG_FILES = (
-    "training/test_parallel.py",
+    "runtime/test_processes.py",
     "jobs/test_nothing_lost.py",
     "jobs/test_testing.py",
     "test_readme.py",
