@@ -12,6 +12,8 @@ import pytest
 
 import svllreid
 from svllreid.cli.main import run
+from svllreid.jobs import launching
+from svllreid.rendered import pretraining
 from svllreid.types import Sample
 
 ROOT = Path(__file__).parents[1]
@@ -67,8 +69,27 @@ def ran(workplace):
     return {}
 
 
+@pytest.fixture
+def call(monkeypatch):
+    """Runs a command in this process; its exit code."""
+
+    def call(words):
+        monkeypatch.setattr(sys, "argv", ["svllreid", *words])
+        with pytest.raises(SystemExit) as end:
+            run()
+        return end.value.code
+
+    def launch(processes, device, words):
+        assert processes == 2
+        return call(words)  # what each of the processes runs; runtime/test_processes.py starts two
+
+    monkeypatch.setattr(launching, "launch", launch)
+    monkeypatch.setattr(pretraining, "TEST_SITES", 2)
+    return call
+
+
 @pytest.mark.parametrize("command", COMMANDS[2:])
-def test_command(command, workplace, ran, small_arguments, monkeypatch, capsys):
+def test_command(command, workplace, ran, small_arguments, call, monkeypatch, capsys):
     for published, small in SMALLER.items():
         command = command.replace(published, small)
     words = shlex.split(command)
@@ -86,11 +107,8 @@ def test_command(command, workplace, ran, small_arguments, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
     if words[0] == "train" and "outputs/market" in words and "market" in ran:
         words.append("--fresh")
-    monkeypatch.setattr(sys, "argv", ["svllreid", *words])
-    with pytest.raises(SystemExit) as end:
-        run()
+    assert call(words) == 0, capsys.readouterr().err
     captured = capsys.readouterr()
-    assert end.value.code == 0, captured.err
     ran["market" if "outputs/market" in words else command] = True
     assert "Traceback" not in captured.err
 
