@@ -14,7 +14,7 @@ import pytest
 
 from svllreid.cli.main import run
 from svllreid.data import describe as describing
-from svllreid.data.readers import READERS
+from svllreid.data.readers import DATASETS
 
 ROOT = Path(__file__).parents[2]
 
@@ -231,7 +231,7 @@ def test_synth(cli, tmp_path):
 def test_help_of_data_commands_names_every_dataset_and_an_example(cli, command):
     _, out, _ = cli("data", command, "--help")
     assert f"Example: svllreid data {command} market1501 ~/data" in out
-    for name in READERS:
+    for name in DATASETS:
         assert name in out
 
 

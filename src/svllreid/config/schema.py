@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt
 
+from svllreid.data.readers import DATASETS
 from svllreid.defaults import RERANK_K1, RERANK_K2, RERANK_LAMBDA
 
 
@@ -63,9 +64,13 @@ class Dataloader(Section):
 class Datasets(Section):
     """What is trained and tested on."""
 
-    names: Names = "market1501"
-    """Dataset, or a list to train on jointly: market1501, dukemtmc, occ_duke, msmt17, veri, VehicleID, folder,
-    manifest. One that lies elsewhere than ROOT_DIR is named with its place: folder:/data/mine."""
+    names: Annotated[
+        Names,
+        Field(
+            description=f"Dataset, or a list to train on jointly: {', '.join(DATASETS)}. One that lies elsewhere than "
+            "ROOT_DIR is named with its place: folder:/data/mine."
+        ),
+    ] = "market1501"
     test: Names = ()
     """Dataset, or a list, to test on during and after training and in `test`; empty: the (first) one of NAMES."""
     root_dir: Text = "../data"

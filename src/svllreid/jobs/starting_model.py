@@ -9,13 +9,11 @@ from torch import nn
 
 from svllreid import build
 from svllreid.config import Config
+from svllreid.data.readers import DATASETS
 from svllreid.errors import CheckpointError, ConfigError
 from svllreid.models.checkpoint import HEADS, CheckpointInfo, fit_checkpoint, read_checkpoint
 from svllreid.models.reid import SVLLReID
 from svllreid.runtime.gather import num_processes
-
-# Published code numbers the identities of these datasets in an order that differs from the sorted one.
-UNSORTED_WHEN_PUBLISHED = ("dukemtmc", "occ_duke")
 
 
 def starting_model(
@@ -50,7 +48,8 @@ def _check_identities(file: Path, info: CheckpointInfo | None, data: build.Train
     """Prompts belong to labels: refuse a stage-1 file whose identities are numbered otherwise."""
     if info is not None and info.pids != list(data.labels):
         raise CheckpointError(f"{file} has prompts of other identities than {dataset}; run stage 1 on it")
-    if info is None and dataset in UNSORTED_WHEN_PUBLISHED:
+    record = DATASETS.get(dataset)
+    if info is None and record is not None and not record.sorted_when_published:
         raise CheckpointError(
             f"{file} is a published stage-1 file of {dataset}, whose identities are numbered in another order than the "
             "sorted one here, so its prompts would go to the wrong people; run stage 1 instead"

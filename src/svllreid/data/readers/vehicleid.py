@@ -19,8 +19,9 @@ from svllreid.data.readers.layout import (
     require_folder,
 )
 from svllreid.data.readers.numbers import numbered
+from svllreid.data.readers.record import Dataset, Published
 from svllreid.errors import DatasetError
-from svllreid.types import NOUNS, Pid, Sample, Splits
+from svllreid.types import VEHICLE, Pid, Sample, Splits
 
 FOLDER = "VehicleID_V1.0"
 LISTS = "train_test_split"
@@ -63,9 +64,7 @@ def read_vehicleid(root: Root) -> Splits:
     notes += [note for size, samples in parts.items() for note in _lonely(size, samples)]
     query = by_path({sample for samples in parts.values() for sample in samples})
     _check_agreement(query)
-    return Splits(
-        "VehicleID", train, query, (), protocol="vehicleid-10", noun=NOUNS["VehicleID"], notes=tuple(notes), parts=parts
-    )
+    return Splits("VehicleID", train, query, (), protocol="vehicleid-10", noun=VEHICLE, notes=tuple(notes), parts=parts)
 
 
 def _lonely(size: str, samples: tuple[Sample, ...]) -> list[str]:
@@ -107,3 +106,12 @@ def _file(listed: str, files: dict[str, str]) -> str | None:
     if name not in files and name.lower().endswith(IMAGE_SUFFIXES):
         name = Path(name).stem
     return files.get(name)
+
+
+VEHICLEID = Dataset(
+    "VehicleID",
+    read_vehicleid,
+    # Published as "about 113,000": all that rounds to it.
+    Published(13_164, (112_500, 113_499), None, None, 1, test_ids=TEST_SIZES),
+    noun=VEHICLE,
+)
