@@ -8,6 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloa
 
 from svllreid.data.readers import DATASETS
 from svllreid.defaults import RERANK_K1, RERANK_K2, RERANK_LAMBDA
+from svllreid.models.prompt_augmentations import AUGMENTATIONS
+from svllreid.models.self_supervision import SELF_SUPERVISION
 
 
 def _switch(on: str, off: str) -> BeforeValidator:
@@ -23,6 +25,9 @@ Precision = Annotated[
 ]
 Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 Names = str | tuple[str, ...]
+# The choices are those of the registries.
+SslType = Literal[*SELF_SUPERVISION]  # type: ignore[valid-type]
+PromptAugMethod = Literal[*AUGMENTATIONS]  # type: ignore[valid-type]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Pair = tuple[PositiveInt, PositiveInt]
@@ -137,7 +142,7 @@ class Model(Section):
     """Language self-supervision in stage 1, on augmented prompts."""
     use_ssl: bool = False
     """Vision self-supervision in stage 2, on augmented images."""
-    ssl_type: Literal["SIMCLR", "SIMSIAM"] = "SIMCLR"
+    ssl_type: SslType = "SIMCLR"
     """Stage 2's self-supervised loss."""
     ssl_hidden_dim: PositiveInt | None = None
     """Hidden width of the SimCLR heads; null: 4096 (512 for tiny)."""
@@ -180,7 +185,7 @@ class Stage1(Section):
     """L2 penalty of biases (which only the head of TRAIN_SSL_HEAD has)."""
     ssl_loss_weight: Weight = 0.8
     """Weight of language self-supervision."""
-    prompt_aug_method: Literal["mask", "swap", "mix"] = "mask"
+    prompt_aug_method: PromptAugMethod = "mask"
     """Prompt augmentation: mask scalars, swap token positions, or mix with another prompt of the batch."""
     prompt_aug_scale: Probability = 0.5
     """Strength of the augmentation: share masked or swapped, or the other prompt's weight."""
