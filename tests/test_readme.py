@@ -136,11 +136,22 @@ def test_shipped_files_that_the_readme_names_exist():
     shipped = ROOT / "src" / "svllreid" / "configs"
     for name in re.findall(r"configs/([\w/.]+\.yml)", README):
         assert (shipped / name).is_file(), name
+
+
+def test_the_tree_of_the_readme_is_that_of_the_repository():
     tree = re.search(r"## The tree\n\n```\n(.*?)```", README, re.S)[1]
+    named, parents = set(), {0: ROOT}
     for line in tree.splitlines():
-        name = line.split()[0]
-        base = ROOT / "src" / "svllreid" if line.startswith("  ") else ROOT
-        assert (base / name).exists(), name
+        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        path = parents[depth] / name
+        assert path.exists(), path
+        parents[depth + 1] = path
+        named.add(path)
+    package = ROOT / "src" / "svllreid"
+    rooms = {path for path in package.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert rooms <= named
+    for room in rooms & {path.parent for path in named}:  # whose files are named one by one
+        assert {path for path in room.glob("*.py") if path.name != "__init__.py"} <= named
 
 
 def test_nothing_is_left_to_fill_in():
