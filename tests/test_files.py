@@ -1,13 +1,14 @@
 """Files appear whole or not at all."""
 
 import errno
+import json
 import os
 
 import pytest
 import torch
 
 from svllreid.errors import OutputError
-from svllreid.files import write_beside, write_json
+from svllreid.files import file_stamp, write_beside, write_json
 
 
 def test_renamed_when_done(tmp_path):
@@ -57,3 +58,24 @@ def test_leftovers_of_killed_processes_are_removed(tmp_path):
     remove_leftovers(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {own.name, ".hidden", "model.pth.4194999"}
     remove_leftovers(tmp_path / "nowhere")
+
+
+def test_a_stamp_tells_changed_files_and_takes_any_name(tmp_path):
+    path = tmp_path / os.fsdecode(b"jos\xe9.jpg")
+    missing = file_stamp(path)
+    path.write_text("one")
+    os.utime(path, ns=(1, 1))
+    stamps = [file_stamp(path)]
+    path.write_text("three")
+    os.utime(path, ns=(1, 1))
+    stamps.append(file_stamp(path))
+    os.utime(path, ns=(2, 2))
+    stamps += [file_stamp(path), file_stamp(path.rename(tmp_path / "other")), missing]
+    assert len(set(stamps)) == 5
+
+
+def test_names_that_are_no_text_are_spelled_out_and_come_back_from_json(tmp_path):
+    name = os.fsdecode(b"jos\xe9")
+    write_json(tmp_path / "a.json", {"name": name})
+    assert r"jos\udce9" in (tmp_path / "a.json").read_text("utf-8")
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"name": name}

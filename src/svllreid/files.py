@@ -16,6 +16,10 @@ from svllreid.machine import left_behind
 
 # What a full disk, or one on which the user's share is full, fails with; not every system knows the second.
 NO_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+# For every text file, beside encoding="utf-8": file names in another encoding hold bytes that UTF-8 cannot; they are
+# spelled out, as \udcff.
+UNENCODABLE = "backslashreplace"
+
 _TEMPORARY = re.compile(r"\..+\.(\d+)")
 
 
@@ -84,10 +88,22 @@ def _refusal(path: Path, error: OSError | RuntimeError) -> OutputError | None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file beside and rename it."""
     with write_beside(path) as temporary:
-        # File names in another encoding than the system's hold bytes that UTF-8 cannot: they are spelled out.
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+        temporary.write_text(text, encoding="utf-8", errors=UNENCODABLE, newline="\n")
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file beside and rename it."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def file_stamp(path: Path) -> bytes:
+    """Name, size and time of the last change: what tells a file from a changed one unread; of a missing one the name.
+
+    As bytes, since a name need not be text.
+    """
+    name = os.fsencode(path)
+    try:
+        state = path.stat()
+    except OSError:  # a missing file is reported where it is read
+        return name + b"\0\0"
+    return name + f"\0{state.st_size}\0{state.st_mtime_ns}\0".encode()

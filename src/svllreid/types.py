@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,9 @@ import torch
 
 Pid = int | str
 UNKNOWN = -1
+PERSON = "person"
+# What the prompts call the images of a published dataset; of any other one, PERSON.
+NOUNS = {"veri": "vehicle", "VehicleID": "vehicle"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +24,90 @@ class Sample:
     Args:
         path: the image file.
         pid: raw identity, as its dataset numbers or names it.
-        camid: zero-based camera, UNKNOWN (-1) where nobody says.
-        viewid: zero-based viewpoint, UNKNOWN (-1) where nobody says.
+        camid: zero-based camera, as its dataset numbers it, with gaps or without; UNKNOWN (-1) where nobody says.
+        viewid: zero-based viewpoint, likewise.
     """
 
     path: Path
     pid: Pid
     camid: int = UNKNOWN
     viewid: int = UNKNOWN
+
+
+@dataclass(frozen=True)
+class SideRows:
+    """Which row of the side information belongs to which camera and viewpoint.
+
+    Datasets number cameras as they like (by serial number, by date); rows are counted from 0 without gaps.
+
+    Args:
+        cameras, views: the numbers that the dataset gives, in the order of their rows.
+    """
+
+    cameras: tuple[int, ...] = ()
+    views: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, samples: Iterable[Sample]) -> SideRows:
+        """A row for each camera and each viewpoint of some samples, in sorted order."""
+        numbers = {(sample.camid, sample.viewid) for sample in samples}
+        cameras, views = ({pair[which] for pair in numbers} - {UNKNOWN} for which in (0, 1))
+        return cls(tuple(sorted(cameras)), tuple(sorted(views)))
+
+    @classmethod
+    def counted(cls, num_cameras: int, num_views: int) -> SideRows:
+        """The rows of a model that nobody says more of: cameras and viewpoints are their own rows."""
+        return cls(tuple(range(num_cameras)), tuple(range(num_views)))
+
+    @property
+    def num_cameras(self) -> int:
+        """Rows for cameras, at least 1."""
+        return max(1, len(self.cameras))
+
+    @property
+    def num_views(self) -> int:
+        """Rows for viewpoints, at least 1."""
+        return max(1, len(self.views))
+
+    def camera(self, camid: int) -> int:
+        """The row of a camera; UNKNOWN where it has none."""
+        return self._camera_rows.get(camid, UNKNOWN)
+
+    def view(self, viewid: int) -> int:
+        """The row of a viewpoint; UNKNOWN where it has none."""
+        return self._view_rows.get(viewid, UNKNOWN)
+
+    @cached_property
+    def _camera_rows(self) -> dict[int, int]:
+        return {camid: row for row, camid in enumerate(self.cameras)}
+
+    @cached_property
+    def _view_rows(self) -> dict[int, int]:
+        return {viewid: row for row, viewid in enumerate(self.views)}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What tells a dataset from others.
+
+    Args:
+        name: of a published dataset its name; of a user's own data also its place.
+        listings: of a user's own data the fingerprint of each split that has images, see `data.fingerprint`; empty for
+            published datasets, and where a checkpoint of an earlier version has none.
+    """
+
+    name: str = ""
+    listings: Mapping[str, str] = field(default_factory=dict)
+
+    def is_same(self, trained: Origin) -> bool:
+        """Whether this is the dataset that was trained on, wherever it lies now.
+
+        The training split decides, so test images may be added; where it is not at hand, query or gallery does.
+        """
+        if not (self.listings and trained.listings):
+            return self.name == trained.name
+        deciding = ("train",) if "train" in self.listings else ("query", "gallery")
+        return any(self.listings[split] == trained.listings.get(split) for split in deciding if split in self.listings)
 
 
 @dataclass(frozen=True)
@@ -41,8 +121,12 @@ class Splits:
         protocol: `cross-camera`, `vehicleid-10` or `leave-self-out`.
         noun: the prompt's noun, `person` or `vehicle`.
         notes: what the user should know (files dropped, counts that differ from the published ones).
-        origin: what tells this dataset from others: its name, and of a user's own data also its place.
+        origin: what tells this dataset from others.
         parts: named parts of query that are tested one by one (VehicleID's sizes); none: query is tested whole.
+        side_rows: side information that training has even where no image of `train` needs it, as in a trial on few
+            identities; None: that of `train`.
+        pictures: the number of the picture in each test image's file, where files may hold the same one; empty: every
+            path is a picture of its own.
     """
 
     name: str
@@ -50,10 +134,12 @@ class Splits:
     query: tuple[Sample, ...]
     gallery: tuple[Sample, ...]
     protocol: str = "cross-camera"
-    noun: str = "person"
+    noun: str = PERSON
     notes: tuple[str, ...] = ()
-    origin: str = ""
+    origin: Origin = Origin()
     parts: Mapping[str, tuple[Sample, ...]] = field(default_factory=dict)
+    side_rows: SideRows | None = None
+    pictures: Mapping[Path, int] = field(default_factory=dict)
 
     @property
     def testable(self) -> bool:
@@ -67,7 +153,7 @@ class Batch(NamedTuple):
     Args:
         images: (B, 3, H, W) float, normalised.
         labels: (B,) int64, contiguous training labels, or -1 at test.
-        camids, viewids: (B,) int64, -1 where unknown.
+        camids, viewids: (B,) int64, rows of the side information (see SideRows), -1 where unknown.
         view1, view2: (B, 3, H, W) float, the two self-supervision views; None where not asked for.
     """
 

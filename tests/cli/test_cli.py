@@ -307,3 +307,42 @@ def test_help_of_pretrain_tells_the_recipe(cli):
     for option, value in (("sites", recipe.sites), ("epochs", recipe.epochs), ("lr", recipe.lr)):
         assert re.search(rf"--{option} <.*?\[default: \({value}\)\]", text), option
     assert f"[default: ({recipe.batch_size})]" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [((), False), (("MODEL.SIE_CAMERA", "true"), True), (("MODEL.SIE_CAMERA=false",), False)],
+)
+def test_side_information_named_on_the_command_line_is_kept(cli, trained, monkeypatch, words, kept):
+    from svllreid.errors import ConfigError
+    from svllreid.jobs import testing
+
+    asked = []
+
+    def stop(config, options, **_):
+        asked.append(options.keep_sie)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr(testing, "run_test", stop)
+    code, _, err = cli("test", "TEST.WEIGHT", trained[0] / "tiny_2.pth", *words)
+    assert code == 2 and "enough" in err and asked == [kept]
+
+
+@pytest.mark.parametrize("command", ["check", "describe"])
+def test_pictures_that_stand_twice_are_counted(cli, command, tmp_path, market):
+    images = sorted(market.rglob("*.jpg"))
+    places = {
+        "train/a/1.jpg": 0, "train/a/2.jpg": 0, "train/b/1.jpg": 1, "train/b/2.jpg": 0,
+        "query/c/1.jpg": 2, "gallery/c/1.jpg": 2, "gallery/c/2.jpg": 3,
+    }  # fmt: skip
+    for place, which in places.items():
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes(images[which].read_bytes())
+    code, out, err = cli("data", command, "folder", tmp_path)
+    assert code == 0, err
+    assert "same picture: train: 2 images repeat a picture of it" in out
+    assert "same picture: 1 gallery images are in query too" in out
+    named = f"{tmp_path}/train/a/1.jpg (a) = {tmp_path}/train/b/2.jpg (b)"
+    assert f"same picture: 1 pictures stand under two identities: {named}" in out
+    code, out, _ = cli("data", command, "market1501", market)
+    assert code == 0 and "no picture stands twice" in out

@@ -197,9 +197,16 @@ def test_paths_and_names_stay_as_they_are_written():
 
 
 def test_noun_follows_the_dataset():
-    nouns = {"veri": "vehicle", "market1501": "person", "[veri, VehicleID]": "vehicle", "[veri, market1501]": "person"}
-    for names, noun in nouns.items():
+    nouns = {
+        "veri": "vehicle",
+        "market1501": "person",
+        "[veri, VehicleID]": "vehicle",
+        "[market1501, folder]": "person",
+    }
+    mixed = {"[veri, market1501]": "", "[folder:/a, VehicleID:/b]": ""}  # the user has to choose
+    for names, noun in (nouns | mixed).items():
         assert load_config(overrides=["DATASETS.NAMES", names]).datasets.noun == noun
+        assert load_config(overrides=["DATASETS.NAMES", names, "DATASETS.NOUN", "bird"]).datasets.noun == "bird"
 
 
 def test_a_flat_solver_is_the_baseline_only_in_a_file(tmp_path):

@@ -15,7 +15,8 @@ from PIL import Image
 from svllreid.data import cache as cache_module
 from svllreid.data import dataset as dataset_module
 from svllreid.data.cache import CachePlan, FileCache
-from svllreid.data.dataset import TrainDataset, batches, label_of, loader, open_image
+from svllreid.data.dataset import TrainDataset, batches, label_of, loader
+from svllreid.data.images import open_image
 from svllreid.data.transforms import TrainTransform
 from svllreid.errors import ConfigError, ImageError, OutputError
 from svllreid.types import Sample

@@ -91,6 +91,13 @@ def test_shared_identities_are_named_in_order(splits, sample):
     assert describe(replace(splits, train=both)).shared == (2, 3)
 
 
+def test_shared_identities_are_seen_where_a_name_makes_those_at_test_text(splits, sample):
+    tested = (sample("e", "004"), sample("f", "bob"))
+    assert describe(replace(splits, query=tested, gallery=tested)).shared == (4,)
+    named = (sample("g", "04"), sample("h", "bob"))
+    assert describe(replace(splits, train=named, query=tested, gallery=tested)).shared == ("bob",), "04 is not 004"
+
+
 def test_numbers_of_msmt17_cannot_tell_shared_identities(splits):
     assert describe(replace(splits, name="msmt17", query=splits.train)).shared is None
 
@@ -100,6 +107,8 @@ def test_distractors_are_images_but_no_identity(splits, sample):
     counts = describe(replace(splits, name="market1501", gallery=gallery)).splits["gallery"]
     assert (counts.identities, counts.images, counts.distractors) == (2, 7, 5)
     assert counts.per_identity == Spread(1, 1, 1, 1)
+    texts = tuple(replace(s, pid=str(s.pid)) for s in gallery)
+    assert describe(replace(splits, name="market1501", gallery=texts)).splits["gallery"].distractors == 5
     own = describe(replace(splits, gallery=gallery)).splits["gallery"]
     assert (own.identities, own.distractors) == (3, 0), "0 is a number like others in own data"
 

@@ -10,10 +10,19 @@ from timm.data.random_erasing import RandomErasing
 from torchvision.transforms import v2
 
 from svllreid.data import dataset as dataset_module
-from svllreid.data.dataset import ImageDataset, TrainDataset, collate, label_of, open_image, raw_pixels, readable
+from svllreid.data.dataset import (
+    UNLABELLED,
+    ImageDataset,
+    TrainDataset,
+    collate,
+    label_of,
+    raw_pixels,
+    readable,
+)
+from svllreid.data.images import open_image
 from svllreid.data.transforms import MIN_AREA, VIEW_AREA, TestTransform, TrainTransform, seeded
 from svllreid.errors import ImageError
-from svllreid.types import Sample
+from svllreid.types import Sample, SideRows
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -119,7 +128,17 @@ def test_an_image_is_decoded_once_for_all_its_views(samples, monkeypatch):
     assert len(item[0]) == 3 and len(opened) == 1
     batch = collate([item, item])
     assert batch.images.shape == batch.view1.shape == batch.view2.shape == (2, 3, 32, 16)
-    assert (batch.labels.tolist(), batch.camids.tolist(), batch.viewids.tolist()) == ([0, 0], [1, 1], [-1, -1])
+    # The samples' only camera, 1, has the first row.
+    assert (batch.labels.tolist(), batch.camids.tolist(), batch.viewids.tolist()) == ([0, 0], [0, 0], [-1, -1])
+    wider = TrainDataset(samples, label_of(samples), transform, side_rows=SideRows((0, 1), ()))
+    assert wider[0, 3][2:] == (1, -1)
+
+
+def test_test_images_come_with_the_rows_of_the_model(samples):
+    transform = TestTransform((32, 16), HALF, HALF)
+    assert ImageDataset(samples, transform, SideRows((1, 20240105), (3,)))[0][1:] == (UNLABELLED, 0, -1)
+    assert ImageDataset(samples, transform, SideRows((2,), ()))[0][1:] == (UNLABELLED, -1, -1), "no row"
+    assert ImageDataset(samples, transform)[0][1:] == (UNLABELLED, -1, -1), "no side information"
 
 
 def test_unreadable_images_are_named(samples):

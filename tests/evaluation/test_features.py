@@ -1,5 +1,6 @@
 """Features saved and read again; archives of others."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.features import FeatureSet
+from svllreid.evaluation.protocols import evaluate_protocol
 from svllreid.types import Sample
 
 
@@ -28,6 +30,21 @@ def test_round_trip(tmp_path, pids):
     np.testing.assert_array_equal(found.q_feats, feats)
     np.testing.assert_array_equal(found.g_feats, feats[:1])
     assert found.parts["small"].tolist() == [1]
+
+
+def test_pictures_round_trip_and_decide_over_paths(tmp_path):
+    query, gallery = samples("anna"), samples("anna", "bo")
+    feats = np.eye(2, 3, dtype=np.float32)
+    pictures = np.array([7]), np.array([4, 7])
+    FeatureSet("own", query, gallery, feats[:1], feats, "leave-self-out", pictures=pictures).save(
+        tmp_path / "features.npz"
+    )
+    found = FeatureSet.load(tmp_path / "features.npz")
+    assert [numbers.tolist() for numbers in found.pictures] == [[7], [4, 7]]
+    renamed = replace(found, gallery=(gallery[1], gallery[1]), query=(gallery[1],))
+    assert evaluate_protocol(renamed).metrics["mAP"] == 1, "one picture of two is left, though the path is the same"
+    with pytest.raises(EvaluationError, match="all matches are junk"):
+        evaluate_protocol(replace(renamed, pictures=None))
 
 
 def test_an_empty_gallery_and_no_notes_round_trip(tmp_path):
@@ -64,6 +81,9 @@ GOOD = {"q_feats": np.ones((1, 3)), "g_feats": np.ones((2, 3)), "q_pids": np.arr
         ({"q_camids": np.array([0])}, "only one of q_camids and g_camids"),
         ({"protocol": "vehicleid-10"}, "vehicleid-10 draws its gallery from the queries"),
         ({"part_small": np.array([0, 1])}, "part_small is int64 .*give rows from 0 to 0"),
+        ({"q_pictures": np.array([1])}, "give q_pictures and g_pictures both, 1 and 2 integers"),
+        ({"q_pictures": np.array([1]), "g_pictures": np.array([1])}, "q_pictures and g_pictures both, 1 and 2"),
+        ({"q_pictures": np.array(["a"]), "g_pictures": np.array([1, 2])}, "q_pictures and g_pictures both"),
         ({"q_paths": np.array([b"a.jpg"])}, "q_paths is .*give 1 texts"),
     ],
 )
@@ -71,10 +91,7 @@ def test_bad_archives_are_refused(tmp_path, change, words):
     arrays = {name: value for name, value in {**GOOD, **change}.items() if value is not None}
     np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(EvaluationError, match=words):
-        found = FeatureSet.load(tmp_path / "bad.npz")
-        from svllreid.evaluation.protocols import evaluate_protocol
-
-        evaluate_protocol(found)
+        evaluate_protocol(FeatureSet.load(tmp_path / "bad.npz"))
 
 
 def test_no_archive(tmp_path):

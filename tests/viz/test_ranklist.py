@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image, ImageColor
 
-from svllreid.data.dataset import open_image
+from svllreid.data.images import open_image
 from svllreid.types import Sample
 from svllreid.viz.ranklist import FRAME, GAP, QUERY, RIGHT, WRONG, draw_ranklist
 

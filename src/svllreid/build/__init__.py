@@ -12,7 +12,8 @@ from svllreid.build.data import (
     build_train_loader,
     entries,
     load_dataset,
-    origin,
+    noun_notes,
+    trained_on,
 )
 from svllreid.build.device import (
     build_fabric,
@@ -52,6 +53,7 @@ __all__ = [
     "entries",
     "load_dataset",
     "load_trained",
-    "origin",
+    "noun_notes",
     "shard_encoder",
+    "trained_on",
 ]

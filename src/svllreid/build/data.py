@@ -18,13 +18,17 @@ from svllreid.data import readers
 from svllreid.data.cache import CachePlan
 from svllreid.data.dataset import ImageDataset, TrainDataset, Transform, label_of, loader
 from svllreid.data.device_augment import DeviceAugment, LeaveToDevice, ResizedBatch
+from svllreid.data.fingerprint import listings
 from svllreid.data.samplers import PKSampler
 from svllreid.data.transforms import TestTransform, TrainTransform
 from svllreid.errors import ConfigError, DatasetError
 from svllreid.losses.gather import num_processes
+from svllreid.models.checkpoint import CheckpointInfo
 from svllreid.models.published import cache_folder
 from svllreid.training.parallel import rank
-from svllreid.types import Batch, Pid, Sample, Splits
+from svllreid.types import NOUNS, PERSON, Batch, Origin, Pid, Sample, SideRows, Splits
+
+OWN_DATA = ("folder", "manifest")
 
 
 def load_dataset(name: str, root: str | Path) -> Splits:
@@ -34,9 +38,32 @@ def load_dataset(name: str, root: str | Path) -> Splits:
 
 def build_splits(config: Config) -> Splits:
     """The splits that the configuration names: several training sets joined, some training identities held out."""
-    splits = readers.join([_read(config, entry) for entry in entries(config.datasets.names)])
+    parts = [_read(config, entry) for entry in entries(config.datasets.names)]
+    joined = readers.join(parts)
+    splits = replace(joined, noun=config.datasets.noun or joined.noun)
     share = config.datasets.val_identities
     return readers.hold_out(splits, share, config.solver.seed) if share else splits
+
+
+def noun_notes(config: Config) -> list[str]:
+    """Where the prompts call a published dataset's images otherwise than its reader does; none without prompts.
+
+    Raises: ConfigError: people and vehicles are trained on jointly, and no DATASETS.NOUN says what to call them.
+    """
+    names = dict.fromkeys(entry.partition(":")[0] for entry in entries(config.datasets.names))
+    nouns = {name: NOUNS.get(name, PERSON) for name in names}
+    listed = ", ".join(f"{noun} for {name}" for name, noun in nouns.items())
+    chosen = config.datasets.noun
+    if not config.model.use_text:
+        return []
+    if not chosen:
+        raise ConfigError(
+            f"DATASETS.NAMES joins datasets of different nouns ({listed}), and all prompts say the same one; set "
+            "DATASETS.NOUN, for example DATASETS.NOUN object"
+        )
+    if any(noun != chosen for name, noun in nouns.items() if name in readers.STATISTICS):
+        return [f"every prompt says {chosen}, as DATASETS.NOUN does; without it: {listed}"]
+    return []
 
 
 def build_test_splits(config: Config) -> list[Splits]:
@@ -57,22 +84,36 @@ def entries(names: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(filter(None, (names,) if isinstance(names, str) else names))
 
 
-def origin(datasets: Datasets, entry: str) -> str:
-    """What tells a dataset from others: its name, and of a user's own data also its place."""
+def origin_name(datasets: Datasets, entry: str) -> str:
+    """A published dataset's name; of a user's own data also its place."""
     name, _, place = entry.partition(":")
     return name if name in readers.STATISTICS else f"{name}:{Path(place or datasets.root_dir).expanduser().resolve()}"
+
+
+def trained_on(config: Config, info: CheckpointInfo | None) -> Origin:
+    """The first dataset that a checkpoint was trained on, whose cameras its side information knows.
+
+    Args:
+        config: the configuration of the training, as far as it is known.
+        info: what the file beside the checkpoint says, None without one.
+    """
+    name = origin_name(config.datasets, entries(config.datasets.names)[0])
+    return Origin(name, {} if info is None else info.listings)
 
 
 def _read(config: Config, entry: str) -> Splits:
     """The splits of `name` in ROOT_DIR, or of `name:place`."""
     name, _, place = entry.partition(":")
     options: dict[str, Any] = {}
+    if name in OWN_DATA:
+        options["noun"] = config.datasets.noun or PERSON
     if name == "veri":
         views = config.datasets.veri_views
         options["views_dir"] = Path(views).expanduser() if views else None
         options["drop_unlabelled_test"] = config.test.veri_drop_unlabelled
     splits = readers.read(name, Path(place or config.datasets.root_dir).expanduser(), **options)
-    return replace(splits, origin=origin(config.datasets, entry))
+    listed = {} if name in readers.STATISTICS else listings(splits)
+    return replace(splits, origin=Origin(origin_name(config.datasets, entry), listed))
 
 
 @dataclass(frozen=True)
@@ -81,16 +122,18 @@ class TrainingData:
 
     samples: tuple[Sample, ...]
     labels: dict[Pid, int]
-    num_cameras: int
-    num_views: int
+    side_rows: SideRows
+    origin: Origin
 
     @classmethod
-    def of(cls, samples: Sequence[Sample]) -> TrainingData:
-        """Labels in sorted pid order; cameras and views counted by their largest id."""
+    def of(
+        cls, samples: Sequence[Sample], side_rows: SideRows | None = None, origin: Origin | None = None
+    ) -> TrainingData:
+        """Labels in sorted pid order, and rows of side information: those given, or one for each camera and view."""
         if not samples:
             raise DatasetError("the training split is empty; check DATASETS.ROOT_DIR and the split's folder or rows")
-        cameras, views = (1 + max(getattr(s, name) for s in samples) for name in ("camid", "viewid"))
-        return cls(tuple(samples), label_of(samples), max(1, cameras), max(1, views))
+        rows = SideRows.of(samples) if side_rows is None else side_rows
+        return cls(tuple(samples), label_of(samples), rows, origin or Origin())
 
     @property
     def numbers(self) -> list[int]:
@@ -115,7 +158,8 @@ def build_train_loader(config: Config, data: TrainingData, sampler: PKSampler, f
     later = config.input.augment_on == "device"
     transform: Transform = LeaveToDevice(config.input.size_train) if later else TrainTransform(**_augmentation(config))
     plan = build_cache_plan(config, data)
-    dataset = TrainDataset(data.samples, data.labels, transform, None if plan is None else plan.open())
+    cache = None if plan is None else plan.open()
+    dataset = TrainDataset(data.samples, data.labels, transform, cache, data.side_rows)
     kind = ResizedBatch if later else Batch
     return loader(dataset, workers=_workers(config), pin=_on_gpu(fabric), kind=kind, batch_sampler=sampler)
 
@@ -153,9 +197,11 @@ def _augmentation(config: Config) -> dict[str, Any]:
     }
 
 
-def build_test_loader(config: Config, samples: Sequence[Sample], fabric: Fabric) -> DataLoader[Any]:
-    """Images to be embedded, in order."""
-    dataset = ImageDataset(samples, build_test_transform(config))
+def build_test_loader(
+    config: Config, samples: Sequence[Sample], fabric: Fabric, side_rows: SideRows | None = None
+) -> DataLoader[Any]:
+    """Images to be embedded, in order; `side_rows` of the model that does it, None: without side information."""
+    dataset = ImageDataset(samples, build_test_transform(config), side_rows)
     batch_size = config.test.ims_per_batch
     workers = 0 if len(samples) <= 4 * batch_size else _workers(config)
     return loader(dataset, workers=workers, pin=_on_gpu(fabric), batch_size=batch_size)

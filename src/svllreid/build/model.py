@@ -7,7 +7,7 @@ import logging
 import torch
 
 from svllreid.arguments import whole_number
-from svllreid.build.data import TrainingData
+from svllreid.build.data import TrainingData, noun_notes
 from svllreid.config import Config, from_tree
 from svllreid.errors import ConfigError
 from svllreid.models.checkpoint import CheckpointInfo, began_with_quick_gelu, read_info, start_from
@@ -42,11 +42,13 @@ def build_model(
             state dict in OpenAI's layout. Of a ReID checkpoint all is taken but its classifiers and prompts.
         quick_gelu: QuickGELU or GELU in the transformers; None: as the weights were trained, with `random` as those of
             MODEL.PRETRAINED.
-    Raises: ConfigError, CheckpointError: a count below 1; see also `read_weights`, `load_clip` and `start_from`.
+    Raises: ConfigError, CheckpointError: a count below 1; see also `noun_notes`, `read_weights`, `load_clip` and
+        `start_from`.
     """
     num_classes = whole_number(num_classes, "num_classes", ConfigError)
     num_cameras = whole_number(num_cameras, "num_cameras", ConfigError)
     num_views = whole_number(num_views, "num_views", ConfigError)
+    noun_notes(config)  # refuses prompts without a noun
     model = config.model
     if quick_gelu is None and clip == "random":  # a checkpoint's weights will replace them
         quick_gelu = uses_quick_gelu(model.name, model.pretrained)
@@ -85,14 +87,16 @@ def build_model_for(
     config: Config, data: TrainingData, clip: str | None = None, quick_gelu: bool | None = None
 ) -> SVLLReID:
     """The network with classifiers, prompts and side information for this training data; see `build_model`."""
-    return build_model(
+    network = build_model(
         config,
         num_classes=len(data.labels),
-        num_cameras=data.num_cameras,
-        num_views=data.num_views,
+        num_cameras=data.side_rows.num_cameras,
+        num_views=data.side_rows.num_views,
         clip=clip,
         quick_gelu=quick_gelu,
     )
+    network.side_rows = data.side_rows
+    return network
 
 
 def _fine_tune(network: SVLLReID, config: Config, trained: Weights, info: CheckpointInfo | None) -> None:

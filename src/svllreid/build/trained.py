@@ -59,6 +59,8 @@ def load_trained(path: str | Path, config: Config | None = None) -> tuple[SVLLRe
         clip="random",
         quick_gelu=info.quick_gelu if info is not None else None,
     )
+    if info is not None:
+        model.side_rows = info.side_rows
     without = () if config.model.sie_camera or config.model.sie_view else ("cv_embed",)
     fit_checkpoint(model, state, str(path), skip=(*CLASSIFIERS, *TEXT, *HEADS, *without))
     if without and "cv_embed" in state:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from svllreid.data.describe import Description, Sizes, Spread
+from svllreid.data.duplicates import Duplicates, in_words
 from svllreid.data.readers.statistics import Comparison, by_cause
 from svllreid.types import UNKNOWN, Pid
 
@@ -37,6 +38,18 @@ def print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> No
     for cause, behind in by_cause(comparison for comparison in comparisons if comparison.cause).items():
         counts = ", ".join(comparison.what for comparison in behind)
         print_line(console, f"{counts} differ; likely cause: {cause}")
+
+
+def print_duplicates(console: Console, duplicates: Duplicates) -> None:
+    """Pictures that stand more than once, by content; nothing but one line where there are none."""
+    lines = [f"{name}: {count} images repeat a picture of it" for name, count in duplicates.within.items() if count]
+    lines += [f"{count} {b} images are in {a} too" for (a, b), count in duplicates.between.items() if count]
+    if duplicates.contradictions:
+        more = "; ..." if duplicates.contradictions > len(duplicates.examples) else ""
+        named = in_words(duplicates.examples)
+        lines.append(f"{duplicates.contradictions} pictures stand under two identities: {named}{more}")
+    for line in lines or ["no picture stands twice"]:
+        print_line(console, f"same picture: {line}" if lines else line)
 
 
 def print_faults(console: Console, faults: Sequence[str], images: int) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from svllreid.data.duplicates import Duplicates
+    from svllreid.types import Splits
 
 Name = Annotated[
     str,
@@ -66,11 +70,13 @@ def check(
 ) -> None:
     """Compare what is found with what the dataset's authors state, and name the likely cause of each difference.
 
+    Pictures that stand twice, as copies, links or under two identities, are counted too.
+
     Differences are no error: the exit code is 0 wherever the dataset can be read.
 
     Example: `svllreid data check market1501 ~/data --decode`
     """
-    from svllreid.cli.counts import print_comparisons, print_faults, print_line
+    from svllreid.cli.counts import print_comparisons, print_duplicates, print_faults, print_line
     from svllreid.data.readers import compare, reader
 
     console = Console()
@@ -78,6 +84,7 @@ def check(
     print_comparisons(console, compare(name, splits))
     for note in splits.notes:
         print_line(console, f"note: {note}")
+    print_duplicates(console, _duplicates(splits))
     if decode:
         from svllreid.data.dataset import readable
         from svllreid.data.describe import unique_images
@@ -89,6 +96,17 @@ def check(
         print_faults(console, faults, len(samples))
 
 
+def _duplicates(splits: Splits) -> Duplicates:
+    """Pictures that stand twice, under a progress bar: every file may have to be read."""
+    from svllreid.data.describe import unique_images
+    from svllreid.data.duplicates import find_duplicates
+    from svllreid.training.report import LiveReport
+
+    images = len(unique_images(splits))
+    with LiveReport(Console(stderr=True)) as report, report.counting("comparing images", images) as count:
+        return find_duplicates(splits, count)
+
+
 @app.command()
 def describe(
     name: Name,
@@ -97,13 +115,13 @@ def describe(
         Path | None, typer.Option(metavar="FILE.png", help="Draw some identities, each as its cameras see it.")
     ] = None,
 ) -> None:
-    """Count identities, images and cameras of each split, and measure image sizes.
+    """Count identities, images, cameras and duplicates of each split, and measure image sizes.
 
     Example: `svllreid data describe market1501 ~/data --sheet market.png`
     """
-    from svllreid.cli.counts import print_description, print_line
-    from svllreid.data.dataset import open_image
+    from svllreid.cli.counts import print_description, print_duplicates, print_line
     from svllreid.data.describe import describe as describe_splits
+    from svllreid.data.images import open_image
     from svllreid.data.readers import reader
     from svllreid.viz.sheet import choose, draw_sheet
 
@@ -112,6 +130,9 @@ def describe(
     if splits.protocol == "vehicleid-10":
         print_line(console, "vehicleid-10: query holds all test images, of which each draw takes its gallery")
     print_description(console, describe_splits(splits))
+    for note in splits.notes:
+        print_line(console, f"note: {note}")
+    print_duplicates(console, _duplicates(splits))
     if sheet is not None:
         rows = choose(splits)
         kind = "training" if splits.train else "test"

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from svllreid.cli import bench, config, convert, data, demo, models, pretrain, test, train
 from svllreid.errors import ReidError
+from svllreid.files import UNENCODABLE
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
@@ -36,7 +37,7 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         # What the terminal's encoding lacks is spelled out: a table or a file name must not end a command.
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=UNENCODABLE)
     messages = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     try:
         code = app(standalone_mode=False)

@@ -40,7 +40,7 @@ def test(
     from svllreid.config import load_config
     from svllreid.errors import ConfigError
     from svllreid.jobs.preparing import Options
-    from svllreid.jobs.testing import run_features, run_test, test_config
+    from svllreid.jobs.testing import asks_for_sie, run_features, run_test, test_config
 
     if features is not None:
         if save_features or skip_unreadable or device != "auto":
@@ -48,7 +48,8 @@ def test(
         metrics = run_features(features, load_config(config_file, overrides or ()))
     else:
         config = test_config(config_file, overrides or ())
-        metrics = run_test(config, Options(device, skip_unreadable=skip_unreadable), save_features=save_features)
+        options = Options(device, skip_unreadable=skip_unreadable, keep_sie=asks_for_sie(config, overrides or ()))
+        metrics = run_test(config, options, save_features=save_features)
     print_metrics(Console(), metrics)
 
 

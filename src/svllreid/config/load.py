@@ -18,6 +18,7 @@ from svllreid.config.schema import Config
 from svllreid.config.yaml_file import read_tree
 from svllreid.errors import ConfigError
 from svllreid.files import is_file
+from svllreid.types import NOUNS, PERSON
 
 _SHIPPED = Path(__file__).parents[1] / "configs"
 
@@ -58,11 +59,11 @@ def _fill_derived(tree: dict[str, Any]) -> None:
     """Defaults that hang on other keys."""
     model, data = tree.setdefault("MODEL", {}), tree.setdefault("DATASETS", {})
     names = data.get("NAMES") or ()
-    first = {str(name).partition(":")[0] for name in (names if isinstance(names, list | tuple) else [names])}
-    vehicles = bool(first) and first <= {"veri", "VehicleID"}
+    listed = [str(name).partition(":")[0] for name in (names if isinstance(names, list | tuple) else [names])]
+    nouns = {NOUNS.get(name, PERSON) for name in listed} or {PERSON}
     tiny = model.get("NAME") == "tiny"
     for section, key, value in (
-        (data, "NOUN", "vehicle" if vehicles else "person"),
+        (data, "NOUN", nouns.pop() if len(nouns) == 1 else ""),  # of people and vehicles the user has to choose
         (model, "PRETRAINED", "rendered-people" if tiny else "openai"),
         (model, "SSL_HIDDEN_DIM", 512 if tiny else 4096),
         (model, "SSL_OUT_DIM", 128 if tiny else 256),

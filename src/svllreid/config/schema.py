@@ -73,7 +73,8 @@ class Datasets(Section):
     veri_views: Text = ""
     """Folder of VeRi's viewpoint labels keypoint_train.txt and keypoint_test.txt; empty: beside the images."""
     noun: Text = ""
-    """The prompt's noun, "A photo of a X X X X noun."; empty: vehicle for veri and VehicleID, person for the others."""
+    """The prompt's noun, "A photo of a X X X X noun."; empty: vehicle for veri and VehicleID, person for the others, to
+    be chosen where both are trained on jointly."""
     val_identities: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the training identities held out as query and gallery, to choose settings; 0: test on the test set."""
 

@@ -19,8 +19,9 @@ import PIL
 import torch
 from torch import Tensor
 
+from svllreid.data.images import DECODING
 from svllreid.errors import ConfigError, OutputError
-from svllreid.files import NO_SPACE
+from svllreid.files import NO_SPACE, file_stamp
 from svllreid.machine import free_memory
 
 logger = logging.getLogger(__name__)
@@ -89,13 +90,9 @@ class CachePlan:
     @cached_property
     def file(self) -> Path:
         """The file of `disk`, named after all its pixels hang on: another image, size or decoder is another file."""
-        digest = hashlib.sha256(f"1 bicubic pillow {PIL.__version__}".encode())
+        digest = hashlib.sha256(f"{DECODING} bicubic pillow {PIL.__version__}".encode())
         for path in self.paths:
-            stamp = (0, 0)
-            with suppress(OSError):  # a missing image is reported where it is read
-                state = path.stat()
-                stamp = (state.st_size, state.st_mtime_ns)
-            digest.update(f"\n{path.absolute()} {stamp}".encode())
+            digest.update(b"\n" + file_stamp(path.absolute()))
         return self.folder / f"train_{self.size[0]}x{self.size[1]}_{digest.hexdigest()[:20]}.u8"
 
     @property

@@ -1,4 +1,4 @@
-"""Samples as batches: decoding, labels, loading in worker processes."""
+"""Samples as batches: labels, and loading in worker processes."""
 
 from __future__ import annotations
 
@@ -6,44 +6,22 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from svllreid.data.cache import ImageCache
+from svllreid.data.images import open_image
 from svllreid.errors import ImageError
-from svllreid.types import Batch, Pid, Sample
+from svllreid.types import Batch, Pid, Sample, SideRows
 
 UNLABELLED = -1
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """An image of which only the header is read yet; ImageError where it, or what the block asks of it, cannot be."""
-    try:
-        with Image.open(path) as image:
-            yield image
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).replace(str(path), "the file")
-        raise ImageError(
-            f"{path} cannot be read as an image ({reason}); restore it, or leave such files out of training and "
-            "testing with --skip-unreadable"
-        ) from None
-
-
-def open_image(path: Path) -> Image.Image:
-    """The decoded image in RGB; ImageError where it cannot be read to its end."""
-    with opened(path) as image:
-        image.load()
-        return image if image.mode == "RGB" else image.convert("RGB")  # converting RGB would copy it
 
 
 def readable(
@@ -94,6 +72,7 @@ class TrainDataset(Dataset[Any]):
         labels: of each pid.
         transform: resizes, then makes the tensors of the image and its views.
         cache: where resized images are kept; None decodes each anew.
+        side_rows: where cameras and viewpoints stand in the side information; None: a row for each of the samples'.
     """
 
     def __init__(
@@ -102,8 +81,10 @@ class TrainDataset(Dataset[Any]):
         labels: dict[Pid, int],
         transform: Transform,
         cache: ImageCache | None = None,
+        side_rows: SideRows | None = None,
     ) -> None:
         self.samples, self.labels, self.transform, self.cache = samples, labels, transform, cache
+        self.side_rows = SideRows.of(samples) if side_rows is None else side_rows
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -115,7 +96,8 @@ class TrainDataset(Dataset[Any]):
             pixels = self._resized(index) if self.cache is None else self.cache.get(index, self._resized)
         except ImageError as error:
             return error  # raised where the batch arrives: a worker's exception would arrive as a traceback
-        return self.transform.vary(pixels, seed), self.labels[sample.pid], sample.camid, sample.viewid
+        rows = self.side_rows.camera(sample.camid), self.side_rows.view(sample.viewid)
+        return self.transform.vary(pixels, seed), self.labels[sample.pid], *rows
 
     def _resized(self, index: int) -> Tensor:
         return self.transform.resize(open_image(self.samples[index].path))
@@ -127,10 +109,16 @@ class ImageDataset(Dataset[Any]):
     Args:
         samples: a split.
         transform: image to tensor.
+        side_rows: of the model that embeds them; None: without side information.
     """
 
-    def __init__(self, samples: Sequence[Sample], transform: Callable[[Image.Image], Tensor]) -> None:
-        self.samples, self.transform = samples, transform
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        transform: Callable[[Image.Image], Tensor],
+        side_rows: SideRows | None = None,
+    ) -> None:
+        self.samples, self.transform, self.side_rows = samples, transform, side_rows or SideRows()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -141,7 +129,8 @@ class ImageDataset(Dataset[Any]):
             image = open_image(sample.path)
         except ImageError as error:
             return error
-        return (self.transform(image),), UNLABELLED, sample.camid, sample.viewid
+        rows = self.side_rows.camera(sample.camid), self.side_rows.view(sample.viewid)
+        return (self.transform(image),), UNLABELLED, *rows
 
 
 def collate(items: Sequence[Any], kind: Callable[..., Any] = Batch) -> Any:

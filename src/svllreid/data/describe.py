@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, median
 
-from svllreid.data.dataset import opened
+from svllreid.data.images import upright_size
 from svllreid.types import UNKNOWN, Pid, Sample, Splits
 
 # Market-1501's identity 0: thousands of images of nobody in particular, which would drown the others' counts.
@@ -59,7 +59,7 @@ class SplitCounts:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Image sizes in pixels, read from the headers of some of the files.
+    """Sizes of upright images in pixels, read from the headers of some of the files.
 
     Args:
         read: how many files were read; all, or so many drawn at random.
@@ -96,17 +96,35 @@ def describe(splits: Splits, seed: int = 0, max_headers: int = 2000) -> Descript
     Args:
         splits: what its reader made of it.
         seed: the same seed draws the same files, where there are more than `max_headers`.
-        max_headers: how many files are opened at most, for their sizes; no pixels are decoded.
+        max_headers: how many files are opened at most, for their sizes; decoded are only those whose headers do not
+            tell how they are turned.
     Raises: ImageError: a file among them that is no image.
     """
     distractor = DISTRACTORS.get(splits.name)
     parts = {"train": splits.train, "query": splits.query, "gallery": splits.gallery}
-    shared = {s.pid for s in splits.train} & {s.pid for s in splits.query + splits.gallery}
     return Description(
         splits={name: _count(samples, distractor) for name, samples in parts.items()},
         sizes=_sizes(unique_images(splits), random.Random(seed), max_headers),
-        shared=None if splits.name in NUMBERED_APART else tuple(sorted(shared)),
+        shared=None if splits.name in NUMBERED_APART else _shared(splits),
     )
+
+
+def _shared(splits: Splits) -> tuple[Pid, ...]:
+    """Identities of train, in order, that are in query or gallery too."""
+    compared = identity_of(splits)
+    tested = {compared(sample.pid) for sample in splits.query + splits.gallery}
+    return tuple(sorted(pid for pid in {sample.pid for sample in splits.train} if compared(pid) in tested))
+
+
+def identity_of(splits: Splits) -> Callable[[Pid], Pid]:
+    """What a pid is compared by between train and test: itself, or its text where only one of the two has numbers."""
+    kinds = {type(sample.pid) for sample in splits.train + splits.query + splits.gallery}
+    return _text if len(kinds) > 1 else lambda pid: pid
+
+
+def _text(pid: Pid) -> str:
+    text = str(pid)
+    return (text.lstrip("0") or "0") if text.isascii() and text.isdigit() else text
 
 
 def unique_images(splits: Splits) -> list[Sample]:
@@ -116,7 +134,7 @@ def unique_images(splits: Splits) -> list[Sample]:
 
 def _count(samples: Sequence[Sample], distractor: Pid | None) -> SplitCounts:
     identities = Counter(sample.pid for sample in samples)
-    distractors = 0 if distractor is None else identities.pop(distractor, 0)
+    distractors = 0 if distractor is None else identities.pop(distractor, 0) + identities.pop(str(distractor), 0)
     return SplitCounts(
         identities=len(identities),
         images=len(samples),
@@ -128,7 +146,7 @@ def _count(samples: Sequence[Sample], distractor: Pid | None) -> SplitCounts:
 
 def _sizes(samples: Sequence[Sample], generator: random.Random, limit: int) -> Sizes:
     drawn = samples if len(samples) <= limit else generator.sample(samples, limit)
-    sizes = [_size(sample) for sample in drawn]
+    sizes = [upright_size(sample.path) for sample in drawn]
     return Sizes(
         read=len(sizes),
         images=len(samples),
@@ -136,11 +154,6 @@ def _sizes(samples: Sequence[Sample], generator: random.Random, limit: int) -> S
         widths=Spread.of([width for _, width in sizes]),
         frequent=_most_frequent(sizes),
     )
-
-
-def _size(sample: Sample) -> tuple[int, int]:
-    with opened(sample.path) as image:
-        return image.height, image.width
 
 
 def _most_frequent(sizes: Iterable[tuple[int, int]]) -> tuple[tuple[tuple[int, int], int], ...]:

@@ -56,6 +56,7 @@ class FeatureSet:
         protocol: see `Splits`.
         notes: what the reader had to say.
         parts: rows of query (int64) of each named part, see `Splits`.
+        pictures: (Nq,) and (Ng,) numbers, equal where query and gallery image are the same picture; None: as the paths.
     """
 
     name: str
@@ -66,16 +67,31 @@ class FeatureSet:
     protocol: str
     notes: tuple[str, ...] = ()
     parts: Mapping[str, np.ndarray] = field(default_factory=dict)
+    pictures: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
     def of(cls, splits: Splits, q_feats: Any, g_feats: Any) -> FeatureSet:
         """The test images of a dataset with their features, one row an image of `query` and `gallery`."""
         rows = {sample: row for row, sample in enumerate(splits.query)}
         parts = {name: np.array([rows[sample] for sample in part]) for name, part in splits.parts.items()}
-        return cls(splits.name, splits.query, splits.gallery, q_feats, g_feats, splits.protocol, splits.notes, parts)
+        sides = splits.query, splits.gallery
+        query, gallery = (np.array([splits.pictures.get(s.path, -1) for s in side], np.int64) for side in sides)
+        return cls(
+            splits.name,
+            *sides,
+            q_feats,
+            g_feats,
+            splits.protocol,
+            splits.notes,
+            parts,
+            pictures=(query, gallery) if splits.pictures else None,
+        )
 
     def save(self, path: Path) -> None:
-        """Write an .npz archive: {q,g}_{feats,pids,camids,viewids,paths}, name, protocol, notes and the parts' rows."""
+        """Write an .npz archive: {q,g}_{feats,pids,camids,viewids,paths}, name, protocol, notes and the parts' rows.
+
+        Where they are known, also {q,g}_pictures.
+        """
         arrays: dict[str, Any] = {"name": self.name, "protocol": self.protocol, "notes": _texts(self.notes)}
         for side, samples, feats in (("q", self.query, self.q_feats), ("g", self.gallery, self.g_feats)):
             arrays[f"{side}_feats"] = np.asarray(feats)
@@ -84,6 +100,8 @@ class FeatureSet:
             arrays[f"{side}_viewids"] = np.array([sample.viewid for sample in samples], np.int64)
             arrays[f"{side}_paths"] = _texts([str(sample.path) for sample in samples])
         arrays |= {f"{_PART}{part}": rows for part, rows in self.parts.items()}
+        if self.pictures is not None:
+            arrays["q_pictures"], arrays["g_pictures"] = self.pictures
         with write_beside(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
 
@@ -91,7 +109,8 @@ class FeatureSet:
     def load(cls, path: Path) -> FeatureSet:
         """Read what `save` wrote, or an archive of others with at least q_feats, g_feats, q_pids and g_pids.
 
-        Without camids the protocol is `leave-self-out`; without paths every image is another file.
+        Without camids the protocol is `leave-self-out`; without pictures every path is another one, and without paths
+        every image.
 
         Raises: EvaluationError: no such archive, an array missing, of another length or of an unusable type.
         """
@@ -123,7 +142,21 @@ class FeatureSet:
             protocol=protocol,
             notes=tuple(map(str, np.atleast_1d(arrays.get("notes", ())))),
             parts={name.removeprefix(_PART): _rows(path, name, arrays) for name in arrays if name.startswith(_PART)},
+            pictures=_pictures(path, arrays),
         )
+
+
+def _pictures(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+    """The pictures of both sides, checked; None where the archive has none."""
+    found = [arrays[name] for name in ("q_pictures", "g_pictures") if name in arrays]
+    if not found:
+        return None
+    counts = [len(arrays["q_pids"]), len(arrays["g_pids"])]
+    if [values.shape for values in found] != [(count,) for count in counts] or any(
+        values.dtype.kind not in "iu" for values in found
+    ):
+        raise EvaluationError(f"{path}: give q_pictures and g_pictures both, {counts[0]} and {counts[1]} integers")
+    return found[0], found[1]
 
 
 def _rows(path: Path, name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:

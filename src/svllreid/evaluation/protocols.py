@@ -92,8 +92,8 @@ def evaluate_protocol(
     """Rank test images under their protocol.
 
     `cross-camera`: gallery images of the query's identity and camera are junk. `leave-self-out`, where cameras are
-    unknown: the query's own file is. `vehicleid-10`: ten times one drawn image of each identity is the gallery and the
-    rest are queries; mean and sample deviation are reported of each part, and the first part's means stand for all.
+    unknown: the query's own picture is. `vehicleid-10`: ten times one drawn image of each identity is the gallery and
+    the rest are queries; mean and sample deviation are reported of each part, and the first part's means stand for all.
 
     Args:
         features: the images.
@@ -158,8 +158,10 @@ def check_countable(features: FeatureSet) -> None:
 
 
 def _groups(features: FeatureSet) -> tuple[np.ndarray, np.ndarray]:
-    """What makes an image of the query's identity junk when both share it: the camera, or the file."""
+    """What makes an image of the query's identity junk when both share it: the camera, or the picture."""
     both = features.query, features.gallery
+    if features.protocol == "leave-self-out" and features.pictures is not None:
+        return features.pictures
     if features.protocol == "cross-camera":
         query, gallery = (np.array([sample.camid for sample in side]) for side in both)
     else:

@@ -62,12 +62,15 @@ class Checkpoints:
         info = CheckpointInfo(
             config=self.config.to_yaml_tree(),
             num_classes=len(self.data.labels),
-            num_cameras=self.data.num_cameras,
-            num_views=self.data.num_views,
+            num_cameras=self.data.side_rows.num_cameras,
+            num_views=self.data.side_rows.num_views,
             pids=list(self.data.labels),
             stage=stage,
             epoch=epoch,
             version=svllreid.__version__,
+            cameras=list(self.data.side_rows.cameras),
+            views=list(self.data.side_rows.views),
+            listings=dict(self.data.origin.listings),
             changes=self.changes,
         )
         save_checkpoint(file, model, info, state)

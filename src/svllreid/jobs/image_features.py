@@ -15,8 +15,9 @@ from torch import Tensor
 from svllreid import build
 from svllreid.config import Config
 from svllreid.data.dataset import batches
+from svllreid.data.images import DECODING
 from svllreid.evaluation.features import extract
-from svllreid.files import write_beside
+from svllreid.files import file_stamp, write_beside
 from svllreid.models.reid import SVLLReID
 from svllreid.training.parallel import all_shares, own_share
 from svllreid.training.report import LiveReport
@@ -67,11 +68,10 @@ def _key(config: Config, model: SVLLReID, data: build.TrainingData, fabric: Fabr
     """A digest of all that determines the features."""
     activations = sorted({type(module).__name__ for module in model.image_encoder.modules()})
     arithmetic = fabric.strategy.precision.precision, fabric.device.type, config.solver.precision
-    settings = config.input, config.model.stride_size, activations, arithmetic
+    settings = DECODING, config.input, config.model.stride_size, activations, arithmetic
     digest = hashlib.sha256(repr(settings).encode())
     for sample in data.samples:
-        state = sample.path.stat()
-        digest.update(f"{sample.path}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
+        digest.update(file_stamp(sample.path))
     for name, value in model.image_encoder.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.dim() else b"")

@@ -138,6 +138,7 @@ def stage2_plan(
         after_epoch=after_epoch,
         pids=list(data.labels),
         prompts=prompts_digest(model.state_dict()),
+        side_rows=data.side_rows if config.model.sie_camera or config.model.sie_view else None,
         ema_decay=stage.ema_decay,
         **options,
     )

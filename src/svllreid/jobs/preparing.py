@@ -10,9 +10,11 @@ from svllreid import build
 from svllreid.config import Config
 from svllreid.data import readers
 from svllreid.data.dataset import readable
-from svllreid.errors import DatasetError, ImageError
+from svllreid.data.readers.layout import first_three
+from svllreid.errors import ConfigError, DatasetError, ImageError
+from svllreid.jobs.pictures import with_pictures
 from svllreid.training.report import LiveReport
-from svllreid.types import UNKNOWN, Sample, Splits
+from svllreid.types import UNKNOWN, Origin, Sample, SideRows, Splits
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Options:
         max_steps: a trial of so many steps of each stage, as one epoch.
         limit_identities: a trial on the first so many training identities.
         profile: leave a trace of a few steps of each stage.
+        keep_sie: at test, side information stays on whatever dataset is tested, as the command line asks for it.
     """
 
     device: str = "auto"
@@ -40,6 +43,7 @@ class Options:
     max_steps: int | None = None
     limit_identities: int | None = None
     profile: bool = False
+    keep_sie: bool = False
 
 
 def trial(config: Config, options: Options) -> Config:
@@ -53,13 +57,16 @@ def trial(config: Config, options: Options) -> Config:
 
 def load_splits(config: Config, options: Options, report: LiveReport) -> Splits:
     """The configuration's splits, for a trial with few training identities; see `without_unreadable`."""
+    noun_notes = build.noun_notes(config)
     splits = build.build_splits(config)
+    splits = replace(splits, notes=(*splits.notes, *noun_notes))
     if options.limit_identities is not None:
         chosen = set(sorted({sample.pid for sample in splits.train})[: options.limit_identities])
         note = f"a trial on {len(chosen)} training identities (--limit-identities)"
         train = tuple(sample for sample in splits.train if sample.pid in chosen)
-        splits = replace(splits, train=train, notes=(*splits.notes, note))
-    return without_unreadable(splits, options, report)
+        # The few may lack cameras that the test set has.
+        splits = replace(splits, train=train, notes=(*splits.notes, note), side_rows=SideRows.of(splits.train))
+    return with_pictures(without_unreadable(splits, options, report), report)
 
 
 def load_test_splits(config: Config, options: Options, report: LiveReport) -> dict[str, Splits]:
@@ -68,7 +75,7 @@ def load_test_splits(config: Config, options: Options, report: LiveReport) -> di
     Raises: DatasetError: an empty split.
     """
     named = build.build_test_splits(config)
-    found = [without_unreadable(replace(splits, train=()), options, report) for splits in named]
+    found = [with_pictures(without_unreadable(replace(splits, train=()), options, report), report) for splits in named]
     for splits in found:
         if not splits.testable:
             empty = "gallery" if splits.query else "query"
@@ -124,34 +131,62 @@ def without_unknown_sie(config: Config, splits: Splits) -> tuple[Config, list[st
     return _changed(config, off), notes
 
 
-def without_foreign_sie(config: Config, splits: Splits, trained_on: str) -> tuple[Config, list[str]]:
+def without_foreign_sie(
+    config: Config, splits: Splits, trained_on: Origin, keep: bool = False
+) -> tuple[Config, list[str]]:
     """For testing: the configuration, side information off on another dataset than the first trained on, and why.
 
     On the same one it stays as trained; an image without camera or view gets none.
 
     Args:
-        trained_on: the origin of the first dataset trained on.
+        trained_on: the first dataset trained on.
+        keep: leave side information on all the same.
     """
-    used = config.model.sie_camera or config.model.sie_view
-    if not used or splits.origin == trained_on:
+    used = {key: getattr(config.model, key) for key in ("sie_camera", "sie_view")}
+    if not any(used.values()):
         return config, []
-    note = f"MODEL.SIE_CAMERA and SIE_VIEW are switched off: camera ids mean nothing outside {trained_on}"
-    return _changed(config, {"sie_camera": False, "sie_view": False}), [note]
+    if keep:
+        _require_known(splits, **used)
+    if splits.origin.is_same(trained_on):
+        return config, []
+    if keep:
+        named = " and ".join(f"MODEL.{key.upper()}" for key, on in used.items() if on)
+        note = f"{named} on, as given: camera ids are taken for those of {trained_on.name}"
+        return config, [note]
+    note = f"MODEL.SIE_CAMERA and SIE_VIEW are switched off: camera ids mean nothing outside {trained_on.name}"
+    if splits.origin.listings:
+        note += ", which lists other images; for the same cameras set MODEL.SIE_CAMERA true"
+    return _changed(config, dict.fromkeys(used, False)), [note]
+
+
+def _require_known(splits: Splits, sie_camera: bool, sie_view: bool) -> None:
+    """ConfigError where side information is asked for by name and no test image says its camera or viewpoint."""
+    for used, key, attribute, what in (
+        (sie_camera, "SIE_CAMERA", "camid", "camera"),
+        (sie_view, "SIE_VIEW", "viewid", "viewpoint"),
+    ):
+        if used and all(getattr(sample, attribute) == UNKNOWN for sample in (*splits.query, *splits.gallery)):
+            raise ConfigError(f"MODEL.{key} true: no test image of {splits.name} says its {what}; leave it out")
 
 
 def _changed(config: Config, model: dict[str, bool]) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update=model)})
 
 
-def check_cameras(config: Config, splits: Splits, num_cameras: int, num_views: int) -> None:
-    """DatasetError where a test image has a camera or view beyond the trained table."""
-    for used, attribute, count, key in (
-        (config.model.sie_camera, "camid", num_cameras, "SIE_CAMERA"),
-        (config.model.sie_view, "viewid", num_views, "SIE_VIEW"),
+def check_cameras(config: Config, splits: Splits, side_rows: SideRows) -> None:
+    """DatasetError where a test image has a camera or view that the trained side information has no row for."""
+    samples = (*splits.query, *splits.gallery)
+    for used, what, attribute, known in (
+        (config.model.sie_camera, "camera", "camid", side_rows.cameras),
+        (config.model.sie_view, "view", "viewid", side_rows.views),
     ):
-        for sample in (*splits.query, *splits.gallery) if used else ():
-            if getattr(sample, attribute) >= count:
-                raise DatasetError(
-                    f"{sample.path}: {attribute} {getattr(sample, attribute)} (from zero) is beyond the {count} "
-                    f"the model is trained with; set MODEL.{key} false, or train with that camera"
-                )
+        first: dict[int, Sample] = {}
+        for sample in samples if used else ():
+            first.setdefault(getattr(sample, attribute), sample)
+        first.pop(UNKNOWN, None)
+        if strange := sorted(first.keys() - set(known)):
+            raise DatasetError(
+                f"{splits.name}: test images have {what} {first_three(strange)}, counted from 0 (such as "
+                f"{first[strange[0]].path}), and side information was learned for {what} {first_three(known)}; set "
+                f"MODEL.SIE_{what.upper()} false, or train with images of that {what}"
+            )

@@ -34,7 +34,7 @@ from svllreid.training.loop import StagePlan, run_stage
 from svllreid.training.pretrain import PretrainTask, make_pretrain_optimizer, warm_cosine_lr
 from svllreid.training.report import LiveReport, logging_to
 from svllreid.training.state import Progress
-from svllreid.training.writers import open_writers
+from svllreid.training.writers import check_folder, open_writers
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +105,7 @@ def pretrain(
     Raises: ReidError: anything the user can mend.
     """
     console = console or Console(stderr=True)
+    check_folder(folder)
     if recipe.seed >= TEST_SEED:
         raise ConfigError(f"seed {recipe.seed}: the people of {TEST_SEED} are tested on; take a smaller one")
     if recipe.batch_size > len(recipe.crowd):

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from svllreid.data.dataset import open_image
+from svllreid.data.images import open_image
 from svllreid.errors import EvaluationError, ImageError
 from svllreid.evaluation.camera_pairs import CameraPairs, compare_cameras
 from svllreid.evaluation.confidence import bootstrap
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import Outcome, Part
 from svllreid.evaluation.verification import OperatingPoint, Verification, verify_features
-from svllreid.files import write_beside, write_json
+from svllreid.files import UNENCODABLE, write_beside, write_json
 from svllreid.jobs.result_page import caption, headline, pick_rows, result_page
 from svllreid.training.report import LiveReport
 from svllreid.viz.ranklist import draw_ranklist
@@ -130,7 +130,7 @@ def _write_queries(path: Path, parts: Sequence[Part]) -> None:
     """A line per query: its file, identity, camera, and how it was ranked; empty numbers where it is not counted."""
     with (
         write_beside(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        temporary.open("w", newline="", encoding="utf-8", errors=UNENCODABLE) as file,
     ):
         writer = csv.writer(file)
         writer.writerow(["part", "query", "pid", "camid", "AP", "INP", "first_match_rank", "num_matches"])

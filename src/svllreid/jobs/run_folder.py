@@ -15,12 +15,15 @@ from svllreid.config import Config
 from svllreid.config.schema import Stage1, Stage2
 from svllreid.errors import OutputError
 from svllreid.training.state import read_progress
+from svllreid.training.writers import check_folder
 
 
 def output_dir(config: Config) -> Path:
-    """Where a training run's files go."""
+    """Where a training run's files go; OutputError where they cannot."""
     if config.output_dir:
-        return Path(config.output_dir).expanduser()
+        folder = Path(config.output_dir).expanduser()
+        check_folder(folder)
+        return folder
     names = "+".join(entry.partition(":")[0] for entry in entries(config.datasets.names))
     return Path("outputs") / f"{names}_{config.model.name}"
 

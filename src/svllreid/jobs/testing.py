@@ -26,7 +26,7 @@ from svllreid.models.checkpoint import read_info
 from svllreid.models.reid import SVLLReID
 from svllreid.training.parallel import all_shares, own_share
 from svllreid.training.report import LiveReport, logging_to
-from svllreid.types import Batch, Sample, Splits
+from svllreid.types import Batch, Origin, Sample, SideRows, Splits
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,14 @@ def test_config(config_file: Path | None, overrides: Sequence[str]) -> Config:
     return from_tree(tree, config.test.weight, overrides)
 
 
+def asks_for_sie(config: Config, overrides: Sequence[str]) -> bool:
+    """Whether the words of a command line switch side information on, instead of leaving it as trained."""
+    given = dict(override_pairs(overrides))
+    return ("MODEL.SIE_CAMERA" in given and config.model.sie_camera) or (
+        "MODEL.SIE_VIEW" in given and config.model.sie_view
+    )
+
+
 def run_test(
     config: Config, options: Options = Options(), console: Console | None = None, *, save_features: bool = False
 ) -> dict[str, Any]:
@@ -67,8 +75,8 @@ def run_test(
         folder = path.parent / f"test_{'+'.join(tests)}"
         if config.output_dir:
             folder = Path(config.output_dir).expanduser()
-        origin = trained_on(info.config if info is not None else config.to_yaml_tree(), str(path))
-        prepared = prepare_tests(tests, config, origin, model.num_cameras, model.num_views)
+        origin = build.trained_on(from_tree(info.config, str(path)) if info is not None else config, info)
+        prepared = prepare_tests(tests, config, origin, model.side_rows, keep_sie=options.keep_sie)
         log_notes(prepared)
         measured = (measure(test, model, fabric, report) for test in prepared)
         return write_tests(folder, measured, len(tests), report, path, save_features=save_features)
@@ -118,7 +126,7 @@ class Measured:
 
 
 def prepare_tests(
-    tests: Mapping[str, Splits], config: Config, trained_on: str, num_cameras: int, num_views: int
+    tests: Mapping[str, Splits], config: Config, trained_on: Origin, side_rows: SideRows, *, keep_sie: bool = False
 ) -> list[TestSet]:
     """Check what labels and cameras tell of test sets, and fit the configuration to each; no image is read.
 
@@ -126,13 +134,14 @@ def prepare_tests(
         tests: the splits by name.
         config: of the run.
         trained_on: the first dataset trained on, whose cameras side information knows.
-        num_cameras, num_views: that the model knows.
+        side_rows: the cameras and views that the model knows.
+        keep_sie: leave side information on, whatever the dataset.
     Raises: DatasetError: a camera or view the model does not know. EvaluationError: no query could be counted.
     """
     prepared = []
     for name, splits in tests.items():
-        own, notes = without_foreign_sie(config, splits, trained_on)
-        check_cameras(own, splits, num_cameras, num_views)
+        own, notes = without_foreign_sie(config, splits, trained_on, keep_sie)
+        check_cameras(own, splits, side_rows)
         sides = (np.empty((len(side), 0), np.float32) for side in (splits.query, splits.gallery))
         check_countable(replace(FeatureSet.of(splits, *sides), name=name))
         prepared.append(TestSet(name, replace(splits, notes=(*splits.notes, *notes)), own))
@@ -216,7 +225,7 @@ def embed_splits(model: SVLLReID, config: Config, splits: Splits, fabric: Fabric
 
     def features(name: str, samples: Sequence[Sample]) -> Tensor:
         own = [samples[row] for row in own_share(len(samples))]
-        loader = build.build_test_loader(config, own, fabric)
+        loader = build.build_test_loader(config, own, fabric, model.side_rows)
         with report.counting(f"features of {name}", len(own)) as count:
             found = extract(embed, batches(loader), fabric.device, count)
         return all_shares(found, len(samples), fabric.device)
@@ -230,9 +239,3 @@ def rank(features: FeatureSet, config: Config, report: LiveReport) -> Outcome:
     """Rank features under their protocol, and re-rank where TEST.RE_RANKING says so."""
     with report.tracking("ranking") as progress:
         return evaluate_protocol(features, rerank=build.build_rerank(config), progress=progress)
-
-
-def trained_on(tree: dict[str, Any], source: str) -> str:
-    """The origin of the first dataset trained on, by the configuration of the training."""
-    datasets = from_tree(tree, source).datasets
-    return build.origin(datasets, build.entries(datasets.names)[0])

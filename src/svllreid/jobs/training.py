@@ -118,7 +118,7 @@ class TrainingRun:
         self.options, self.folder, self.changes = options, folder, changes
         self.fabric = build.build_fabric(config, options.device)
         self.splits = load_splits(config, options, report)
-        self.data = build.TrainingData.of(self.splits.train)
+        self.data = build.TrainingData.of(self.splits.train, self.splits.side_rows, self.splits.origin)
         self.config, self.notes = without_unknown_sie(config, self.splits)
         self.checkpoints = Checkpoints(folder, self.config, self.data, self.fabric.is_global_zero)
         self.stages = stages_to_run(self.config, options)
@@ -129,7 +129,7 @@ class TrainingRun:
         named = {self.splits.name: self.splits} if self.splits.testable else {}
         if config.datasets.test:
             named = load_test_splits(config, options, report)
-        self.tests = prepare_tests(named, self.config, self.splits.origin, self.data.num_cameras, self.data.num_views)
+        self.tests = prepare_tests(named, self.config, self.splits.origin, self.data.side_rows)
         build.build_test_transform(self.config)  # refuses differing sizes now, not at the first evaluation
         if 2 in self.stages:
             build.build_sampler(self.config, self.data)  # refuses impossible batches now, not after stage 1
@@ -215,8 +215,8 @@ class TrainingRun:
         parameters = sum(p.numel() for p in model.image_encoder.parameters()) / 1e6
         return (
             f"{self.splits.name}: {len(self.data.labels)} identities, {len(self.data.samples)} images, "
-            f"{self.data.num_cameras} cameras; {self.folder.name} with {parameters:.1f} million vision parameters on "
-            f"{self.fabric.device}"
+            f"{len(self.data.side_rows.cameras)} cameras; {self.folder.name} with {parameters:.1f} million vision "
+            f"parameters on {self.fabric.device}"
         )
 
     def build_model(self) -> SVLLReID | None:

@@ -20,7 +20,7 @@ from svllreid.models.layouts import OPENAI, TRANSFORMERS, State, clean, layout_o
 from svllreid.models.reid import SVLLReID
 from svllreid.models.towers import resize_positions
 from svllreid.models.weight_file import read_state
-from svllreid.types import Pid
+from svllreid.types import Pid, SideRows
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,9 @@ class CheckpointInfo:
         stage, epoch: how far the training was.
         version: of svllreid.
         quick_gelu: whether the transformers use QuickGELU; None, in older files: as their MODEL.PRETRAINED.
+        cameras, views: the dataset's number of each row of side information; None, in older files: rows count from 0.
+        listings: fingerprint of each split of the (first) dataset trained on, see `data.fingerprint`; empty where its
+            name says which it is, and in older files.
         prompts: digest of the learned prompts, see `prompts_digest`; empty without prompts, and in older files.
         changes: how `config` came to be, where a run was continued under changed keys: for each change the stage, the
             epochs and steps trained before it, and the keys with their values before and after.
@@ -58,8 +61,34 @@ class CheckpointInfo:
     epoch: int
     version: str
     quick_gelu: bool | None = None
+    cameras: list[int] | None = None
+    views: list[int] | None = None
+    listings: dict[str, str] = field(default_factory=dict)
     prompts: str = ""
     changes: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name, numbers, rows in (
+            ("cameras", self.cameras, self.num_cameras),
+            ("views", self.views, self.num_views),
+        ):
+            if numbers is None:
+                continue
+            if not (isinstance(numbers, list) and all(isinstance(number, int) for number in numbers)):
+                raise ValueError(f"{name} are not whole numbers: {numbers!r}")
+            if max(1, len(numbers)) != rows or len(set(numbers)) < len(numbers):
+                raise ValueError(f"{name} {numbers} do not fit {rows} rows of side information")
+        if not isinstance(self.listings, dict):
+            raise ValueError(f"listings are no fingerprints by split: {self.listings!r}")
+
+    @property
+    def side_rows(self) -> SideRows:
+        """Which row of the side information belongs to which camera and view."""
+        counted = SideRows.counted(self.num_cameras, self.num_views)
+        return SideRows(
+            counted.cameras if self.cameras is None else tuple(self.cameras),
+            counted.views if self.views is None else tuple(self.views),
+        )
 
 
 def prompts_digest(state: State) -> str:

@@ -15,6 +15,7 @@ from svllreid.models.clip import ClipTowers
 from svllreid.models.heads import PredictionHead, ProjectionHead
 from svllreid.models.prompts import PromptLearner
 from svllreid.models.towers import ImageFeatures, ResNetEncoder, TextEncoder, image_encoder
+from svllreid.types import SideRows
 
 
 class Scores(NamedTuple):
@@ -30,7 +31,8 @@ class SVLLReID(nn.Module):
     Args:
         clip: towers with their weights.
         num_classes: training identities (N).
-        num_cameras, num_views: rows of the side information table.
+        num_cameras, num_views: rows of the side information table; ids given to the model are rows of it, while
+            `side_rows` says which cameras and views of the dataset they stand for.
         image_size: height and width.
         stride: step of the patch embedding (ViT).
         sie_camera, sie_view: learn side information per camera, per viewpoint, or per pair.
@@ -70,6 +72,7 @@ class SVLLReID(nn.Module):
         if self.has_batchnorm and (sie_camera or sie_view):
             raise ConfigError("MODEL.SIE_CAMERA, MODEL.SIE_VIEW: a ResNet has no CLS token; set both to false")
         self.num_classes, self.num_cameras, self.num_views = num_classes, num_cameras, num_views
+        self.side_rows = SideRows.counted(num_cameras, num_views)  # or as the training set numbers them
         self.sie_camera, self.sie_view, self.sie_coe = sie_camera, sie_view, sie_coe
         final_dim, proj_dim = self.image_encoder.final_dim, self.image_encoder.proj_dim
         if sie_camera or sie_view:

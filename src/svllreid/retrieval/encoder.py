@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from itertools import islice
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
-from svllreid.data.dataset import open_image
+from svllreid.data.images import AnyImage, ChannelOrder, any_image
+from svllreid.data.readers.layout import first_three
 from svllreid.data.transforms import TestTransform
 from svllreid.errors import DatasetError
 from svllreid.models.reid import SVLLReID
 from svllreid.types import UNKNOWN
-
-AnyImage = str | Path | Image.Image | np.ndarray
 
 
 class FeatureEncoder:
@@ -44,54 +46,111 @@ class FeatureEncoder:
         self.transform, self.device = transform, device
         self.after_neck, self.flip, self.batch_size = after_neck, flip, batch_size
 
-    @torch.inference_mode()
     def encode(
         self,
-        images: Sequence[AnyImage],
-        camids: Sequence[int] | None = None,
-        viewids: Sequence[int] | None = None,
+        images: AnyImage | Iterable[AnyImage],
+        camids: int | Iterable[int] | None = None,
+        viewids: int | Iterable[int] | None = None,
+        *,
+        channel_order: ChannelOrder = "rgb",
     ) -> np.ndarray:
-        """Features (n, D) float32, L2-normalised.
+        """Features (n, D) float32, L2-normalised; of one image (1, D).
 
         Args:
-            images: paths, PIL images or uint8 arrays (H, W, 3).
-            camids, viewids: zero-based camera and viewpoint of each image, -1 where unknown; None: all unknown.
-        Raises: DatasetError: an image that cannot be read, ids that do not fit the images or the trained table.
+            images: one image, or several in a sequence, an array (n, H, W, C) or a generator, of which a batch at a
+                time is kept in memory. An image is a path, a PIL image or an array (H, W), (H, W, 1), (H, W, 3) or
+                (H, W, 4) with alpha last: uint8, uint16 (0 to 65535) or float (0 to 1).
+            camids, viewids: camera and viewpoint of each image, numbered as in the training set, or one number for all;
+                -1 where unknown; None: all unknown.
+            channel_order: `bgr` for arrays as OpenCV reads them; files and PIL images know their own.
+        Raises: DatasetError: an image that cannot be used, named by its path or its index from 0; ids that do not fit
+            the images or the trained table.
         """
-        ids = []
-        for name, given, count in (
-            ("camids", camids, self.model.num_cameras),
-            ("viewids", viewids, self.model.num_views),
-        ):
-            values = [UNKNOWN] * len(images) if given is None else [int(value) for value in given]
-            if len(values) != len(images):
-                raise DatasetError(f"{len(images)} images but {len(values)} {name}; give one for each image")
-            used = self.model.sie_camera if name == "camids" else self.model.sie_view
-            beyond = [value for value in values if used and not UNKNOWN <= value < count]
-            if beyond:
-                raise DatasetError(
-                    f"{name} {beyond[0]} is beyond the {count} the model was trained with; give -1 for unknown"
-                )
-            ids.append(torch.tensor(values, dtype=torch.int64, device=self.device))
-        parts = []
-        for start in range(0, len(images), self.batch_size):
-            chosen = slice(start, start + self.batch_size)
-            pixels = torch.stack([self.transform(as_pil(image)) for image in images[chosen]]).to(self.device)
-            which = {"after_neck": self.after_neck, "flip": self.flip}
-            parts.append(self.model.embed(pixels, ids[0][chosen], ids[1][chosen], **which).cpu())
+        if channel_order not in get_args(ChannelOrder):
+            raise DatasetError(f"channel_order is {channel_order!r}; give 'rgb' or 'bgr'")
+        model, source, rows = self.model, _several(images), self.model.side_rows
+        ids = {
+            "camids": _ids("camids", camids, rows.camera, rows.cameras if model.sie_camera else None),
+            "viewids": _ids("viewids", viewids, rows.view, rows.views if model.sie_view else None),
+        }
+        if isinstance(source, Sized):
+            _check_numbers(ids, len(source))
+        parts, start, unread = [], 0, iter(source)
+        while batch := list(islice(unread, self.batch_size)):
+            end = start + len(batch)
+            _check_numbers(ids, end, more_may_come=True)
+            columns = [[one] * len(batch) if isinstance(one, int) else one[start:end] for one in ids.values()]
+            pixels = [
+                self.transform(any_image(image, f"image {index}", channel_order))
+                for index, image in enumerate(batch, start)
+            ]
+            parts.append(self._embed(torch.stack(pixels), *map(torch.tensor, columns)))
+            start = end
+        _check_numbers(ids, start)
         if not parts:
-            return np.empty((0, self.model.image_encoder.final_dim + self.model.image_encoder.proj_dim), np.float32)
+            return np.empty((0, model.image_encoder.final_dim + model.image_encoder.proj_dim), np.float32)
         return torch.cat(parts).numpy()
 
+    @torch.inference_mode()
+    def _embed(self, pixels: Tensor, camids: Tensor, viewids: Tensor) -> Tensor:
+        """Features (B, D) on the CPU, of transformed images (B, 3, H, W) and ids (B,)."""
+        pixels, camids, viewids = (values.to(self.device) for values in (pixels, camids, viewids))
+        return self.model.embed(pixels, camids, viewids, after_neck=self.after_neck, flip=self.flip).cpu()
 
-def as_pil(image: AnyImage) -> Image.Image:
-    """A path, PIL image or uint8 array as an RGB image; DatasetError where it is none of these."""
-    if isinstance(image, str | Path):
-        return open_image(Path(image))
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise DatasetError(f"an array image is uint8 (H, W, 3), not {image.dtype} {image.shape}; convert it")
-        return Image.fromarray(image)
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    raise DatasetError(f"an image is a path, a PIL image or a uint8 array, not a {type(image).__name__}")
+
+def _several(images: AnyImage | Iterable[AnyImage]) -> Iterable[Any]:
+    """The images one by one, where it is a single one too; what is no image is refused where it is opened."""
+    if isinstance(images, np.ndarray):
+        alone = images.ndim in (0, 2, 3)
+    else:
+        alone = isinstance(images, str | bytes | os.PathLike | Image.Image) or not isinstance(images, Iterable)
+    return [images] if alone else images  # type: ignore[return-value]  # `alone` tells the two apart
+
+
+def _ids(
+    name: str, given: int | Iterable[int] | None, row: Callable[[int], int], known: Sequence[int] | None
+) -> int | list[int]:
+    """Rows of cameras or viewpoints in the trained table: a number for all images, or a list with one of each.
+
+    Args:
+        name: what they are, for messages.
+        given: as `encode` takes them.
+        row: the row of a number that the dataset gives; -1 where it has none.
+        known: the numbers that the trained table has; None where the model uses none.
+    Raises: DatasetError: ids that are no whole numbers, or that the table does not have.
+    """
+    if given is None:
+        return UNKNOWN
+    # Arrays and tensors are iterable even where they are one number.
+    for_each = isinstance(given, Iterable) and getattr(given, "ndim", 1) > 0
+    each: list[Any] = list(given) if for_each else [given]  # type: ignore[arg-type]  # mypy does not follow for_each
+    if wrong := [value for value in each if not _is_whole(value)]:
+        raise DatasetError(f"{name} {wrong[0]!r} is no whole number; give numbers from 0, and -1 for unknown")
+    values = [int(value) for value in each]
+    strange = [value for value in values if known is not None and value not in (UNKNOWN, *known)]
+    if strange:
+        raise DatasetError(
+            f"{name} {strange[0]} is none of those the model was trained with ({first_three(known or ())}); give -1 "
+            "for unknown"
+        )
+    rows = [row(value) for value in values]
+    return rows if for_each else rows[0]
+
+
+def _is_whole(value: Any) -> bool:
+    try:
+        return bool(int(value) == value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _check_numbers(ids: Mapping[str, int | list[int]], images: int, *, more_may_come: bool = False) -> None:
+    """DatasetError where lists of ids are shorter than the images, or longer and no more images come."""
+    for name, values in ids.items():
+        if isinstance(values, int):
+            continue
+        if len(values) < images or (len(values) > images and not more_may_come):
+            more = " or more" if more_may_come else ""
+            raise DatasetError(
+                f"{images}{more} images but {len(values)} {name}; give one for each image, or one number for all"
+            )

@@ -22,7 +22,7 @@ from svllreid.training.optim import set_lr
 from svllreid.training.parallel import agreed, average_gradients, share_buffers
 from svllreid.training.sharding import gradient_norm, like, optimizer_state_like, whole
 from svllreid.training.state import Progress, StateFile
-from svllreid.types import Pid, StepResult
+from svllreid.types import Pid, SideRows, StepResult
 
 _MEND = "Lower the learning rate (SOLVER.STAGE1.BASE_LR, SOLVER.STAGE2.BASE_LR), or train in SOLVER.PRECISION 32"
 
@@ -62,6 +62,7 @@ class StagePlan:
             called again for the same epoch where it failed or was interrupted.
         pids: raw identity of each label; a saved state of others is refused.
         prompts: digest of the prompts trained against, see `StateFile`; empty where there are none.
+        side_rows: whose rows of side information are trained, see `StateFile`; None where none are.
         final: what the last epoch leaves; where it is gone, that epoch is evaluated and kept again.
         ema_decay: of the weight average that is evaluated and kept; 0 keeps the weights themselves.
         max_steps: of an epoch; None: all.
@@ -83,6 +84,7 @@ class StagePlan:
     pids: list[Pid]
     final: Path
     prompts: str = ""
+    side_rows: SideRows | None = None
     ema_decay: float = 0.0
     max_steps: int | None = None
     profiler: Any = None
@@ -98,7 +100,9 @@ def run_stage(fabric: Fabric, plan: StagePlan, state_file: Path, report: Report)
         KeyboardInterrupt: Ctrl-C or SIGTERM; during a step after that step, with the state saved.
     """
     with StopSignals() as stop:
-        return StageRun(fabric, plan, StateFile(state_file, plan.pids, plan.prompts), report, stop).run()
+        return StageRun(
+            fabric, plan, StateFile(state_file, plan.pids, plan.prompts, plan.side_rows), report, stop
+        ).run()
 
 
 class StageRun:

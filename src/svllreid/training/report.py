@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from svllreid.errors import OutputError
+from svllreid.files import UNENCODABLE
 from svllreid.training.writers import Writer
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ def logging_to(file: Path | None, console: Console) -> Iterator[None]:
     handlers: list[logging.Handler] = [ConsoleHandler(console)]
     handlers[0].setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     if file is not None:
-        handlers.append(logging.FileHandler(file, encoding="utf-8"))
+        handlers.append(logging.FileHandler(file, encoding="utf-8", errors=UNENCODABLE))
         handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = package.level
     package.setLevel(logging.INFO)

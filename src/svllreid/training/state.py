@@ -13,7 +13,7 @@ import torch
 from svllreid.errors import CheckpointError
 from svllreid.files import write_beside, write_json
 from svllreid.models.weight_file import UNREADABLE, fault_of, read_torch
-from svllreid.types import Pid
+from svllreid.types import Pid, SideRows
 
 
 @dataclass
@@ -44,16 +44,19 @@ class StateFile:
         pids: raw identity of each label; a state of other identities is refused.
         prompts: digest of the prompts that the stage trains against; a state of other prompts is refused. Empty where
             the stage has none, and in states of older versions.
+        side_rows: the cameras and views whose rows of side information are trained; a state of others is refused. None
+            where the stage trains none, and in states of older versions.
     """
 
-    def __init__(self, path: Path, pids: list[Pid], prompts: str = "") -> None:
+    def __init__(self, path: Path, pids: list[Pid], prompts: str = "", side_rows: SideRows | None = None) -> None:
         self.path, self.pids, self.prompts = path, pids, prompts
+        self.side_rows = None if side_rows is None else [list(side_rows.cameras), list(side_rows.views)]
         self.settled_path = path.with_suffix(".json")
 
     def save(self, progress: Progress, parts: Mapping[str, Any]) -> None:
         """Write weights and optimiser, atomically."""
         done = {"epoch": progress.epoch, "step": progress.step, "total": progress.total}
-        content = {**done, "pids": self.pids, "prompts": self.prompts, **parts}
+        content = {**done, "pids": self.pids, "prompts": self.prompts, "side_rows": self.side_rows, **parts}
         with write_beside(self.path) as temporary:
             torch.save(content, temporary)
 
@@ -68,7 +71,7 @@ class StateFile:
     def load(self) -> tuple[Progress, dict[str, Any]] | None:
         """How far the stage is and the saved parts, None where nothing is saved.
 
-        Raises: CheckpointError: it cannot be read, or belongs to other identities or prompts.
+        Raises: CheckpointError: it cannot be read, or belongs to other identities, prompts or cameras.
         """
         saved = _read(self.path)
         if saved is None:
@@ -82,6 +85,11 @@ class StateFile:
             raise CheckpointError(
                 f"{self.path} was trained against other prompts than stage 1 has now; train stage 2 anew with "
                 "--stage 2 --fresh, or give another OUTPUT_DIR"
+            )
+        if self.side_rows and content.pop("side_rows", None) not in (None, self.side_rows):
+            raise CheckpointError(
+                f"{self.path} was trained with other cameras or viewpoints than the dataset has now; start over with "
+                "--fresh"
             )
         return progress, content
 

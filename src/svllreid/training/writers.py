@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from torch.utils.tensorboard import SummaryWriter
 
-from svllreid.errors import ConfigError
+from svllreid.errors import ConfigError, OutputError
 
 
 class Writer(Protocol):
@@ -69,6 +69,16 @@ class WandbWriter:
     def close(self) -> None:
         """Send what is left."""
         self.run.finish()
+
+
+def check_folder(folder: Path) -> None:
+    """OutputError where TensorBoard cannot write to the folder."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise OutputError(
+            f"{folder}: TensorBoard cannot write to a folder whose name is not UTF-8; name another folder (OUTPUT_DIR)"
+        ) from None
 
 
 def check_wandb() -> None:

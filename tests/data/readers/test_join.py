@@ -36,21 +36,32 @@ def test_pids_cameras_and_views_are_shifted_apart():
     assert [(s.pid, s.camid, s.viewid) for s in joined.train] == [
         ("market1501/2", 0, UNKNOWN),
         ("market1501/7", 1, UNKNOWN),
-        # Camera 5 of the first part's query counts too.
-        ("veri/2", 6, 3),
-        ("veri/3", 7, UNKNOWN),
+        # Cameras 5 and 2 of the first part's query and gallery are taken too.
+        ("veri/2", 3, 3),
+        ("veri/3", 4, UNKNOWN),
         ("folder/bob", UNKNOWN, UNKNOWN),
-        ("veri#2/2", 8, 11),
-        ("veri#2/3", 9, UNKNOWN),
+        ("veri#2/2", 6, 0),
+        ("veri#2/3", 7, UNKNOWN),
     ]
     assert joined.name == "market1501+veri+folder+veri#2"
+
+
+def test_gapless_cameras_follow_on_those_before():
+    parts = [Splits("a", many(1, range(6), 1), (), ()), Splits("b", many(1, range(3), 1), (), ())]
+    assert [s.camid for s in join(parts).train] == [*range(6), 6, 7, 8]
+
+
+def test_camera_numbers_of_any_size_join():
+    huge = 2**63 - 1
+    parts = [Splits("a", many(1, (huge, 20240105), 1), (), ()), Splits("b", many(1, (huge, 0), 1), (), ())]
+    assert [s.camid for s in join(parts).train] == [huge, 20240105, 1, 0]
 
 
 def test_test_set_protocol_and_noun_are_the_firsts():
     joined = join([FIRST, SECOND])
     assert (joined.query, joined.gallery) == (FIRST.query, FIRST.gallery)
     assert (joined.protocol, joined.noun) == ("cross-camera", "person")
-    assert joined.notes == ("market1501: something", "the parts speak of person and vehicle; every prompt says person")
+    assert joined.notes == ("market1501: something",)
     assert join([THIRD, FIRST]).protocol == "leave-self-out"
 
 

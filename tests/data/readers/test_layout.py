@@ -1,8 +1,9 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from svllreid.data.readers.layout import absent, list_images
+from svllreid.data.readers.layout import IMAGE_SUFFIXES, absent, list_folder
 from svllreid.errors import DatasetError
 
 
@@ -18,4 +19,23 @@ def test_absent_lists_each_folder_and_asks_for_no_file_that_is_there(tmp_path, t
 def test_folder_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "images").touch()
     with pytest.raises(DatasetError, match=r"images cannot be read: .*Check the path"):
-        list_images(tmp_path / "images")
+        list_folder(tmp_path / "images")
+
+
+# What Pillow knows but reads no picture from: scientific data and videos that it only identifies, drawings that other
+# programs draw, and what it only writes.
+NO_PICTURES = {
+    *(".bufr", ".grib", ".h5", ".hdf", ".mpg", ".mpeg"),
+    *(".eps", ".ps", ".wmf", ".emf"),
+    *(".pdf", ".palm"),
+}
+HEIF = {".heic", ".heif", ".hif"}
+
+
+def test_the_suffixes_of_images_are_those_that_pillow_reads():
+    known = set(Image.registered_extensions())
+    assert len(set(IMAGE_SUFFIXES)) == len(IMAGE_SUFFIXES)
+    assert set(IMAGE_SUFFIXES) - HEIF == known - NO_PICTURES - HEIF
+    assert set(IMAGE_SUFFIXES) >= HEIF
+    readable = {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN}
+    assert set(IMAGE_SUFFIXES) - HEIF <= readable | {".mpo"}  # MPO is opened as JPEG

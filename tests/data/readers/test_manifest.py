@@ -8,6 +8,7 @@ from svllreid.errors import DatasetError
 from svllreid.types import UNKNOWN, Sample
 
 IMAGES = ["images/t1.jpg", "images/t2.jpg", "images/q.jpg", "images/g.jpg"]
+VIEWED = "path,pid,camid,split,viewid"
 ROWS = ["images/t2.jpg,8,1,train", "images/t1.jpg,8,0,train", "images/q.jpg,9,0,query", "images/g.jpg,9,1,gallery"]
 
 
@@ -50,6 +51,33 @@ def test_viewid_and_other_columns(manifest):
     )
     splits = read_manifest(file)
     assert [s.viewid for s in splits.train + splits.query + splits.gallery] == [UNKNOWN, 5, UNKNOWN, 0]
+
+
+def test_whole_numbers_written_with_a_point(manifest):
+    plain = manifest([f"{row},{view}" for row, view in zip(ROWS, "1230", strict=True)], head=VIEWED)
+    expected = read_manifest(plain)
+    rows = [row.split(",") for row in ROWS]
+    floats = [f"{path},{pid},{camid}.0,{split}" for path, pid, camid, split in rows]
+    assert read_manifest(manifest([f"{row},{view}.00" for row, view in zip(floats, "1230", strict=True)], VIEWED)) == (
+        expected
+    )
+    unknown = read_manifest(manifest([f"{path},{pid},-1.0,{split}" for path, pid, _, split in rows]))
+    assert unknown.protocol == "leave-self-out"
+    with pytest.raises(DatasetError, match=r"line 2: camid '1\.5' is not a whole number"):
+        read_manifest(manifest([ROWS[0].replace(",1,", ",1.5,")]))
+
+
+def test_cameras_of_any_size_that_fits_arrays(manifest):
+    assert read_manifest(manifest([ROWS[0].replace(",1,", f",{2**63 - 1},")])).train[0].camid == 2**63 - 1
+    for large in (str(2**63), "9" * 5000):
+        with pytest.raises(DatasetError, match=r"line 2: camid '9\d+' is above 9223372036854775807"):
+            read_manifest(manifest([ROWS[0].replace(",1,", f",{large},")]))
+
+
+def test_names_at_test_leave_training_identities_numbers(manifest):
+    splits = read_manifest(manifest([*ROWS[:2], "images/q.jpg,bob,0,query", "images/g.jpg,9,1,gallery"]))
+    assert {s.pid for s in splits.train} == {8}
+    assert [s.pid for s in splits.query + splits.gallery] == ["bob", "9"], "compared with each other, so of one type"
 
 
 @pytest.mark.parametrize("head", ["path,pid,split", "path,pid,camid,split"], ids=["no column", "empty column"])

@@ -45,10 +45,15 @@ def test_passes_over_what_is_no_image_of_the_set(tmp_path, touch):
         "0009_c1s1_000451_03.jpg/0009_c1s1_000451_03.jpg",
     ]
     touch(tmp_path / FOLDER, FILES + [f"bounding_box_train/{name}" for name in clutter])
-    assert len(read_market1501(tmp_path).train) == 3
+    splits = read_market1501(tmp_path)
+    assert len(splits.train) == 3
+    assert splits.notes[:2] == (
+        "bounding_box_train: folders passed over with all they hold: 1 (0009_c1s1_000451_03.jpg)",
+        "bounding_box_train: files of other kinds passed over: 1 (readme.txt)",
+    )
 
 
-@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".PNG", ".bmp", ".WebP"])
+@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".PNG", ".bmp", ".WebP", ".tiff", ".GIF", ".avif"])
 def test_takes_every_image_format_in_either_case(tmp_path, touch, suffix):
     touch(tmp_path / FOLDER, [*FILES, f"query/0003_c2s1_001051_00{suffix}"])
     assert len(read_market1501(tmp_path).query) == 2
@@ -111,6 +116,24 @@ def test_names_that_break_the_pattern_are_counted_and_shown(tmp_path, touch):
     assert "4 of 7 file names" in text
     assert "0002.jpg, 0002_c0s1_000451_03.jpg, 0002_cxs1_1.jpg, ..." in text
     assert "0002_c1s1_000451_03.jpg does" in text
+
+
+def test_identities_beyond_64_bits_are_text(tmp_path, touch):
+    huge = 2**63
+    more = [f"query/{huge}_c1s1_000001_00.jpg", f"bounding_box_test/0{huge}_c2s1_000001_00.jpg"]
+    touch(tmp_path / FOLDER, [*FILES, *more])
+    splits = read_market1501(tmp_path)
+    assert {sample.pid for sample in splits.train} == {2, 7}, "training identities stay numbers"
+    assert [sample.pid for sample in splits.query] == ["1", str(huge)]
+    assert [sample.pid for sample in splits.gallery] == ["0", "1", str(huge)], "leading zeros make no other identity"
+    touch(tmp_path / FOLDER, [f"bounding_box_train/{huge - 1}_c1s1_000001_00.jpg"])
+    assert {sample.pid for sample in read_market1501(tmp_path).train} == {2, 7, huge - 1}
+
+
+def test_camera_that_fits_no_array_is_an_error(tmp_path, touch):
+    touch(tmp_path / FOLDER, [*FILES, f"query/0003_c{2**63}s1_001051_00.jpg"])
+    with pytest.raises(DatasetError, match=r"1 images of .*query have a camera number above 9223372036854775807: 0003"):
+        read_market1501(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,30 @@ def test_train_is_train_and_val_sorted_with_cameras_from_zero(tmp_path, lay):
     assert read_msmt17(dataset) == splits
 
 
+def test_lists_written_with_back_slashes(tmp_path, lay):
+    dataset = lay()
+    plain = read_msmt17(tmp_path)
+    for name, text in LISTS.items():
+        (dataset / name).write_text(text.replace("/", "\\"), encoding="utf-8", newline="")
+    assert read_msmt17(tmp_path) == plain
+
+
+def test_identities_beyond_64_bits_are_text(tmp_path, lay):
+    dataset = lay()
+    (dataset / "list_gallery.txt").write_text(LISTS["list_gallery.txt"].replace(".jpg 0", f".jpg {2**63}"))
+    splits = read_msmt17(tmp_path)
+    assert {s.pid for s in splits.train} == {0, 1}
+    assert [s.pid for s in splits.query + splits.gallery] == ["0", str(2**63)]
+
+
+def test_camera_that_fits_no_array_is_an_error(tmp_path, lay, touch):
+    dataset = lay()
+    touch(dataset / "test", [f"0000/0000_000_{2**63}_x_0.jpg"])
+    (dataset / "list_query.txt").write_text(f"0000/0000_000_{2**63}_x_0.jpg 0\n")
+    with pytest.raises(DatasetError, match=r"1 images of .*list_query\.txt have a camera number above 92233"):
+        read_msmt17(tmp_path)
+
+
 def test_version_2_is_told_by_its_folders(tmp_path, lay):
     lay("mask_train_v2", "mask_test_v2")
     splits = read_msmt17(tmp_path)

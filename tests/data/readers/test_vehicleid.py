@@ -78,6 +78,30 @@ def test_any_image_format_answers_to_a_listed_name(tmp_path, dataset):
     assert read_vehicleid(tmp_path).train[0].path.name == "0000001.JPG"
 
 
+@pytest.mark.parametrize("written", ["{}.jpg", "{}.JPG", "image/{}.jpg", "..\\image\\{}"])
+def test_names_with_their_extension_or_folders_are_understood(tmp_path, dataset, written):
+    plain = read_vehicleid(tmp_path)
+    for name, text in LISTS.items():
+        lines = (line.split() for line in text.splitlines() if line.strip())
+        content = "".join(f"{written.format(image)} {pid}\n" for image, pid in lines)
+        (dataset / "train_test_split" / name).write_text(content)
+    assert read_vehicleid(tmp_path) == plain
+
+
+def test_a_listed_file_is_taken_where_another_has_its_stem(tmp_path, dataset, touch):
+    touch(dataset / "image", ["0000001.jpg.png"])
+    (dataset / "train_test_split/train_list.txt").write_text("0000001 9\n0000002.jpg 10\n")
+    assert [s.path.name for s in read_vehicleid(tmp_path).train] == ["0000001.jpg", "0000002.jpg"]
+
+
+def test_identities_beyond_64_bits_are_text(tmp_path, dataset):
+    (dataset / "train_test_split/test_list_2400.txt").write_text(f"0000003 5\n0000001 {2**63}\n")
+    splits = read_vehicleid(tmp_path)
+    assert {s.pid for s in splits.train} == {9, 10}
+    assert [s.pid for s in splits.query] == [str(2**63), "5", "5", "6"]
+    assert [s.pid for s in splits.parts["small"]] == ["5", "5", "6"]
+
+
 def test_first_of_two_formats_is_taken(tmp_path, dataset):
     (dataset / "image/0000001.png").touch()
     assert read_vehicleid(tmp_path).train[0].path.name == "0000001.jpg"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -9,15 +10,15 @@ from dataclasses import replace
 
 from svllreid.data.readers.layout import by_path
 from svllreid.errors import DatasetError
-from svllreid.types import UNKNOWN, Pid, Sample, Splits
+from svllreid.types import UNKNOWN, Pid, Sample, SideRows, Splits
 
 
 def join(parts: Sequence[Splits]) -> Splits:
     """Joins the training sets; query, gallery, protocol and noun are the first part's.
 
-    Training pids become text, `name/pid` (a name met again: `name#2/pid`), so no two parts share one. Cameras and views
-    of each part are shifted past those of the parts before, counted over all its splits, so the first part's own, in
-    its query and gallery too, stay as they are; UNKNOWN stays UNKNOWN. One part alone is returned unchanged.
+    Training pids become text, `name/pid` (a name met again: `name#2/pid`), so no two parts share one. The first part's
+    cameras and views stay as they are, as in its query and gallery; those of each later part get the lowest numbers
+    that no part before has in any split; UNKNOWN stays UNKNOWN. One part alone is returned unchanged.
 
     Args:
         parts: what the readers made.
@@ -31,21 +32,19 @@ def join(parts: Sequence[Splits]) -> Splits:
     names = distinct([part.name for part in parts])
     train: list[Sample] = []
     notes: list[str] = []
-    cameras = views = 0
+    taken_cameras: set[int] = set()
+    taken_views: set[int] = set()
     for name, part in zip(names, parts, strict=True):
         if not part.train:
             raise DatasetError(f"{name} has no training images to join with others. Leave it out of DATASETS.NAMES.")
+        rows = SideRows.of(part.train + part.query + part.gallery)
+        cameras, views = _free(rows.cameras, taken_cameras), _free(rows.views, taken_views)
         train += [
-            Sample(sample.path, f"{name}/{sample.pid}", _shift(sample.camid, cameras), _shift(sample.viewid, views))
+            Sample(sample.path, f"{name}/{sample.pid}", cameras[sample.camid], views[sample.viewid])
             for sample in part.train
         ]
-        samples = part.train + part.query + part.gallery
-        cameras += 1 + max(sample.camid for sample in samples)
-        views += 1 + max(sample.viewid for sample in samples)
         notes += [f"{name}: {note}" for note in part.notes]
     first = parts[0]
-    if len(nouns := {part.noun for part in parts}) > 1:
-        notes.append(f"the parts speak of {' and '.join(sorted(nouns))}; every prompt says {first.noun}")
     return replace(first, name="+".join(names), train=tuple(train), notes=tuple(notes))
 
 
@@ -59,8 +58,12 @@ def distinct(names: Sequence[str]) -> list[str]:
     return distinct
 
 
-def _shift(index: int, by: int) -> int:
-    return index if index == UNKNOWN else index + by
+def _free(numbers: Sequence[int], taken: set[int]) -> dict[int, int]:
+    """The number that each of a part's numbers gets, added to those taken; the first part keeps its own."""
+    free = (number for number in itertools.count() if number not in taken)
+    given = dict(zip(numbers, free if taken else numbers, strict=False))
+    taken.update(given.values())
+    return {UNKNOWN: UNKNOWN, **given}
 
 
 def hold_out(splits: Splits, share: float, seed: int) -> Splits:

@@ -12,16 +12,25 @@ from svllreid.errors import DatasetError
 from svllreid.types import Sample
 
 Root = str | os.PathLike[str]
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+# Every suffix of what Pillow reads as a picture, and HEIF, which it reads with a plug-in; a test compares the two.
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif"),
+    *(".avif", ".avifs", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c", ".qoi"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".icb", ".vda", ".vst", ".sgi", ".rgb", ".rgba", ".bw", ".ras"),
+    *(".ico", ".cur", ".icns", ".pcx", ".dcx", ".psd", ".dds", ".blp", ".ftc", ".ftu", ".fit", ".fits", ".fli", ".flc"),
+    *(".gbr", ".im", ".iim", ".msp", ".pcd", ".pxr", ".xbm", ".xpm"),
+)
+# What Windows keeps hidden, as other systems do names with a dot in front.
+HIDDEN = ("thumbs.db", "desktop.ini")
 
 
 @dataclass(frozen=True, slots=True)
 class ListLine:
-    """One line of a list file: the image as written, and the identity behind it."""
+    """One line of a list file: the image and the digits of the identity behind it, both as written."""
 
     number: int
     image: str
-    pid: int
+    identity: str
 
 
 def first_three(items: Sequence[object]) -> str:
@@ -32,6 +41,11 @@ def first_three(items: Sequence[object]) -> str:
 def by_path(samples: Iterable[Sample]) -> tuple[Sample, ...]:
     """The samples sorted by path, the same on every system."""
     return tuple(sorted(samples, key=lambda sample: sample.path.as_posix()))
+
+
+def note(place: str, what: str, names: Sequence[object]) -> list[str]:
+    """A note that counts and names what was met in a place, none where nothing was."""
+    return [f"{place}: {what}: {len(names)} ({first_three(names)})"] if names else []
 
 
 @contextmanager
@@ -45,26 +59,44 @@ def readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def list_images(folder: Path) -> list[str]:
-    """Names of the images directly in a folder, sorted; hidden files, sub-folders and other files are passed over.
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What lies directly in a folder, sorted by name; hidden names are left out.
+
+    Args:
+        images: files with the suffix of an image.
+        folders: sub-folders, and links to folders.
+        others: the rest, also links that lead nowhere.
+    """
+
+    images: tuple[str, ...]
+    folders: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+def list_folder(folder: Path) -> Listing:
+    """What lies in a folder.
 
     Raises: DatasetError: the folder cannot be read.
     """
+    images, folders, others = [], [], []
     with readable(folder), os.scandir(folder) as entries:
-        return sorted(
-            entry.name
-            for entry in entries
-            if entry.name.lower().endswith(IMAGE_SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
-        )
+        for entry in entries:
+            lower = entry.name.lower()
+            if lower.startswith(".") or lower in HIDDEN:
+                continue
+            if entry.is_dir():
+                folders.append(entry.name)
+            elif lower.endswith(IMAGE_SUFFIXES) and entry.is_file():
+                images.append(entry.name)
+            else:
+                others.append(entry.name)
+    return Listing(tuple(sorted(images)), tuple(sorted(folders)), tuple(sorted(others)))
 
 
-def list_folders(folder: Path) -> list[str]:
-    """Names of the folders directly in a folder, sorted, hidden ones left out.
-
-    Raises: DatasetError: the folder cannot be read.
-    """
-    with readable(folder), os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+def others_note(place: str, names: Sequence[object]) -> list[str]:
+    """The note on files that are no images, none where there are none."""
+    return note(place, "files of other kinds passed over", names)
 
 
 def contents(folder: Path) -> str:
@@ -159,7 +191,7 @@ def read_list(path: Path, name: str) -> list[ListLine]:
         if not fields:
             continue
         if len(fields) == 2 and fields[1].isascii() and fields[1].isdigit():
-            lines.append(ListLine(number, fields[0].strip(), int(fields[1])))
+            lines.append(ListLine(number, fields[0].strip(), fields[1]))
         else:
             bad.append(f"line {number} {text.strip()!r}")
     if bad:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -12,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from svllreid.data.readers.layout import Root, contents, first_three, read_text, require_present
-from svllreid.data.readers.own_data import SPLITS, assemble, identities
+from svllreid.data.readers.numbers import LARGEST, Labelled, fits
+from svllreid.data.readers.own_data import SPLITS, assemble
 from svllreid.errors import DatasetError
-from svllreid.types import UNKNOWN, Sample, Splits
+from svllreid.types import PERSON, UNKNOWN, Splits
 
 REQUIRED = ("path", "pid", "split")
 OPTIONAL = ("camid", "viewid")
 PARQUET = (".parquet", ".pq")
+# A whole number; tools that leave gaps in a column write it as 1.0.
+INDEX = re.compile(r"(-1|\d+)(?:\.0*)?", re.ASCII)
 Texts = dict[str, str]
 
 
@@ -34,13 +38,14 @@ class Row:
     viewid: int
 
 
-def read_manifest(root: Root, *, noun: str = "person") -> Splits:
+def read_manifest(root: Root, *, noun: str = PERSON) -> Splits:
     """Reads a CSV (UTF-8, first line the column names) or Parquet file of images.
 
     Columns path (relative to the file's folder), pid, split (train, query, gallery) and, optionally, camid and viewid,
-    zero-based; other columns are ignored. An empty camid or viewid, or -1, is unknown; cameras are known in every row
-    or in none. An image may stand once in each split: in query and gallery, as leave-self-out wants it, then under one
-    pid; in train and a test split, which a note reports. Twice in one split is an error.
+    zero-based (1.0 is 1); other columns are ignored. An empty camid or viewid, or -1, is unknown; cameras are known in
+    every row or in none. Training identities that are all numbers become int, else all stay text; those of query and
+    gallery likewise. An image may stand once in each split: in query and gallery, as leave-self-out wants it, then
+    under one pid; in train and a test split, which a note reports. Twice in one split is an error.
 
     Args:
         root: the file.
@@ -54,11 +59,10 @@ def read_manifest(root: Root, *, noun: str = "person") -> Splits:
     _check_cameras(file, rows)
     notes = _check_repeats(file, rows)
     require_present([row.path for row in rows], "manifest", file)
-    pids = identities(row.pid for row in rows)
-    samples: dict[str, list[Sample]] = {split: [] for split in SPLITS}
+    images: dict[str, list[Labelled]] = {split: [] for split in SPLITS}
     for row in rows:
-        samples[row.split].append(Sample(row.path, pids[row.pid], row.camid, row.viewid))
-    return assemble("manifest", samples, file, noun=noun, notes=notes)
+        images[row.split].append(Labelled(row.path, row.pid, row.camid, row.viewid))
+    return assemble("manifest", images, file, noun=noun, notes=notes)
 
 
 def _existing_file(root: Root) -> Path:
@@ -162,13 +166,17 @@ def _fault(texts: Texts) -> str | None:
         )
     for column in OPTIONAL:
         text = texts.get(column, "")
-        if text not in ("", str(UNKNOWN)) and not (text.isascii() and text.isdigit()):
+        match = INDEX.fullmatch(text)
+        if text and match is None:
             return f"{column} {text!r} is not a whole number from 0"
+        if match and not fits(match[1].removeprefix("-")):
+            return f"{column} {text[:30]!r} is above {LARGEST}"
     return None
 
 
 def _index(text: str) -> int:
-    return int(text) if text else UNKNOWN
+    match = INDEX.fullmatch(text)
+    return int(match[1]) if match else UNKNOWN
 
 
 def _check_cameras(file: Path, rows: list[Row]) -> None:

@@ -15,8 +15,9 @@ from svllreid.data.readers.layout import (
     require_folder,
     require_present,
 )
+from svllreid.data.readers.numbers import Labelled, numbered, require_cameras_fit, to_samples
 from svllreid.errors import DatasetError
-from svllreid.types import Sample, Splits
+from svllreid.types import Splits
 
 FOLDER = "MSMT17"
 V1_FOLDERS = ("train", "test")
@@ -29,8 +30,8 @@ def read_msmt17(root: Root) -> Splits:
     """Reads MSMT17: train is list_train and list_val together.
 
     Layout: `MSMT17/{train,test}` (or `mask_train_v2`, `mask_test_v2`), and `MSMT17/list_{train,val,query,gallery}.txt`
-    of lines `0000/0000_000_01_0303morning_0015_0.jpg 0`. Identities are counted from 0 in train and again in test: an
-    equal number there is another person.
+    of lines `0000/0000_000_01_0303morning_0015_0.jpg 0`, which may be written with back-slashes. Identities are counted
+    from 0 in train and again in test: an equal number there is another person.
 
     Args:
         root: the folder that holds `MSMT17`, or that folder itself.
@@ -40,13 +41,10 @@ def read_msmt17(root: Root) -> Splits:
     """
     dataset = locate(root, "msmt17", FOLDER, V1_FOLDERS + V2_FOLDERS)
     train, test, version = _folders(dataset)
-    return Splits(
-        "msmt17",
-        train=by_path(_read(dataset, train, "list_train.txt") + _read(dataset, train, "list_val.txt")),
-        query=by_path(_read(dataset, test, "list_query.txt")),
-        gallery=by_path(_read(dataset, test, "list_gallery.txt")),
-        notes=(version,),
-    )
+    lists = {"list_train.txt": train, "list_val.txt": train, "list_query.txt": test, "list_gallery.txt": test}
+    learned, validated, query, gallery = (_read(dataset, folder, name) for name, folder in lists.items())
+    train_samples, q_samples, g_samples = map(by_path, to_samples(numbered, learned + validated, query, gallery))
+    return Splits("msmt17", train_samples, q_samples, g_samples, notes=(version,))
 
 
 def _folders(dataset: Path) -> tuple[Path, Path, str]:
@@ -65,14 +63,14 @@ def _folders(dataset: Path) -> tuple[Path, Path, str]:
     return train, test, f"MSMT17 V1, or V2 renamed, which folders named train and test cannot tell{beside}"
 
 
-def _read(dataset: Path, folder: Path, list_name: str) -> list[Sample]:
+def _read(dataset: Path, folder: Path, list_name: str) -> list[Labelled]:
     source = dataset / list_name
-    samples, bad = [], []
+    said, bad = [], []
     for line in read_list(source, "msmt17"):
-        path = folder / line.image
+        path = folder / line.image.replace("\\", "/")  # lists written on Windows
         match = NAME.match(path.name)
         if match:
-            samples.append(Sample(path, line.pid, int(match[1]) - 1))
+            said.append((path, line.identity, match[1]))
         else:
             bad.append(f"line {line.number} {line.image}")
     if bad:
@@ -80,5 +78,6 @@ def _read(dataset: Path, folder: Path, list_name: str) -> list[Sample]:
             f"msmt17: {len(bad)} names in {source} have no camera (counted from 1) as third field, as "
             f"0000_000_01_0303morning_0015_0.jpg has: {first_three(bad)}. Unpack the list again."
         )
-    require_present([sample.path for sample in samples], "msmt17", source)
-    return samples
+    require_cameras_fit("msmt17", source, ((path.name, camera) for path, _, camera in said))
+    require_present([path for path, _, _ in said], "msmt17", source)
+    return [Labelled(path, identity, int(camera) - 1) for path, identity, camera in said]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from svllreid.data.readers.layout import by_path
+from svllreid.data.readers.numbers import Labelled, to_samples
 from svllreid.errors import DatasetError
-from svllreid.types import UNKNOWN, Pid, Sample, Splits
+from svllreid.types import UNKNOWN, Pid, Splits
 
 SPLITS = ("train", "query", "gallery")
 # Longer numbers do not fit the 64-bit arrays that identities are compared in.
@@ -28,7 +29,7 @@ def identities(texts: Iterable[str]) -> dict[str, Pid]:
 
 def assemble(
     name: str,
-    samples: Mapping[str, Sequence[Sample]],
+    images: Mapping[str, Sequence[Labelled]],
     source: object,
     *,
     noun: str,
@@ -38,7 +39,7 @@ def assemble(
 
     Args:
         name: the reader's name.
-        samples: train, query and gallery; their cameras are all known or all UNKNOWN.
+        images: of train, query and gallery; their cameras are all known or all UNKNOWN.
         source: the folder or file, for messages.
         noun: the prompt's noun.
         notes: what the reader has to say so far.
@@ -46,7 +47,7 @@ def assemble(
         testing only, with neither query nor gallery for training only; a note says so.
     Raises: DatasetError: no image at all, or a query without gallery or the reverse.
     """
-    train, query, gallery = (by_path(samples[split]) for split in SPLITS)
+    train, query, gallery = map(by_path, to_samples(identities, *(images[split] for split in SPLITS)))
     if not train and not query and not gallery:
         raise DatasetError(f"{name}: {source} holds no image in any of train, query, gallery.")
     if bool(query) != bool(gallery):
@@ -62,6 +63,6 @@ def assemble(
         said.append("no query and gallery images: for training only")
     unknown = all(sample.camid == UNKNOWN for sample in (*train, *query, *gallery))
     if unknown:
-        said.append("cameras unknown: only a query's own file is left out of its ranking (leave-self-out)")
+        said.append("cameras unknown: only a query's own picture is left out of its ranking (leave-self-out)")
     protocol = "leave-self-out" if unknown else "cross-camera"
     return Splits(name, train, query, gallery, protocol=protocol, noun=noun, notes=tuple(said))

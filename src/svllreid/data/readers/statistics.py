@@ -141,7 +141,12 @@ def _words(accepted: Range | None) -> str:
 def _cause(name: str, splits: Splits, what: str, fewer: bool) -> str:
     if what.startswith("test identities"):
         return "a test list cut short or edited"
-    if name == "market1501" and what == "gallery images" and fewer and all(s.pid != 0 for s in splits.gallery):
+    if (
+        name == "market1501"
+        and what == "gallery images"
+        and fewer
+        and all(s.pid not in (0, "0") for s in splits.gallery)
+    ):
         return "the distractors (identity 0) were removed from bounding_box_test"
     if name == "veri" and what in ("query images", "gallery images") and fewer:
         return "a partial unzip or copy, or test images without viewpoint label left out (see the notes)"

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from svllreid.data.readers.layout import IMAGE_SUFFIXES, Root, first_three, list_images, locate, require_folder
+from svllreid.data.readers.layout import (
+    Root,
+    contents,
+    first_three,
+    list_folder,
+    locate,
+    note,
+    others_note,
+    require_folder,
+)
+from svllreid.data.readers.numbers import Labelled, numbered, require_cameras_fit, to_samples
 from svllreid.errors import DatasetError
-from svllreid.types import Sample, Splits
+from svllreid.types import PERSON, Splits
 
-JUNK = -1
+JUNK = "-1"
 # Group 1 is the identity, group 2 the one-based camera, after which nothing is asked for: `c1s1_`, `c2_`, `c001_`.
 NAME = re.compile(r"(-1|\d+)_c0*([1-9]\d*)(?:s\d+)?_", re.ASCII)
 
@@ -33,7 +44,7 @@ class Layout:
     train: str = "bounding_box_train"
     query: str = "query"
     gallery: str = "bounding_box_test"
-    noun: str = "person"
+    noun: str = PERSON
 
     @property
     def parts(self) -> tuple[str, str, str]:
@@ -55,6 +66,8 @@ def find(root: Root, layout: Layout) -> Path:
 def read_three_folders(root: Root, layout: Layout) -> Splits:
     """Reads train, query and gallery by the names of their files; images of identity -1 are junk, dropped and counted.
 
+    Sub-folders and files that are no images are passed over, and notes count and name them.
+
     Args:
         root: the folder that holds the dataset's folder, or that folder itself.
         layout: the dataset's names.
@@ -62,34 +75,32 @@ def read_three_folders(root: Root, layout: Layout) -> Splits:
     Raises: DatasetError: a missing folder, a split without images, or file names in another form.
     """
     dataset = find(root, layout)
-    splits, notes = [], []
+    found, notes = [], []
     for part in layout.parts:
-        samples = _read_folder(dataset / part, layout)
-        kept = tuple(sample for sample in samples if sample.pid != JUNK)
-        if len(kept) < len(samples):
-            notes.append(f"{part}: {len(samples) - len(kept)} junk images (identity -1) dropped")
+        listing = list_folder(dataset / part)
+        images = _read_names(dataset / part, listing.images, layout)
+        notes += note(part, "folders passed over with all they hold", listing.folders)
+        notes += others_note(part, listing.others)
+        kept = [image for image in images if image.identity != JUNK]
+        if len(kept) < len(images):
+            notes.append(f"{part}: {len(images) - len(kept)} junk images (identity -1) dropped")
         if not kept:
             raise DatasetError(
-                f"{layout.name}: {dataset / part} holds no image ({', '.join(IMAGE_SUFFIXES)}) to use. "
+                f"{layout.name}: {dataset / part} holds no image to use; {contents(dataset / part)}. "
                 "Unpack the archive again."
             )
-        splits.append(kept)
-    train, query, gallery = splits
+        found.append(kept)
+    train, query, gallery = to_samples(numbered, *found)
     return Splits(layout.name, train, query, gallery, noun=layout.noun, notes=tuple(notes))
 
 
-def _read_folder(folder: Path, layout: Layout) -> list[Sample]:
-    samples, bad = [], []
-    names = list_images(folder)
-    for name in names:
-        match = NAME.match(name)
-        if match:
-            samples.append(Sample(folder / name, int(match[1]), int(match[2]) - 1))
-        else:
-            bad.append(name)
-    if bad:
+def _read_names(folder: Path, names: Sequence[str], layout: Layout) -> list[Labelled]:
+    matches = {name: NAME.match(name) for name in names}
+    if bad := [name for name, match in matches.items() if match is None]:
         raise DatasetError(
             f"{layout.name}: {len(bad)} of {len(names)} file names in {folder} do not say identity and camera "
             f"(cameras count from 1) as {layout.example} does: {first_three(bad)}. Rename or remove them."
         )
-    return samples
+    said = {name: (match[1], match[2]) for name, match in matches.items() if match}
+    require_cameras_fit(layout.name, folder, ((name, camera) for name, (_, camera) in said.items()))
+    return [Labelled(folder / name, identity, int(camera) - 1) for name, (identity, camera) in said.items()]

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from svllreid.data.readers.layout import (
+    IMAGE_SUFFIXES,
     Root,
     by_path,
     contents,
     first_three,
-    list_images,
+    list_folder,
     locate,
     read_list,
     require_folder,
 )
+from svllreid.data.readers.numbers import numbered
 from svllreid.errors import DatasetError
-from svllreid.types import Sample, Splits
+from svllreid.types import NOUNS, Pid, Sample, Splits
 
 FOLDER = "VehicleID_V1.0"
 LISTS = "train_test_split"
@@ -27,7 +31,8 @@ def read_vehicleid(root: Root) -> Splits:
     """Reads VehicleID, every test list that is there.
 
     Layout: `VehicleID_V1.0/image/*.jpg` and `VehicleID_V1.0/train_test_split/{train_list,test_list_800}.txt` of lines
-    `imagename vid`, the name without its extension; test lists also of 1600 and 2400 identities.
+    `imagename vid`, the name without its extension (one with it, or with folders before it, is understood); test lists
+    also of 1600 and 2400 identities.
 
     The protocol `vehicleid-10` draws one gallery image per identity ten times, the rest being queries. So that it can,
     `query` holds **all** images of the test lists, each once, `parts` those of small (800), medium (1600) and large
@@ -45,19 +50,21 @@ def read_vehicleid(root: Root) -> Splits:
     lists = require_folder(dataset, LISTS, "VehicleID")
     images = require_folder(dataset, "image", "VehicleID")
     # Lists leave the extension out; of 1.jpg and 1.png the first in the alphabet stands for 1.
-    files = {Path(name).stem: name for name in reversed(list_images(images))}
-    train = _read(images, files, lists / "train_list.txt")
+    files = {Path(name).stem: name for name in reversed(list_folder(images).images)}
+    train = _samples(_read(images, files, lists / "train_list.txt"))
     sources = {size: lists / f"test_list_{count}.txt" for size, count in TEST_SIZES.items()}
     absent = [source.name for source in sources.values() if not source.is_file()]
     if len(absent) == len(sources):
         raise DatasetError(f"VehicleID: {lists} has none of {', '.join(absent)}; {contents(lists)}. Unpack it again.")
-    parts = {size: _read(images, files, source) for size, source in sources.items() if source.is_file()}
+    listed = {size: _read(images, files, source) for size, source in sources.items() if source.is_file()}
+    tested = numbered(identity for lines in listed.values() for _, identity in lines)
+    parts = {size: _samples(lines, tested) for size, lines in listed.items()}
     notes = [f"no {name}: that size is not tested" for name in absent]
     notes += [note for size, samples in parts.items() for note in _lonely(size, samples)]
     query = by_path({sample for samples in parts.values() for sample in samples})
     _check_agreement(query)
     return Splits(
-        "VehicleID", train, query, (), protocol="vehicleid-10", noun="vehicle", notes=tuple(notes), parts=parts
+        "VehicleID", train, query, (), protocol="vehicleid-10", noun=NOUNS["VehicleID"], notes=tuple(notes), parts=parts
     )
 
 
@@ -76,12 +83,27 @@ def _check_agreement(query: tuple[Sample, ...]) -> None:
         )
 
 
-def _read(images: Path, files: dict[str, str], source: Path) -> tuple[Sample, ...]:
+def _samples(lines: Sequence[tuple[Path, str]], pids: Mapping[str, Pid] | None = None) -> tuple[Sample, ...]:
+    """Each image once; `pids` of the identities' digits, where other lists have a say in them."""
+    known = numbered(identity for _, identity in lines) if pids is None else pids
+    return by_path({Sample(path, known[identity], 0) for path, identity in lines})
+
+
+def _read(images: Path, files: dict[str, str], source: Path) -> list[tuple[Path, str]]:
+    """Image and digits of the identity of every line."""
     lines = read_list(source, "VehicleID")
-    missing = [line.image for line in lines if line.image not in files]
-    if missing:
+    found = [(line, _file(line.image, files)) for line in lines]
+    if missing := [line.image for line, file in found if file is None]:
         raise DatasetError(
             f"VehicleID: {len(missing)} of the {len(lines)} images that {source} names are absent from {images}: "
             f"{first_three(missing)}. The likely cause is a partial unzip or copy: unpack the archive again."
         )
-    return by_path({Sample(images / files[line.image], line.pid, 0) for line in lines})
+    return [(images / file, line.identity) for line, file in found if file is not None]
+
+
+def _file(listed: str, files: dict[str, str]) -> str | None:
+    """The file that a list names without its extension, or with it, or with folders before it."""
+    name = re.split(r"[/\\]", listed)[-1]
+    if name not in files and name.lower().endswith(IMAGE_SUFFIXES):
+        name = Path(name).stem
+    return files.get(name)

@@ -10,7 +10,7 @@ from pathlib import Path
 from svllreid.data.readers.layout import Root, existing_folder, first_three, read_text
 from svllreid.data.readers.three_folders import Layout, find, read_three_folders
 from svllreid.errors import DatasetError
-from svllreid.types import UNKNOWN, Sample, Splits
+from svllreid.types import NOUNS, UNKNOWN, Sample, Splits
 
 LAYOUT = Layout(
     "veri",
@@ -19,7 +19,7 @@ LAYOUT = Layout(
     query="image_query",
     gallery="image_test",
     example="0001_c001_00016450_0.jpg",
-    noun="vehicle",
+    noun=NOUNS["veri"],
 )
 LABEL_FILES = ("keypoint_train.txt", "keypoint_test.txt")
 NUM_VIEWS = 8

@@ -1,0 +1,73 @@
+"""What testing makes of files that hold the same picture: left out of rankings, or pointed out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from svllreid.data.duplicates import in_words, overlap, same_pictures, within_identities
+from svllreid.training.report import LiveReport
+from svllreid.types import Splits
+
+
+def with_pictures(splits: Splits, report: LiveReport) -> Splits:
+    """The splits with notes on test images that are the same picture.
+
+    Under leave-self-out these leave the ranking of their query, so the splits also get the pictures behind the paths.
+    The other protocols stay as published; there only images of one identity are compared, which takes no time.
+    """
+    if not splits.testable:
+        return splits
+    tested = (*splits.query, *splits.gallery)
+    with report.counting("comparing test images", len({sample.path for sample in tested})) as count:
+        if splits.protocol == "leave-self-out":
+            pictures = same_pictures((sample.path for sample in tested), count)
+            return replace(splits, pictures=pictures, notes=(*splits.notes, *_left_out(splits, pictures)))
+        pictures = within_identities(tested, count)
+    notes = _other_cameras(splits, pictures) if splits.protocol == "cross-camera" else _repeated(splits, pictures)
+    return replace(splits, notes=(*splits.notes, *notes))
+
+
+def _left_out(splits: Splits, pictures: Mapping[Path, int]) -> list[str]:
+    """How many gallery images leave rankings, and which ones do not although they are a query's picture."""
+    own = overlap(splits.query, splits.gallery, pictures, lambda query, image: query.pid == image.pid)
+    notes = []
+    if own.queries:
+        copies = len({image.path for image in own.gallery} - {query.path for query in own.queries})
+        elsewhere = f" ({copies} of them in files of their own: copies or links)" if copies else ""
+        notes.append(
+            f"{len(own.gallery)} gallery images{elsewhere} are left out of the rankings of {len(own.queries)} queries: "
+            "they are the query's own picture"
+        )
+    wrong = overlap(splits.query, splits.gallery, pictures, lambda query, image: query.pid != image.pid)
+    if wrong.queries:
+        notes.append(
+            f"{len(wrong.gallery)} gallery images are the picture of a query, under another identity, and count as "
+            f"wrong: {in_words(wrong.examples)}"
+        )
+    return notes
+
+
+def _other_cameras(splits: Splits, pictures: Mapping[Path, int]) -> list[str]:
+    """A warning: the published protocol leaves out what shares identity and camera with the query, no more."""
+    found = overlap(
+        splits.query,
+        splits.gallery,
+        pictures,
+        lambda query, image: query.pid == image.pid and query.camid != image.camid,
+    )
+    if not found.queries:
+        return []
+    return [
+        f"{len(found.queries)} queries are in the gallery too, the same picture under another camera, which flatters "
+        f"the numbers: {in_words(found.examples)}"
+    ]
+
+
+def _repeated(splits: Splits, pictures: Mapping[Path, int]) -> list[str]:
+    """A warning for vehicleid-10, which draws the gallery from the queries."""
+    repeated = len(splits.query) - len({pictures[sample.path] for sample in splits.query})
+    if not repeated:
+        return []
+    return [f"{repeated} test images repeat a picture of their identity, which flatters the numbers"]
