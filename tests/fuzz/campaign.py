@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import traceback
 import warnings
 from collections import Counter
@@ -35,8 +36,8 @@ class Campaign:
     def __init__(self, target: str, folder: Path | None = None, memory: int = MEMORY) -> None:
         self.target, self.folder, self.memory = target, folder, memory
         self.outcomes: Counter[str] = Counter()
-        self.faults: list[str] = []
-        self.peak = 0
+        self.faults: dict[str, None] = {}  # in order, each once
+        self.peak, self.start = 0, time.process_time()
 
     @property
     def tried(self) -> int:
@@ -94,12 +95,13 @@ class Campaign:
 
     def fault(self, case: str, what: str) -> None:
         """Keep what broke a rule."""
-        self.faults.append(f"{case}: {what}")
+        self.faults[f"{case}: {what}"] = None
 
     def summary(self) -> str:
         """One line for the report."""
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items()))
-        return f"{self.target}: {self.tried} tried ({counts}); at most {self.peak >> 20} MB more memory"
+        seconds = time.process_time() - self.start
+        return f"{self.target}: {self.tried} tried ({counts}), {seconds:.0f} CPU seconds, {self.peak >> 20} MB at most"
 
 
 def snapshot(folder: Path) -> Snapshot:

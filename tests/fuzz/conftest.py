@@ -10,6 +10,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from campaign import SHOWN, Campaign
+from rich.console import Console
+
+import svllreid
+from svllreid.jobs.preparing import Options
+from svllreid.jobs.training import train
 
 ROOM = 12 << 30  # bytes of address space on top of what the process has: what asks for more fails at once
 
@@ -26,7 +31,7 @@ def campaign(record_property):
         finally:
             record_property("fuzz", made.summary())
         if made.faults:
-            listed = "\n  ".join(made.faults[:SHOWN])
+            listed = "\n  ".join(list(made.faults)[:SHOWN])
             pytest.fail(f"{len(made.faults)} faults in {made.tried} attempts:\n  {listed}", pytrace=False)
 
     return opened
@@ -44,3 +49,16 @@ def bounded():
     resource.setrlimit(resource.RLIMIT_AS, ((int(pages[0]) << 10) + ROOM, hard))
     yield
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory, small_config):
+    """A finished training run of the tiny model; not to be changed."""
+    folder = tmp_path_factory.mktemp("fuzz") / "run"
+    train(small_config({"OUTPUT_DIR": str(folder)}), Options(device="cpu"), Console(quiet=True))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoder(run_folder):
+    return svllreid.Encoder.load(run_folder / "tiny_2.pth", device="cpu")
