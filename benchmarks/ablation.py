@@ -36,15 +36,15 @@ from rich.progress import Progress
 
 from svllreid import build, load_config
 from svllreid.config import Config
-from svllreid.data.synthetic import synthesize
-from svllreid.data.synthetic.crowd import DRAWN_BY
 from svllreid.errors import ReidError
 from svllreid.files import write_beside
 from svllreid.jobs.demo import measure_raw_pixels, measure_untrained
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.training import train
 from svllreid.models.clip import SHIPPED
-from svllreid.training.interrupt import StopSignals
+from svllreid.rendered import synthesize
+from svllreid.rendered.crowd import DRAWN_BY
+from svllreid.runtime.interrupt import StopSignals
 
 CONFIG = "person/tiny_svllreid.yml"
 # Two people share each outfit, and the six cameras turn colours, as none did that the tiny CLIP saw.

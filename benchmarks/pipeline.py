@@ -30,8 +30,8 @@ from svllreid import load_dataset
 from svllreid.data.cache import CachePlan
 from svllreid.data.dataset import TrainDataset, batches, label_of, loader
 from svllreid.data.device_augment import DeviceAugment, LeaveToDevice, ResizedBatch
-from svllreid.data.synthetic import synthesize
 from svllreid.data.transforms import MIN_AREA, VIEW_AREA, TrainTransform
+from svllreid.rendered import synthesize
 from svllreid.types import Sample
 
 SIZE, HALF, BATCH = (256, 128), (0.5, 0.5, 0.5), 64

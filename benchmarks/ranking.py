@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from svllreid.evaluation.distance import squared_euclidean
-from svllreid.evaluation.ranking import evaluate_features, evaluate_ranking
-from svllreid.evaluation.rerank import RerankOptions, rerank
+from svllreid.evaluation.ranking.distance import squared_euclidean
+from svllreid.evaluation.ranking.measures import evaluate_features, evaluate_ranking
+from svllreid.evaluation.ranking.rerank import RerankOptions, rerank
 
 IDENTITIES, DIMENSIONS, NOISE = 750, 1280, 3.0
 # queries, gallery; the second pair is for --quick

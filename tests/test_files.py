@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from svllreid.errors import OutputError
-from svllreid.files import file_stamp, write_beside, write_json
+from svllreid.files import file_name, file_stamp, is_file, is_folder, write_beside, write_json
 
 
 def test_renamed_when_done(tmp_path):
@@ -47,6 +47,18 @@ def test_torch_fails_on_a_full_device_as_expected(tmp_path):
     """What torch.save raises on a device without space is what is recognised."""
     with pytest.raises(OutputError, match="no space left"), write_beside(tmp_path / "file"):
         torch.save({"x": torch.zeros(100_000)}, "/dev/full")
+
+
+def test_names_that_every_system_takes():
+    assert file_name("market1501+folder#2 größe") == "market1501+folder#2 größe"
+    assert file_name('C:\\a/b|"x"?*<y>\n') == "C__a_b__x____y__"
+
+
+def test_no_file_and_no_folder_of_impossible_names(tmp_path):
+    (tmp_path / "a").touch()
+    assert is_file(tmp_path / "a") and is_folder(tmp_path) and not is_file(tmp_path) and not is_folder(tmp_path / "a")
+    for name in ("x" * 300, "\0"):
+        assert not is_file(tmp_path / name) and not is_folder(tmp_path / name)
 
 
 def test_leftovers_of_killed_processes_are_removed(tmp_path):

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import svllreid
 from svllreid.cli.main import run
+from svllreid.types import Sample
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -94,9 +97,15 @@ def test_command(command, workplace, ran, small_arguments, monkeypatch, capsys):
 
 def test_python_example(workplace, market, monkeypatch):
     code = re.search(r"```python\n(.*?)```", README, re.S)[1]
-    exec(compile(re.search(r"```python\n(.*?)```", TESTING, re.S)[1], "docs/testing.md", "exec"), {})
     images = sorted((market / "Market-1501-v15.09.15" / "query").iterdir())
     monkeypatch.chdir(workplace)
+    sample, feats = (Sample(Path("a.jpg"), 1, 0),), np.ones((1, 2), np.float32)
+    for name in ("day", "night"):
+        svllreid.FeatureSet(name, sample, sample, feats, feats, "cross-camera").save(f"{name}.npz")
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", TESTING, re.S):
+        exec(compile(block, "docs/testing.md", "exec"), names)
+    assert names["accepted"].shape == (200, 3000) and Path("both.npz").is_file()
     for name, image in zip(("query.jpg", "a.jpg", "b.jpg"), images, strict=False):
         shutil.copy(image, name)
     code = re.sub(r"tiny_\d+\.pth", "tiny_2.pth", code)

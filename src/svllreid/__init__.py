@@ -6,31 +6,40 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from svllreid.build import Encoder, build_model, load_dataset
     from svllreid.config import load_config
-    from svllreid.evaluation.ranking import Ranking, evaluate_features, evaluate_ranking
-    from svllreid.evaluation.rerank import RerankOptions, rerank
+    from svllreid.embedding.contract import EmbeddingSpec
+    from svllreid.evaluation.features import FeatureSet
+    from svllreid.evaluation.ranking.distance import distances
+    from svllreid.evaluation.ranking.measures import Ranking, evaluate_features, evaluate_ranking
+    from svllreid.evaluation.ranking.rerank import RerankOptions, rerank
     from svllreid.evaluation.verification import Verification, verify_features
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "EmbeddingSpec": "svllreid.embedding.contract",
     "Encoder": "svllreid.build",
-    "Ranking": "svllreid.evaluation.ranking",
-    "RerankOptions": "svllreid.evaluation.rerank",
+    "FeatureSet": "svllreid.evaluation.features",
+    "Ranking": "svllreid.evaluation.ranking.measures",
+    "RerankOptions": "svllreid.evaluation.ranking.rerank",
     "Verification": "svllreid.evaluation.verification",
     "build_model": "svllreid.build",
-    "evaluate_features": "svllreid.evaluation.ranking",
-    "evaluate_ranking": "svllreid.evaluation.ranking",
+    "distances": "svllreid.evaluation.ranking.distance",
+    "evaluate_features": "svllreid.evaluation.ranking.measures",
+    "evaluate_ranking": "svllreid.evaluation.ranking.measures",
     "load_config": "svllreid.config",
     "load_dataset": "svllreid.build",
-    "rerank": "svllreid.evaluation.rerank",
+    "rerank": "svllreid.evaluation.ranking.rerank",
     "verify_features": "svllreid.evaluation.verification",
 }
 __all__ = [
+    "EmbeddingSpec",
     "Encoder",
+    "FeatureSet",
     "Ranking",
     "RerankOptions",
     "Verification",
     "build_model",
+    "distances",
     "evaluate_features",
     "evaluate_ranking",
     "load_config",

@@ -45,6 +45,11 @@ def write_beside(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def file_name(text: str) -> str:
+    """A text as part of a file's name on every system: what Windows or a path could not hold becomes `_`."""
+    return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", text)
+
+
 def is_file(path: Path) -> bool:
     """Whether there is such a file; false also for what no file can be called, such as a name that is too long."""
     try:

@@ -15,6 +15,7 @@ UNKNOWN = -1
 PERSON = "person"
 # What the prompts call the images of a published dataset; of any other one, PERSON.
 NOUNS = {"veri": "vehicle", "VehicleID": "vehicle"}
+CAMID_NOTE = "cameras count from 0: c1 in a file name is camid 0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class Sample:
     Args:
         path: the image file.
         pid: raw identity, as its dataset numbers or names it.
-        camid: zero-based camera, as its dataset numbers it, with gaps or without; UNKNOWN (-1) where nobody says.
+        camid: zero-based camera, as its dataset numbers it, with gaps or without; UNKNOWN (-1) where nobody says. Users
+            see it as it is, with CAMID_NOTE where it helps.
         viewid: zero-based viewpoint, likewise.
     """
 

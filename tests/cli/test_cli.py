@@ -1,5 +1,6 @@
 """The command line as users meet it: help, doors, messages and exit codes."""
 
+import io
 import json
 import os
 import re
@@ -59,6 +60,29 @@ def test_config_show_and_keys(cli):
     assert code == 0 and "SOLVER.STAGE1.PROMPT_AUG_SCALE" in out and "SOLVER.STAGE2.SSL_LOSS_WEIGHT" in out
 
 
+def test_config_show_prints_text_of_any_language(cli):
+    code, out, _ = cli("config", "show", "OUTPUT_DIR", "Größe/人", "DATASETS.NAMES", "folder:/run #3")
+    assert code == 0 and "OUTPUT_DIR: Größe/人\n" in out and "NAMES: 'folder:/run #3'\n" in out
+
+
+@pytest.mark.parametrize("words", [("config", "keys"), ("config", "show", "OUTPUT_DIR", "gr\udcf6/人")])
+def test_what_the_terminal_cannot_show_is_spelled_out(words, monkeypatch):
+    """Such as the code pages of Windows, or a file name that is not UTF-8."""
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="cp1252") for _ in range(2)]
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    monkeypatch.setattr(sys, "argv", ["svllreid", *words])
+    with pytest.raises(SystemExit) as end:
+        run()
+    assert end.value.code == 0
+
+
+def test_negative_values(cli):
+    code, _, err = cli("config", "show", "MODEL.SIE_COE", "-1.5")
+    assert code == 2 and "write a value that begins with - as KEY=VALUE" in err
+    assert "SIE_COE: -1.5" in cli("config", "show", "MODEL.SIE_COE=-1.5")[1]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, small_arguments):
     """The published doors, from the repository root, without a GPU: train, then test."""
@@ -100,6 +124,8 @@ def mistakes(small_arguments, tmp_path, trained_folder):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.pth").write_text("hello")
     (tmp_path / "file").write_text("")
+    twice = tmp_path / "twice.yml"
+    twice.write_text("MODEL:\n  NAME: tiny\nMODEL:\n  SIE_COE: 2\n")
     return {
         "missing root": (["train", *base, "DATASETS.ROOT_DIR", nowhere], [str(nowhere)]),
         "missing folder": (["train", *base, "DATASETS.ROOT_DIR", tmp_path / "empty"], ["bounding_box_train"]),
@@ -107,6 +133,11 @@ def mistakes(small_arguments, tmp_path, trained_folder):
         "unknown dataset": (["train", *base, "DATASETS.NAMES", "market1510"], ["market1510", "market1501"]),
         "unknown backbone": (["train", *base, "MODEL.NAME", "ViT-B-61"], ["ViT-B-61", "ViT-B-16"]),
         "unknown method": (["train", *base, "SOLVER.STAGE1.PROMPT_AUG_METHOD", "swop"], ["did you mean swap"]),
+        "key without value": (
+            ["train", "MODEL.USE_SSL", *base, "True"],
+            ["MODEL.USE_SSL has no value: the word after it, "],
+        ),
+        "twice in a file": (["train", "--config-file", twice, *base], ["MODEL is given twice, in lines 1 and 3"]),
         "wrong type": (["train", *base, "SOLVER.MARGIN", "wide"], ["SOLVER.MARGIN", "'wide'", "number"]),
         "missing file": (["train", "--config-file", nowhere], ["no configuration file", "vit_svllreid.yml"]),
         "no such device": (["train", *base, "--device", "cuda:9"], ["--device cuda:9", "cpu"]),
@@ -143,9 +174,10 @@ def mistakes(small_arguments, tmp_path, trained_folder):
 
 NAMES = [
     "missing root", "missing folder", "unknown key", "unknown dataset", "unknown backbone", "unknown method",
-    "wrong type", "missing file", "no such device", "no such core", "unwritable", "wrong shape", "other backbone",
-    "no checkpoint", "no weight", "weights nowhere", "too few people", "bad option", "sizes differ",
-    "too small", "bad rate", "unknown test set", "no features", "not features", "one identity",
+    "key without value", "twice in a file", "wrong type", "missing file", "no such device", "no such core",
+    "unwritable", "wrong shape", "other backbone", "no checkpoint", "no weight", "weights nowhere", "too few people",
+    "bad option", "sizes differ", "too small", "bad rate", "unknown test set", "no features", "not features",
+    "one identity",
 ]  # fmt: skip
 
 
@@ -248,7 +280,8 @@ def test_describe_counts_and_draws(cli, market, tmp_path):
     code, out, err = cli("data", "describe", "market1501", market, "--sheet", tmp_path / "new" / "sheet.png")
     assert code == 0, err
     assert row(out, "gallery") == ["4", "16", "2", "4", "4", "4.0", "4"]
-    assert row(out, "2") == ["12", "4", "8"], "images of camera 2 by split"
+    assert row(out, "1") == ["12", "4", "8"], "images of camid 1 by split"
+    assert "cameras count from 0: c1 in a file name is camid 0" in out
     assert row(out, "height") == ["64", "64", "64.0", "64"]
     assert "64 x 32 (48 images)" in out and "file headers of all 48 images" in out
     assert "shared by train and test: 0" in out
@@ -299,7 +332,7 @@ def test_unknown_dataset_exits_2(cli, command, market):
 
 
 def test_help_of_pretrain_tells_the_recipe(cli):
-    from svllreid.jobs.pretraining import Recipe
+    from svllreid.rendered.pretraining import Recipe
 
     code, out, _ = cli("pretrain", "--help")
     recipe, text = Recipe(), " ".join(out.replace("│", " ").split())
@@ -340,7 +373,7 @@ def test_pictures_that_stand_twice_are_counted(cli, command, tmp_path, market):
         (tmp_path / place).write_bytes(images[which].read_bytes())
     code, out, err = cli("data", command, "folder", tmp_path)
     assert code == 0, err
-    assert "same picture: train: 2 images repeat a picture of it" in out
+    assert "same picture: 2 train images repeat another train image" in out
     assert "same picture: 1 gallery images are in query too" in out
     named = f"{tmp_path}/train/a/1.jpg (a) = {tmp_path}/train/b/2.jpg (b)"
     assert f"same picture: 1 pictures stand under two identities: {named}" in out

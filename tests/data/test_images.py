@@ -16,9 +16,10 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from svllreid.data.dataset import ImageDataset, TrainDataset, readable
 from svllreid.data.describe import describe
 from svllreid.data.images import TURNS, open_image, to_rgb
+from svllreid.embedding.encoder import FeatureEncoder
+from svllreid.embedding.torch import TorchEmbedder
 from svllreid.errors import ImageError
-from svllreid.retrieval.encoder import FeatureEncoder
-from svllreid.types import Sample, Splits
+from svllreid.types import Sample, SideRows, Splits
 from svllreid.viz.canvas import FRAME, GAP, LINE, TOP
 from svllreid.viz.sheet import draw_sheet
 
@@ -122,7 +123,8 @@ class Pixels(torch.nn.Module):
     """A model whose features are the pixels."""
 
     sie_camera = sie_view = False
-    num_cameras = num_views = 1
+    side_rows = SideRows()
+    image_encoder = SimpleNamespace(final_dim=1, proj_dim=1)
 
     def embed(self, images, camids, viewids, **options):
         return images.flatten(1)
@@ -130,7 +132,10 @@ class Pixels(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def encoder():
-    return FeatureEncoder(Pixels(), lambda picture: pil_to_tensor(picture).float(), torch.device("cpu"))
+    def transform(picture):
+        return pil_to_tensor(picture).float()
+
+    return FeatureEncoder(TorchEmbedder(Pixels(), transform, torch.device("cpu")))
 
 
 def through_every_door(path, encoder, folder):

@@ -5,7 +5,7 @@ import pytest
 
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.confidence import bootstrap
-from svllreid.evaluation.ranking import evaluate_features
+from svllreid.evaluation.ranking.measures import evaluate_features
 
 QUERIES, IDENTITIES = 400, 30
 

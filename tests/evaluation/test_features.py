@@ -1,5 +1,6 @@
-"""Features saved and read again; archives of others."""
+"""Features saved and read again; archives of others; queries of one file against the gallery of another."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import evaluate_protocol
@@ -109,3 +111,88 @@ def test_no_archive(tmp_path):
     np.savez(tmp_path / "pickled.npz", q_feats=np.array([{}], dtype=object))
     with pytest.raises(EvaluationError, match=r"not a readable \.npz archive"):
         FeatureSet.load(tmp_path / "pickled.npz")
+
+
+SPEC = EmbeddingSpec(
+    weights="a" * 64,
+    dim=3,
+    image_size=(256, 128),
+    pixel_mean=(0.5, 0.5, 0.5),
+    pixel_std=(0.5, 0.5, 0.5),
+    neck="before",
+    flip=False,
+    normalized=True,
+    sie_camera=False,
+    sie_view=False,
+    sie_coe=0.0,
+    sie_table="",
+    precision="32",
+)
+
+
+def feature_set(name="day", spec=SPEC, size=3, protocol="cross-camera", notes=()):
+    query, gallery = samples(1, 2), samples(2, 3, 4)
+    return FeatureSet(name, query, gallery, np.ones((2, size)), np.ones((3, size)), protocol, notes, spec=spec)
+
+
+def test_the_model_is_saved_with_its_features(tmp_path, caplog):
+    caplog.set_level("INFO")
+    feature_set().save(tmp_path / "features.npz")
+    assert FeatureSet.load(tmp_path / "features.npz").spec == SPEC and not caplog.records
+    feature_set(spec=None).save(tmp_path / "features.npz")
+    assert FeatureSet.load(tmp_path / "features.npz").spec is None
+    assert "features.npz does not say which model its features are of" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("embedding", "words"),
+    [
+        ("{", "embedding is not JSON"),
+        ("[]", "embedding: list instead of fields"),
+        (json.dumps({**SPEC.to_dict(), "later": 1}), "another version of svllreid .'later' is not known"),
+        (json.dumps(replace(SPEC, dim=4).to_dict()), r"q_feats has shape \(1, 3\), its model makes 4"),
+    ],
+)
+def test_records_that_do_not_belong_to_the_features(tmp_path, embedding, words):
+    np.savez(tmp_path / "f.npz", **GOOD, embedding=embedding)
+    with pytest.raises(EvaluationError, match=rf"f\.npz: .*{words}"):
+        FeatureSet.load(tmp_path / "f.npz")
+
+
+def test_queries_of_one_file_against_the_gallery_of_another(tmp_path, caplog):
+    night = feature_set("night", replace(SPEC, precision="16-mixed"), notes=("dark",))
+    both = feature_set(notes=("bright",)).with_gallery_of(night)
+    assert (both.name, both.notes, both.spec) == ("day+night", ("bright", "dark"), SPEC)
+    assert both.gallery is night.gallery and both.g_feats is night.g_feats and not caplog.records
+    both.save(tmp_path / "both.npz")
+    assert FeatureSet.load(tmp_path / "both.npz").gallery == night.gallery
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (
+            {"spec": replace(SPEC, weights="b" * 64)},
+            r"queries \(day\) and of the gallery \(night\) cannot .*weights is",
+        ),
+        ({"spec": replace(SPEC, normalized=False)}, "normalized is true and false"),
+        ({"spec": None, "size": 4}, "have 3 dimensions, .* 4; use the same model"),
+        ({"protocol": "leave-self-out"}, "by cross-camera, .* by leave-self-out"),
+    ],
+)
+def test_sets_that_do_not_go_together(other, words):
+    with pytest.raises(EvaluationError, match=words):
+        feature_set().with_gallery_of(feature_set("night", **other))
+
+
+def test_a_gallery_that_is_drawn_cannot_be_exchanged():
+    drawn = feature_set(protocol="vehicleid-10")
+    with pytest.raises(EvaluationError, match="vehicleid-10 draws the gallery"):
+        drawn.with_gallery_of(drawn)
+
+
+def test_an_unknown_model_is_said(caplog):
+    both = feature_set().with_gallery_of(feature_set("night", None))
+    line = "nothing says that the queries (day) and the gallery (night) are of the same model"
+    assert both.notes == (line,) and line in caplog.text
+    assert both.spec is None

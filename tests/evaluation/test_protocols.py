@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import evaluate_protocol, trials
-from svllreid.evaluation.ranking import MEASURES
-from svllreid.evaluation.rerank import RerankOptions
+from svllreid.evaluation.ranking.measures import MEASURES
+from svllreid.evaluation.ranking.rerank import RerankOptions
 from svllreid.types import Sample
 
 

@@ -9,20 +9,21 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import svllreid
 from svllreid.errors import EvaluationError
-from svllreid.evaluation import distance
 from svllreid.evaluation import verification as module
+from svllreid.evaluation.ranking import distance
 from svllreid.evaluation.verification import verify_features
 
 
 def by_every_pair(
     q_feats: Any, g_feats: Any, q_pids: Any, g_pids: Any, q_camids: Any, g_camids: Any
 ) -> tuple[Any, ...]:
-    """Distances of genuine pairs and of impostors, one pair after the other."""
+    """Distances of genuine pairs and of impostors, one pair after the other, as float32 holds them."""
     genuine, impostor = [], []
     for i, query in enumerate(q_feats.astype(np.float64)):
         for j, image in enumerate(g_feats.astype(np.float64)):
-            gap = np.sqrt(((query - image) ** 2).sum())
+            gap = np.float32(np.sqrt(((query - image) ** 2).sum()))
             if q_pids[i] != g_pids[j]:
                 impostor.append(gap)
             elif q_camids is None or q_camids[i] != g_camids[j]:
@@ -83,6 +84,25 @@ def test_equals_every_pair(seed: int, num_queries: int, num_gallery: int, camera
         best = max([(genuine <= t).mean() for t in steps if (impostor <= t).mean() <= rate], default=0)
         assert found.at(rate).true_accept_rate == pytest.approx(best)
         assert found.at(rate).false_accept_rate <= rate
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_thresholds_decide_as_counted(kind: type) -> None:
+    """Squares so close that their roots are one float32 number: what is counted must be what a user compares."""
+    random = np.random.default_rng(3)
+    q_feats, g_feats = ((1 + 1e-6 * random.standard_normal((n, 1))).astype(kind) for n in (60, 400))
+    q_feats, g_feats = np.pad(q_feats, ((0, 0), (0, 1))), np.pad(g_feats, ((0, 0), (1, 0)))
+    q_pids, g_pids = random.integers(0, 2, 60), random.integers(0, 2, 400)
+    found = verify_features(q_feats, g_feats, q_pids, g_pids)
+    distances, genuine = svllreid.distances(q_feats, g_feats), q_pids[:, None] == g_pids
+    squared = distance.squared_euclidean(q_feats, g_feats).numpy()
+    assert len(np.unique(squared)) > 1.5 * len(np.unique(distances))
+    for threshold, far, tar in zip(
+        found.thresholds.tolist(), found.false_accept_rates, found.true_accept_rates, strict=True
+    ):
+        accepted = distances <= threshold
+        assert accepted[genuine].mean() == pytest.approx(tar, abs=1e-12)
+        assert accepted[~genuine].mean() == pytest.approx(far, abs=1e-12)
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])

@@ -11,9 +11,9 @@ import pytest
 from svllreid.cli.main import run
 from svllreid.errors import OutputError
 from svllreid.jobs.preparing import Options
-from svllreid.jobs.pretraining import Recipe, pretrain
 from svllreid.jobs.testing import run_features, run_test
 from svllreid.jobs.training import train
+from svllreid.rendered.pretraining import Recipe, pretrain
 
 from ..conftest import draw_person
 

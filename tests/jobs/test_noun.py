@@ -11,7 +11,7 @@ from svllreid.config import from_tree
 from svllreid.errors import ConfigError
 from svllreid.jobs.preparing import Options, load_splits, load_test_splits
 from svllreid.jobs.training import train
-from svllreid.training.report import LiveReport
+from svllreid.runtime.progress import LiveReport
 
 
 @pytest.fixture

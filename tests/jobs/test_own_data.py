@@ -12,14 +12,14 @@ from rich.console import Console
 
 from svllreid import Encoder, build
 from svllreid.config import from_tree
-from svllreid.data.readers.layout import list_folders
+from svllreid.data.readers.layout import list_folder
 from svllreid.errors import CheckpointError, ConfigError, DatasetError
 from svllreid.jobs.preparing import Options, check_cameras, load_splits, load_test_splits
 from svllreid.jobs.testing import asks_for_sie, prepare_tests, run_test
 from svllreid.jobs.testing import test_config as checkpoint_config
 from svllreid.jobs.training import train
 from svllreid.models.checkpoint import read_info
-from svllreid.training.report import LiveReport
+from svllreid.runtime.progress import LiveReport
 
 from ..conftest import draw_person
 
@@ -152,7 +152,7 @@ def test_the_same_data_as_a_table_is_the_same(trained, tmp_path):
     data, weight, _ = trained
     rows = ["path,pid,camid,split"]
     for split in ("train", "query", "gallery"):
-        for pid in list_folders(data / split):
+        for pid in list_folder(data / split).folders:
             for image in sorted((data / split / pid).iterdir()):
                 rows.append(f"{image},{pid},{int(image.stem.partition('_c')[2]) - 1},{split}")
     (tmp_path / "list.csv").write_text("\n".join(rows))

@@ -16,7 +16,7 @@ from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import evaluate_protocol
 from svllreid.jobs.pictures import with_pictures
 from svllreid.jobs.preparing import Options, load_splits, load_test_splits
-from svllreid.training.report import LiveReport
+from svllreid.runtime.progress import LiveReport
 
 PEOPLE = 6
 

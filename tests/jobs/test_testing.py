@@ -15,7 +15,7 @@ from svllreid.build import build_splits, build_test_splits
 from svllreid.errors import ConfigError, DatasetError, EvaluationError
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import evaluate_protocol
-from svllreid.evaluation.rerank import RerankOptions
+from svllreid.evaluation.ranking.rerank import RerankOptions
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.testing import run_features, run_test
 from svllreid.jobs.testing import test_config as checkpoint_config

@@ -17,7 +17,7 @@ from svllreid.errors import CheckpointError, ConfigError, DatasetError, ImageErr
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.testing import embed_splits, run_test
 from svllreid.jobs.training import train
-from svllreid.training.report import LiveReport
+from svllreid.runtime.progress import LiveReport
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_testing_a_checkpoint_repeats_its_numbers_and_fetches_nothing(finished, 
     assert (tmp_path / "ranklist.png").stat().st_size > 1000
 
 
-def test_encoder_gives_the_tested_features(finished, market):
+def test_encoder_takes_paths_and_arrays(finished, market):
     _, folder, _ = finished
     encoder = Encoder.load(folder / "tiny_2.pth", device="cpu")
     paths = sorted((market / "Market-1501-v15.09.15" / "query").iterdir())[:3]

@@ -120,6 +120,34 @@ def test_what_is_no_checkpoint(tmp_path, small_config):
             load_trained(tmp_path / name, small_config())
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        (
+            "bottleneck.running_mean",
+            lambda value: value * float("nan"),
+            r"holds NaN in 1 entries \(first bottleneck\.run",
+        ),
+        ("image_encoder.positional_embedding", torch.sum, r"positional_embedding has the shape \(\), not 2 dimensions"),
+        ("image_encoder.class_embedding", torch.sum, r"class_embedding has the shape \(\), not 1 dimensions"),
+        ("cv_embed", torch.flatten, r"cv_embed has the shape \(512,\), not 2 dimensions"),
+        ("prompt_learner.token_suffix", torch.flatten, "token_suffix has the shape"),
+        (
+            "bottleneck.weight",
+            torch.Tensor.to_sparse,
+            r"bottleneck\.weight is sparse_coo float32 on cpu, and weights are",
+        ),
+        ("bottleneck.weight", lambda value: value.to(torch.complex64), r"bottleneck\.weight is strided complex64"),
+    ],
+)
+def test_damaged_entries_are_named(published, small_config, name, change, words):
+    _, path = published
+    state, _ = read_checkpoint(path)
+    torch.save({**state, name: change(state[name])}, path)
+    with pytest.raises(CheckpointError, match=words):
+        load_trained(path, small_config())
+
+
 def test_broken_json_beside(published, small_config):
     _, path = published
     path.with_suffix(".json").write_text(json.dumps({"what": 1}))

@@ -86,6 +86,8 @@ def test_what_cannot_be_converted(clip_state, tmp_path):
     torch.save(clip_state, source)
     torch.save({"backbone.weight": torch.zeros(2)}, tmp_path / "other.pt")
     torch.save(without(clip_state, "ln_post"), tmp_path / "part.pt")
+    broken = {**clip_state, "transformer.resblocks.0.mlp.c_fc.bias": torch.tensor(1.0)}
+    torch.save(broken, tmp_path / "broken.pt")
     (tmp_path / "there.json").write_text("mine")
     for weights, target, words in (
         (source, "out.onnx", r"out\.onnx: weights are written as \.pth, \.pt or \.safetensors"),
@@ -93,6 +95,7 @@ def test_what_cannot_be_converted(clip_state, tmp_path):
         (source, "there.pt", r"there\.json is there already"),
         (tmp_path / "other.pt", "out.pt", r"other\.pt holds neither a ReID checkpoint nor CLIP's weights"),
         (tmp_path / "part.pt", "out.pt", r"part\.pt does not fit: 2 entries missing.*ln_post"),
+        (tmp_path / "broken.pt", "out.pt", r"broken\.pt has sizes of no CLIP"),
         (tmp_path / "nowhere.pt", "out.pt", "neither a file nor a tag of ViT-B-16"),
     ):
         with pytest.raises((CheckpointError, OutputError), match=words):

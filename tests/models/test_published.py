@@ -15,7 +15,7 @@ from svllreid import build_model, load_config
 from svllreid.errors import CheckpointError, OutputError
 from svllreid.models import published
 from svllreid.models.checkpoint import describe
-from svllreid.models.published import Fetched, PublishedModel, cache_folder, cached, catalogue, fetch, find
+from svllreid.models.published import Fetched, PublishedModel, cached, catalogue, fetch, find
 
 
 def test_all_published_files_are_there_and_three_have_no_link():
@@ -75,17 +75,6 @@ def test_an_unknown_name_gets_the_nearest():
     assert find("svllreid-vit-msmt17").drive_id == "1AIhZRnbphAj3rzyLEtLuMOBGR7Fp8IRE"
     with pytest.raises(CheckpointError, match=r"'svllreid-market1501'; nearest: svllreid-vit-market1501.*models list"):
         find("svllreid-market1501")
-
-
-def test_cache_folder(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
-    monkeypatch.delenv("SVLLREID_CACHE", raising=False)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert cache_folder() == Path("/home/me/.cache/svllreid")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/big")
-    assert cache_folder() == Path("/big/svllreid")
-    monkeypatch.setenv("SVLLREID_CACHE", "~/models")
-    assert cache_folder() == Path("/home/me/models")
 
 
 TINY = PublishedModel(

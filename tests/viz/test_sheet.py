@@ -75,12 +75,12 @@ def test_places_and_proportions(tmp_path):
     assert colours(left, top + row, 20, 40) == [(800, cyan)]
 
 
-def test_captions_say_identity_and_camera_counted_from_one(tmp_path, monkeypatch):
+def test_captions_say_identity_and_camid_as_files_do(tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr(Canvas, "write", lambda self, text, left, top: written.append(text))
     rows = [[Sample(Path("a"), 5, 0), Sample(Path("b"), 5, 11)], [Sample(Path("c"), "ann", UNKNOWN)]]
     draw_sheet(tmp_path / "sheet.png", rows, "title", lambda path: Image.new("RGB", (4, 4)))
-    assert written == ["identity 5", "camera 1", "camera 12", "identity ann", "camera unknown"]
+    assert written == ["identity 5", "camid 0", "camid 11", "identity ann", "camid unknown"]
 
 
 def test_a_long_title_widens_the_page(tmp_path):

@@ -18,8 +18,10 @@ from svllreid.build.data import (
 from svllreid.build.device import (
     build_fabric,
     build_rerank,
+    precision_of,
     shard_encoder,
 )
+from svllreid.build.embedding import build_embedder
 from svllreid.build.model import (
     build_model,
     build_model_for,
@@ -36,6 +38,7 @@ __all__ = [
     "Encoder",
     "TrainingData",
     "build_cache_plan",
+    "build_embedder",
     "build_fabric",
     "build_model",
     "build_model_for",
@@ -54,6 +57,7 @@ __all__ = [
     "load_dataset",
     "load_trained",
     "noun_notes",
+    "precision_of",
     "shard_encoder",
     "trained_on",
 ]

@@ -22,10 +22,10 @@ from svllreid.data.fingerprint import listings
 from svllreid.data.samplers import PKSampler
 from svllreid.data.transforms import TestTransform, TrainTransform
 from svllreid.errors import ConfigError, DatasetError
-from svllreid.losses.gather import num_processes
 from svllreid.models.checkpoint import CheckpointInfo
-from svllreid.models.published import cache_folder
-from svllreid.training.parallel import rank
+from svllreid.runtime.caches import cache_folder
+from svllreid.runtime.gather import num_processes
+from svllreid.runtime.processes import rank
 from svllreid.types import NOUNS, PERSON, Batch, Origin, Pid, Sample, SideRows, Splits
 
 OWN_DATA = ("folder", "manifest")

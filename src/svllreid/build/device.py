@@ -10,10 +10,10 @@ from lightning.fabric import Fabric
 
 from svllreid.config import Config
 from svllreid.errors import ConfigError, DeviceError
-from svllreid.evaluation.rerank import RerankOptions
-from svllreid.losses.gather import num_processes
+from svllreid.evaluation.ranking.rerank import RerankOptions
 from svllreid.models.reid import SVLLReID
-from svllreid.training.parallel import OneModel
+from svllreid.runtime.gather import num_processes
+from svllreid.runtime.processes import OneModel
 from svllreid.training.sharding import shard
 
 PRECISIONS: dict[str, Any] = {"32": "32-true", "tf32": "32-true", "16-mixed": "16-mixed", "bf16-mixed": "bf16-mixed"}
@@ -45,6 +45,17 @@ def build_fabric(config: Config, device: str = "auto") -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def precision_of(config: Config, fabric: Fabric) -> str:
+    """The arithmetic that is used: `32`, `tf32`, `16-mixed` or `bf16-mixed`.
+
+    SOLVER.PRECISION with `auto` decided; tf32 is 32 but on CUDA, and Fabric makes 16-mixed bf16-mixed on a CPU.
+    """
+    used = str(fabric.strategy.precision.precision)
+    if used != PRECISIONS["32"]:
+        return used
+    return "tf32" if config.solver.precision == "tf32" and fabric.device.type == "cuda" else "32"
 
 
 def build_rerank(config: Config) -> RerankOptions | None:

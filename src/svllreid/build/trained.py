@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from svllreid.build.data import build_test_transform
 from svllreid.build.device import build_fabric
+from svllreid.build.embedding import build_embedder
 from svllreid.build.model import build_model
 from svllreid.config import Config, from_tree
+from svllreid.embedding.encoder import FeatureEncoder
 from svllreid.errors import CheckpointError
 from svllreid.models.checkpoint import (
     CLASSIFIERS,
@@ -22,7 +23,6 @@ from svllreid.models.checkpoint import (
 from svllreid.models.clip import architecture_of
 from svllreid.models.layouts import State
 from svllreid.models.reid import SVLLReID
-from svllreid.retrieval.encoder import FeatureEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -100,20 +100,15 @@ class Encoder(FeatureEncoder):
 
     @classmethod
     def load(cls, path: str | Path, config: Config | None = None, device: str = "auto") -> Encoder:
-        """The encoder in a checkpoint.
+        """The encoder in a checkpoint; its features are those that `svllreid test` compares under that configuration.
 
         Args:
             path: a checkpoint of ours, or a published one with its configuration.
-            config: None takes the configuration beside the checkpoint.
+            config: None takes the configuration beside the checkpoint. Its INPUT settings, TEST.NECK_FEAT, FEAT_NORM,
+                FLIP and IMS_PER_BATCH, SOLVER.PRECISION, MODEL.SIE_CAMERA and SIE_VIEW count.
             device: auto, cpu, cuda, cuda:1, mps.
         Raises: CheckpointError, ConfigError, DeviceError.
         """
         model, config, _ = load_trained(path, config)
-        return cls(
-            model,
-            build_test_transform(config),
-            build_fabric(config, device).device,
-            after_neck=config.test.neck_feat == "after",
-            flip=config.test.flip,
-            batch_size=config.test.ims_per_batch,
-        )
+        embedder = build_embedder(config, model, build_fabric(config, device))
+        return cls(embedder, batch_size=config.test.ims_per_batch)

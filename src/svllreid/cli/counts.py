@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from svllreid.data.describe import Description, Sizes, Spread
 from svllreid.data.duplicates import Duplicates, in_words
 from svllreid.data.readers.statistics import Comparison, by_cause
-from svllreid.types import UNKNOWN, Pid
+from svllreid.types import CAMID_NOTE, UNKNOWN, Pid
 
 NOTHING = "–"
 NAMED = 3
@@ -42,7 +42,7 @@ def print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> No
 
 def print_duplicates(console: Console, duplicates: Duplicates) -> None:
     """Pictures that stand more than once, by content; nothing but one line where there are none."""
-    lines = [f"{name}: {count} images repeat a picture of it" for name, count in duplicates.within.items() if count]
+    lines = [f"{count} {name} images repeat another {name} image" for name, count in duplicates.within.items() if count]
     lines += [f"{count} {b} images are in {a} too" for (a, b), count in duplicates.between.items() if count]
     if duplicates.contradictions:
         more = "; ..." if duplicates.contradictions > len(duplicates.examples) else ""
@@ -76,11 +76,13 @@ def print_description(console: Console, description: Description) -> None:
         if counts.distractors:
             print_line(console, f"{name}: {counts.distractors} of the images are distractors, of no identity")
     print_line(console, f"identities shared by train and test: {_shared(description.shared)}")
-    table = Table("camera", *_numbers(*splits), title="images per camera")
+    table = Table("camid", *_numbers(*splits), title="images per camera")
     for camid in sorted({camid for counts in splits.values() for camid in counts.by_camera}):
         images = (str(counts.by_camera.get(camid, 0)) for counts in splits.values())
-        table.add_row("unknown" if camid == UNKNOWN else str(camid + 1), *images)
+        table.add_row("unknown" if camid == UNKNOWN else str(camid), *images)
     console.print(table)
+    if any(counts.cameras for counts in splits.values()):
+        print_line(console, CAMID_NOTE)
     _print_sizes(console, description.sizes)
 
 

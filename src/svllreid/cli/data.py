@@ -54,7 +54,7 @@ def synth(
 
     Example: `svllreid data synth data/synthetic --identities 32 --seed 0`
     """
-    from svllreid.data.synthetic import synthesize
+    from svllreid.rendered import synthesize
 
     root = synthesize(folder, identities=identities, seed=seed, cameras=cameras, alike=alike, hue=hue)
     Console().print(f"{root}: {identities} people to train, {identities} others to test", markup=False)
@@ -88,7 +88,7 @@ def check(
     if decode:
         from svllreid.data.dataset import readable
         from svllreid.data.describe import unique_images
-        from svllreid.training.report import LiveReport
+        from svllreid.runtime.progress import LiveReport
 
         samples = unique_images(splits)
         with LiveReport(Console(stderr=True)) as report, report.counting("decoding", len(samples)) as count:
@@ -100,7 +100,7 @@ def _duplicates(splits: Splits) -> Duplicates:
     """Pictures that stand twice, under a progress bar: every file may have to be read."""
     from svllreid.data.describe import unique_images
     from svllreid.data.duplicates import find_duplicates
-    from svllreid.training.report import LiveReport
+    from svllreid.runtime.progress import LiveReport
 
     images = len(unique_images(splits))
     with LiveReport(Console(stderr=True)) as report, report.counting("comparing images", images) as count:
@@ -123,6 +123,7 @@ def describe(
     from svllreid.data.describe import describe as describe_splits
     from svllreid.data.images import open_image
     from svllreid.data.readers import reader
+    from svllreid.types import CAMID_NOTE
     from svllreid.viz.sheet import choose, draw_sheet
 
     console = Console()
@@ -136,5 +137,6 @@ def describe(
     if sheet is not None:
         rows = choose(splits)
         kind = "training" if splits.train else "test"
-        draw_sheet(sheet.expanduser(), rows, f"{name}: {len(rows)} {kind} identities, drawn at random", open_image)
+        title = f"{name}: {len(rows)} {kind} identities, drawn at random; {CAMID_NOTE}"
+        draw_sheet(sheet.expanduser(), rows, title, open_image)
         print_line(console, f"sheet: {sheet.expanduser()}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 
 import typer
@@ -49,6 +50,8 @@ def run() -> None:
         if not hasattr(error, "exit_code") or not hasattr(error, "show"):
             raise
         error.show()
+        if re.fullmatch(r"-[\d.]", getattr(error, "option_name", "")):
+            messages.print("svllreid: write a value that begins with - as KEY=VALUE, such as MODEL.SIE_COE=-1")
         code = error.exit_code
     if code == INTERRUPTED:
         messages.print("svllreid: interrupted; the same command continues")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from svllreid.evaluation.distance import Progress, ProgressCallback
-from svllreid.evaluation.ranking import evaluate_features
+from svllreid.evaluation.ranking.distance import Progress, ProgressCallback
+from svllreid.evaluation.ranking.measures import evaluate_features
 
 
 @dataclass(frozen=True)

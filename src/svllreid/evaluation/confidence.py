@@ -8,7 +8,7 @@ import numpy as np
 
 from svllreid.arguments import whole_number
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.ranking import MEASURES, Ranking
+from svllreid.evaluation.ranking.measures import MEASURES, Ranking
 
 LEVEL = 0.95
 _DRAWS_AT_ONCE = 1 << 20

@@ -1,48 +1,28 @@
-"""Features of many images: computed batch by batch, saved with their labels, and read to be ranked again."""
+"""Features of many images, saved with their labels and the record of their model, and read to be ranked again."""
 
 from __future__ import annotations
 
+import json
+import logging
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from svllreid.embedding.contract import EmbeddingSpec, check_same
 from svllreid.errors import EvaluationError
-from svllreid.files import write_beside
-from svllreid.types import UNKNOWN, Batch, Sample, Splits
+from svllreid.files import file_name, write_beside
+from svllreid.types import UNKNOWN, Sample, Splits
+
+logger = logging.getLogger(__name__)
 
 _PART = "part_"
 # What NumPy and zip raise on files that are something else, or damaged; TypeError: one array instead of an archive.
 _UNREADABLE = (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
-
-
-@torch.inference_mode()
-def extract(
-    embed: Callable[[Batch], Tensor],
-    batches: Iterable[Batch],
-    device: torch.device,
-    progress: Callable[[int], None] | None = None,
-) -> Tensor:
-    """Features (n, D) float32 on the CPU, in the order of the batches.
-
-    Args:
-        embed: a batch on `device` to features (B, D).
-        batches: of images.
-        device: where `embed` computes.
-        progress: called with the number of images of each batch.
-    """
-    features = []
-    for batch in batches:
-        features.append(embed(batch.to(device)).float().cpu())
-        if progress is not None:
-            progress(len(batch.images))
-    return torch.cat(features)
 
 
 @dataclass(frozen=True)
@@ -57,6 +37,7 @@ class FeatureSet:
         notes: what the reader had to say.
         parts: rows of query (int64) of each named part, see `Splits`.
         pictures: (Nq,) and (Ng,) numbers, equal where query and gallery image are the same picture; None: as the paths.
+        spec: which model and settings the features are of; None: nobody says.
     """
 
     name: str
@@ -68,9 +49,10 @@ class FeatureSet:
     notes: tuple[str, ...] = ()
     parts: Mapping[str, np.ndarray] = field(default_factory=dict)
     pictures: tuple[np.ndarray, np.ndarray] | None = None
+    spec: EmbeddingSpec | None = None
 
     @classmethod
-    def of(cls, splits: Splits, q_feats: Any, g_feats: Any) -> FeatureSet:
+    def of(cls, splits: Splits, q_feats: Any, g_feats: Any, spec: EmbeddingSpec | None = None) -> FeatureSet:
         """The test images of a dataset with their features, one row an image of `query` and `gallery`."""
         rows = {sample: row for row, sample in enumerate(splits.query)}
         parts = {name: np.array([rows[sample] for sample in part]) for name, part in splits.parts.items()}
@@ -85,12 +67,14 @@ class FeatureSet:
             splits.notes,
             parts,
             pictures=(query, gallery) if splits.pictures else None,
+            spec=spec,
         )
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write an .npz archive: {q,g}_{feats,pids,camids,viewids,paths}, name, protocol, notes and the parts' rows.
 
-        Where they are known, also {q,g}_pictures.
+        Where they are known, also {q,g}_pictures, and `embedding`, which says in JSON which model and settings the
+        features are of.
         """
         arrays: dict[str, Any] = {"name": self.name, "protocol": self.protocol, "notes": _texts(self.notes)}
         for side, samples, feats in (("q", self.query, self.q_feats), ("g", self.gallery, self.g_feats)):
@@ -99,21 +83,25 @@ class FeatureSet:
             arrays[f"{side}_camids"] = np.array([sample.camid for sample in samples], np.int64)
             arrays[f"{side}_viewids"] = np.array([sample.viewid for sample in samples], np.int64)
             arrays[f"{side}_paths"] = _texts([str(sample.path) for sample in samples])
+        if self.spec is not None:
+            arrays["embedding"] = json.dumps(self.spec.to_dict())
         arrays |= {f"{_PART}{part}": rows for part, rows in self.parts.items()}
         if self.pictures is not None:
             arrays["q_pictures"], arrays["g_pictures"] = self.pictures
-        with write_beside(path) as temporary, temporary.open("wb") as file:
+        with write_beside(Path(path)) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> FeatureSet:
+    def load(cls, path: str | Path) -> FeatureSet:
         """Read what `save` wrote, or an archive of others with at least q_feats, g_feats, q_pids and g_pids.
 
         Without camids the protocol is `leave-self-out`; without pictures every path is another one, and without paths
-        every image.
+        every image; without `embedding` the model is unknown, which the log says.
 
-        Raises: EvaluationError: no such archive, an array missing, of another length or of an unusable type.
+        Raises: EvaluationError: no such archive, an array missing, of another length or of an unusable type, or
+            features that are not of the model that the archive names.
         """
+        path = Path(path)
         if not path.is_file():
             raise EvaluationError(f"{path} does not exist; give a file that `svllreid test --save-features` wrote")
         try:
@@ -134,7 +122,7 @@ class FeatureSet:
         if protocol == "vehicleid-10" and len(arrays["g_feats"]):
             raise EvaluationError(f"{path}: vehicleid-10 draws its gallery from the queries; put all images there")
         return cls(
-            name=str(arrays.get("name", path.stem)).replace("/", "_"),
+            name=file_name(str(arrays.get("name", path.stem))),
             query=_samples(path, arrays, "q"),
             gallery=_samples(path, arrays, "g"),
             q_feats=arrays["q_feats"],
@@ -143,7 +131,62 @@ class FeatureSet:
             notes=tuple(map(str, np.atleast_1d(arrays.get("notes", ())))),
             parts={name.removeprefix(_PART): _rows(path, name, arrays) for name in arrays if name.startswith(_PART)},
             pictures=_pictures(path, arrays),
+            spec=_spec(path, arrays),
         )
+
+    def with_gallery_of(self, other: FeatureSet) -> FeatureSet:
+        """These queries with the gallery of another set of the same model, to be ranked or saved.
+
+        Pids and camids must mean the same in both. Where one of the two does not say its model, nothing can be checked;
+        a note and the log say so.
+
+        Args:
+            other: whose gallery is taken.
+        Raises: EvaluationError: features of two models or settings, of different length, or other protocols.
+        """
+        names = (f"the queries ({self.name})", f"the gallery ({other.name})")
+        notes = [*self.notes, *(note for note in other.notes if note not in self.notes)]
+        spec = self.spec if other.spec is not None else None
+        if self.spec is not None and other.spec is not None:
+            check_same(self.spec, other.spec, names)
+        else:
+            notes.append(f"nothing says that {names[0]} and {names[1]} are of the same model")
+            logger.warning("%s", notes[-1])
+        if self.protocol != other.protocol or self.protocol == "vehicleid-10":
+            raise EvaluationError(
+                f"{names[0]} are ranked by {self.protocol}, {names[1]} by {other.protocol}; both must say which images "
+                "are ranked against which in the same way (vehicleid-10 draws the gallery from the queries)"
+            )
+        sizes = tuple(np.shape(feats)[1] for feats in (self.q_feats, other.g_feats))
+        if sizes[0] != sizes[1]:
+            raise EvaluationError(f"{names[0]} have {sizes[0]} dimensions, {names[1]} {sizes[1]}; use the same model")
+        name = self.name if self.name == other.name else f"{self.name}+{other.name}"
+        return replace(
+            self,
+            name=name,
+            gallery=other.gallery,
+            g_feats=other.g_feats,
+            notes=tuple(notes),
+            pictures=None,  # the numbers of two sets do not tell which of their images are the same picture
+            spec=spec,
+        )
+
+
+def _spec(path: Path, arrays: Mapping[str, np.ndarray]) -> EmbeddingSpec | None:
+    """The record of the model behind an archive's features, None where there is none."""
+    if "embedding" not in arrays:
+        logger.info("%s does not say which model its features are of", path)
+        return None
+    try:
+        content = json.loads(str(arrays["embedding"]))
+    except ValueError as error:
+        raise EvaluationError(f"{path}: embedding is not JSON ({error}); embed the images again") from None
+    spec = EmbeddingSpec.from_dict(content, f"{path}: embedding")
+    for side in ("q_feats", "g_feats"):
+        shape = arrays[side].shape
+        if len(shape) != 2 or shape[1] != spec.dim:
+            raise EvaluationError(f"{path}: {side} has shape {shape}, its model makes {spec.dim} numbers an image")
+    return spec
 
 
 def _pictures(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:

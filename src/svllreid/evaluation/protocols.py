@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.distance import ProgressCallback
 from svllreid.evaluation.features import FeatureSet
-from svllreid.evaluation.labels import Labels
-from svllreid.evaluation.ranking import MEASURES, Ranking, evaluate_features, nearest
-from svllreid.evaluation.rerank import RerankOptions
+from svllreid.evaluation.ranking.distance import ProgressCallback
+from svllreid.evaluation.ranking.labels import Labels
+from svllreid.evaluation.ranking.measures import MEASURES, Ranking, evaluate_features, nearest
+from svllreid.evaluation.ranking.rerank import RerankOptions
 from svllreid.types import Sample
 
 PROTOCOLS = ("cross-camera", "leave-self-out", "vehicleid-10")

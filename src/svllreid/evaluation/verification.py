@@ -15,8 +15,9 @@ import torch
 
 from svllreid.arguments import share
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.distance import Features, PairwiseDistances, Progress, ProgressCallback, in_threads
-from svllreid.evaluation.labels import Labels
+from svllreid.evaluation.matrix import Features
+from svllreid.evaluation.ranking.distance import PairwiseDistances, Progress, ProgressCallback, in_threads
+from svllreid.evaluation.ranking.labels import Labels
 
 _PIECE_NUMBERS = 1 << 20
 
@@ -26,7 +27,8 @@ class OperatingPoint:
     """What a threshold does.
 
     Args:
-        threshold: pairs at most this far apart are accepted; None where no threshold accepts a genuine pair.
+        threshold: pairs at most this far apart (`svllreid.distances`) are accepted; None where no threshold accepts a
+            genuine pair.
         false_accept_rate: share of the impostor pairs accepted.
         true_accept_rate: share of the genuine pairs accepted.
     """
@@ -41,7 +43,8 @@ class Verification:
     """How well one threshold on the distance tells genuine pairs (same pid) from impostors.
 
     Args:
-        thresholds: (M,) float64, the distances of the genuine pairs, ascending, each once.
+        thresholds: (M,) float64, the distances (Euclidean, or 1 − cos) of the genuine pairs, ascending, each once.
+            They are what `svllreid.distances` gives, and float32 holds them without rounding.
         false_accept_rates, true_accept_rates: (M,) float64, of accepting pairs at most that far apart.
         roc: (2 M + 2, 2) float64, corners of the whole curve from (0, 0) to (1, 1): false, true accept rate.
         auc: area below it: how often a genuine pair is nearer than an impostor pair, a tie counting half.
@@ -96,7 +99,7 @@ def verify_features(
 
     Args:
         q_feats, g_feats, q_pids, g_pids, q_camids, g_camids, device: see `evaluate_features`.
-        metric: `euclidean`, whose thresholds are Euclidean distances (not squared), or `cosine`, 1 − cos.
+        metric: `euclidean`, whose thresholds are those of `svllreid.distances`, or `cosine`, 1 − cos.
         progress: called as `progress(done, total)`, in images, each counted twice.
     Raises: EvaluationError: see `evaluate_features`; also where no pair is genuine, or none an impostor.
     """
@@ -115,7 +118,7 @@ def verify_features(
     roc[1:-1:2, 0], roc[2:-1:2, 0], roc[-1] = below / num_impostor, upto / num_impostor, 1
     roc[3:-1:2, 1], roc[2:-1:2, 1] = accepted[:-1], accepted
     return Verification(
-        thresholds=np.sqrt(distances.astype(np.float64)) if metric == "euclidean" else distances.astype(np.float64),
+        thresholds=distances.astype(np.float64),
         false_accept_rates=roc[2:-1:2, 0],
         true_accept_rates=accepted,
         roc=roc,
@@ -139,7 +142,7 @@ class _Pairs:
         found = []
         for start, stop in self.blocks:
             rows, columns, junk = self.labels.pairs(start, stop)
-            block = self.source.rows(start, stop)
+            block = self.source.reported_rows(start, stop)
             found.append(block[rows[~junk], columns[~junk]].cpu().numpy())
             self.tracker.add(stop - start)
         return np.concatenate(found)
@@ -150,7 +153,7 @@ class _Pairs:
         lock = Lock()
         for start, stop in self.blocks:
             rows, columns, _ = self.labels.pairs(start, stop)
-            block = self.source.rows(start, stop)
+            block = self.source.reported_rows(start, stop)
             block[rows, columns] = torch.inf
             values = block.cpu().numpy()
             share = max(1, _PIECE_NUMBERS // values.shape[1])

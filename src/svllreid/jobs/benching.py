@@ -16,7 +16,7 @@ from svllreid.config import Config
 from svllreid.errors import ConfigError, DeviceError
 from svllreid.machine import peak_memory, physical_memory
 from svllreid.models.reid import SVLLReID
-from svllreid.training.report import LiveReport
+from svllreid.runtime.progress import LiveReport
 from svllreid.types import Batch
 
 IDENTITIES, CAMERAS, VIEWS = 751, 6, 8

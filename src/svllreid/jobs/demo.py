@@ -12,13 +12,13 @@ from rich.console import Console
 from svllreid import build
 from svllreid.config import Config, load_config
 from svllreid.data.dataset import raw_pixels
-from svllreid.data.synthetic import synthesize
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import evaluate_protocol
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.testing import embed_splits, rank
 from svllreid.jobs.training import train
-from svllreid.training.report import LiveReport
+from svllreid.rendered import synthesize
+from svllreid.runtime.progress import LiveReport
 from svllreid.types import Splits
 
 CONFIG = "person/tiny_svllreid.yml"

@@ -6,7 +6,6 @@ import hashlib
 import logging
 from pathlib import Path
 
-import torch
 from lightning.fabric import Fabric
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -16,11 +15,12 @@ from svllreid import build
 from svllreid.config import Config
 from svllreid.data.dataset import batches
 from svllreid.data.images import DECODING
-from svllreid.evaluation.features import extract
+from svllreid.embedding.loop import extract
 from svllreid.files import file_stamp, write_beside
+from svllreid.models.digest import weights_digest
 from svllreid.models.reid import SVLLReID
-from svllreid.training.parallel import all_shares, own_share
-from svllreid.training.report import LiveReport
+from svllreid.runtime.processes import all_shares, own_share
+from svllreid.runtime.progress import LiveReport
 
 logger = logging.getLogger(__name__)
 
@@ -66,13 +66,9 @@ def _read(file: Path, key: str) -> Tensor | None:
 
 def _key(config: Config, model: SVLLReID, data: build.TrainingData, fabric: Fabric) -> str:
     """A digest of all that determines the features."""
-    activations = sorted({type(module).__name__ for module in model.image_encoder.modules()})
-    arithmetic = fabric.strategy.precision.precision, fabric.device.type, config.solver.precision
-    settings = DECODING, config.input, config.model.stride_size, activations, arithmetic
+    arithmetic = build.precision_of(config, fabric), fabric.device.type
+    settings = DECODING, config.input, arithmetic, weights_digest(model.image_encoder)
     digest = hashlib.sha256(repr(settings).encode())
     for sample in data.samples:
         digest.update(file_stamp(sample.path))
-    for name, value in model.image_encoder.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.dim() else b"")
     return digest.hexdigest()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from svllreid.data.duplicates import in_words, overlap, same_pictures, within_identities
-from svllreid.training.report import LiveReport
+from svllreid.runtime.progress import LiveReport
 from svllreid.types import Splits
 
 

@@ -14,11 +14,11 @@ from svllreid import build
 from svllreid.config import Config
 from svllreid.data.dataset import batches
 from svllreid.data.samplers import PKSampler, permuted_batches
-from svllreid.losses.gather import num_processes
 from svllreid.models.checkpoint import TEXT, prompts_digest
 from svllreid.models.reid import SVLLReID
+from svllreid.runtime.gather import num_processes
+from svllreid.runtime.processes import rank
 from svllreid.training.loop import StagePlan
-from svllreid.training.parallel import rank
 from svllreid.training.schedule import cosine_lr, step_lr
 from svllreid.training.state import Progress
 

@@ -13,7 +13,7 @@ from svllreid.data.dataset import readable
 from svllreid.data.readers.layout import first_three
 from svllreid.errors import ConfigError, DatasetError, ImageError
 from svllreid.jobs.pictures import with_pictures
-from svllreid.training.report import LiveReport
+from svllreid.runtime.progress import LiveReport
 from svllreid.types import UNKNOWN, Origin, Sample, SideRows, Splits
 
 

@@ -17,7 +17,7 @@ from svllreid.evaluation.protocols import Outcome, Part
 from svllreid.evaluation.verification import OperatingPoint, Verification, verify_features
 from svllreid.files import UNENCODABLE, write_beside, write_json
 from svllreid.jobs.result_page import caption, headline, pick_rows, result_page
-from svllreid.training.report import LiveReport
+from svllreid.runtime.progress import LiveReport
 from svllreid.viz.ranklist import draw_ranklist
 from svllreid.viz.report import write_report
 
@@ -62,7 +62,10 @@ def write_results(
     notes = list(features.notes)
     if metrics["re_ranking"]:
         notes.append("verification, camera pairs and the images shown are by plain distance, before re-ranking")
-    metrics |= {"dataset": features.name, "weight": weight, "notes": notes}
+    if features.spec is None:
+        notes.append("nothing says which model the features are of")
+    embedding = None if features.spec is None else features.spec.to_dict()
+    metrics |= {"dataset": features.name, "weight": weight, "embedding": embedding, "notes": notes}
     # The numbers first: they stay, whatever becomes of the pictures.
     write_json(folder / "metrics.json", metrics)
     _write_queries(folder / "queries.csv", outcome.parts)

@@ -9,9 +9,9 @@ import numpy as np
 
 from svllreid.evaluation.camera_pairs import CameraPairs
 from svllreid.evaluation.protocols import Part
-from svllreid.evaluation.ranking import MEASURES
+from svllreid.evaluation.ranking.measures import MEASURES
 from svllreid.evaluation.verification import Verification
-from svllreid.types import UNKNOWN
+from svllreid.types import CAMID_NOTE, UNKNOWN
 from svllreid.viz.report import Chart, Matrix, Number, RankedQuery, ReportPage, Table
 
 WORST, OTHERS = 20, 5
@@ -113,10 +113,10 @@ def _tables(metrics: dict[str, Any]) -> list[Table]:
 
 def _matrix(cameras: CameraPairs) -> Matrix:
     rows, columns = (
-        [f"{side} {camera + 1}" for camera in found]
-        for side, found in (("query camera", cameras.q_cameras), ("camera", cameras.g_cameras))
+        [f"{side} {camera}" for camera in found]
+        for side, found in (("query camid", cameras.q_cameras), ("gallery camid", cameras.g_cameras))
     )
-    note = "mAP, %, of the queries of one camera searched among the images of one other camera alone."
+    note = f"mAP, %, of the queries of one camera searched among the images of one other camera alone; {CAMID_NOTE}."
     return Matrix("Camera pairs", rows, columns, cameras.mean_ap, note)
 
 
@@ -146,6 +146,6 @@ def pick_rows(precision: np.ndarray, worst: int, others: int) -> list[int]:
 
 def caption(part: Part, row: int) -> str:
     sample, ranking = part.trial.query[row], part.ranking
-    camera = "" if sample.camid == UNKNOWN else f"camera {sample.camid + 1}, "
+    camera = "" if sample.camid == UNKNOWN else f"camid {sample.camid}, "
     precision = 100 * ranking.average_precisions[row]
     return f"{sample.pid}, {camera}AP {precision:.0f} %, first match at rank {ranking.first_match_ranks[row]}"

@@ -14,8 +14,8 @@ from svllreid.build import entries
 from svllreid.config import Config
 from svllreid.config.schema import Stage1, Stage2
 from svllreid.errors import OutputError
+from svllreid.runtime.writers import check_folder
 from svllreid.training.state import read_progress
-from svllreid.training.writers import check_folder
 
 
 def output_dir(config: Config) -> Path:

@@ -16,16 +16,17 @@ from torch import Tensor
 from svllreid import build
 from svllreid.config import Config, from_tree, load_config, override_pairs
 from svllreid.data.dataset import batches
+from svllreid.embedding.loop import extract
 from svllreid.errors import ConfigError
-from svllreid.evaluation.features import FeatureSet, extract
+from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import Outcome, check_countable, evaluate_protocol
 from svllreid.files import write_json
 from svllreid.jobs.preparing import Options, check_cameras, load_test_splits, without_foreign_sie
 from svllreid.jobs.reporting import write_results
 from svllreid.models.checkpoint import read_info
 from svllreid.models.reid import SVLLReID
-from svllreid.training.parallel import all_shares, own_share
-from svllreid.training.report import LiveReport, logging_to
+from svllreid.runtime.processes import all_shares, own_share
+from svllreid.runtime.progress import LiveReport, logging_to
 from svllreid.types import Batch, Origin, Sample, SideRows, Splits
 
 logger = logging.getLogger(__name__)
@@ -142,8 +143,8 @@ def prepare_tests(
     for name, splits in tests.items():
         own, notes = without_foreign_sie(config, splits, trained_on, keep_sie)
         check_cameras(own, splits, side_rows)
-        sides = (np.empty((len(side), 0), np.float32) for side in (splits.query, splits.gallery))
-        check_countable(replace(FeatureSet.of(splits, *sides), name=name))
+        query, gallery = (np.empty((len(side), 0), np.float32) for side in (splits.query, splits.gallery))
+        check_countable(replace(FeatureSet.of(splits, query, gallery), name=name))
         prepared.append(TestSet(name, replace(splits, notes=(*splits.notes, *notes)), own))
     return prepared
 
@@ -209,19 +210,10 @@ def write_tests(
 
 def embed_splits(model: SVLLReID, config: Config, splits: Splits, fabric: Fabric, report: LiveReport) -> FeatureSet:
     """The features of a dataset's query and gallery; every process embeds a share and gets all."""
-    model.to(fabric.device).eval()
-    side_information = config.model.sie_camera or config.model.sie_view
+    embedder = build.build_embedder(config, model, fabric)
 
     def embed(batch: Batch) -> Tensor:
-        with fabric.autocast():
-            return model.embed(
-                batch.images,
-                batch.camids if side_information else None,
-                batch.viewids if side_information else None,
-                after_neck=config.test.neck_feat == "after",
-                normalize=config.test.feat_norm == "yes",
-                flip=config.test.flip,
-            )
+        return embedder(batch.images, batch.camids, batch.viewids)
 
     def features(name: str, samples: Sequence[Sample]) -> Tensor:
         own = [samples[row] for row in own_share(len(samples))]
@@ -232,7 +224,7 @@ def embed_splits(model: SVLLReID, config: Config, splits: Splits, fabric: Fabric
 
     q_feats = features("query", splits.query)
     g_feats = features("gallery", splits.gallery) if splits.gallery else q_feats[:0]
-    return FeatureSet.of(splits, q_feats, g_feats)
+    return FeatureSet.of(splits, q_feats, g_feats, embedder.spec)
 
 
 def rank(features: FeatureSet, config: Config, report: LiveReport) -> Outcome:

@@ -39,7 +39,6 @@ from svllreid.jobs.preparing import (
 from svllreid.jobs.result_page import headline
 from svllreid.jobs.run_folder import RunFolder, output_dir
 from svllreid.jobs.testing import Measured, measure, prepare_tests, write_tests
-from svllreid.losses.gather import num_processes
 from svllreid.models.checkpoint import (
     HEADS,
     CheckpointInfo,
@@ -48,12 +47,13 @@ from svllreid.models.checkpoint import (
     read_info,
 )
 from svllreid.models.reid import SVLLReID
+from svllreid.runtime.gather import num_processes
+from svllreid.runtime.processes import is_first_process, leave_together
+from svllreid.runtime.progress import LiveReport, logging_to
+from svllreid.runtime.writers import Writer, check_wandb, open_writers
 from svllreid.training.loop import run_stage
-from svllreid.training.parallel import is_first_process, leave_together
 from svllreid.training.profile import trace
-from svllreid.training.report import LiveReport, logging_to
 from svllreid.training.state import Progress, read_progress
-from svllreid.training.writers import Writer, check_wandb, open_writers
 
 logger = logging.getLogger(__name__)
 

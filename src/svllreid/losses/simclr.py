@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from svllreid.losses.gather import gather_rows, num_processes
+from svllreid.runtime.gather import gather_rows, num_processes
 
 
 def simclr_loss(view1: Tensor, view2: Tensor, temperature: float = 0.1, identities: Tensor | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from open_clip.transformer import QuickGELU
 from svllreid.errors import CheckpointError
 from svllreid.files import write_beside, write_json
 from svllreid.models.clip import uses_quick_gelu
-from svllreid.models.layouts import OPENAI, TRANSFORMERS, State, clean, layout_of, some_names
+from svllreid.models.layouts import OPENAI, TRANSFORMERS, State, clean, layout_of, refuse_nan, some_names
 from svllreid.models.reid import SVLLReID
 from svllreid.models.towers import resize_positions
 from svllreid.models.weight_file import read_state
@@ -31,6 +31,15 @@ PROMPTS = "prompt_learner.cls_ctx"
 IDENTITIES = (*CLASSIFIERS, PROMPTS)
 POSITIONS = ("image_encoder.positional_embedding", "image_encoder.attnpool.positional_embedding")
 _SUFFIX = "prompt_learner.token_suffix"
+# Entries whose sizes are read, and how many dimensions they have.
+_DIMENSIONS = {
+    **dict.fromkeys(POSITIONS, 2),
+    "image_encoder.class_embedding": 1,
+    "image_encoder.conv3.weight": 4,
+    "classifier.weight": 2,
+    "cv_embed": 2,
+    _SUFFIX: 3,
+}
 
 
 @dataclass(frozen=True)
@@ -127,6 +136,10 @@ def read_checkpoint(path: str | Path) -> tuple[State, CheckpointInfo | None]:
         is_clip = layout_of(state) in (OPENAI, TRANSFORMERS)
         kind = "CLIP's own weights: give it as MODEL.PRETRAINED" if is_clip else f"something else: {some_names(state)}"
         raise CheckpointError(f"{path} is not a ReID checkpoint (no image_encoder.* entries) but {kind}")
+    for name, dimensions in _DIMENSIONS.items():
+        if name in state and state[name].dim() != dimensions:
+            shape = tuple(state[name].shape)
+            raise CheckpointError(f"{path}: {name} has the shape {shape}, not {dimensions} dimensions: it is damaged")
     return state, read_info(path)
 
 
@@ -154,10 +167,14 @@ def began_with_quick_gelu(name: str, info: CheckpointInfo | None) -> bool:
 
 def describe(state: State) -> str:
     """The backbone that the shapes of a checkpoint tell."""
+
+    def length(name: str) -> int | str:
+        return len(state[name]) if name in state else "?"
+
     if "image_encoder.attnpool.positional_embedding" in state:
         blocks = [_count(state, f"image_encoder.layer{stage}.") for stage in (1, 2, 3, 4)]
-        return f"a ResNet with {blocks} blocks and {state['image_encoder.conv3.weight'].shape[0]} channels"
-    width = state["image_encoder.class_embedding"].shape[0] if "image_encoder.class_embedding" in state else "?"
+        return f"a ResNet with {blocks} blocks and {length('image_encoder.conv3.weight')} channels"
+    width = length("image_encoder.class_embedding")
     layers = _count(state, "image_encoder.transformer.resblocks.")
     positions = state.get("image_encoder.positional_embedding")
     patches = "?" if positions is None else len(positions) - 1
@@ -177,7 +194,7 @@ def fit_checkpoint(model: SVLLReID, state: State, origin: str, skip: Sequence[st
         origin: what to call it in messages.
         skip: prefixes of entries that may be missing, superfluous or of another shape; they are loaded if they fit.
     Returns: the skipped entries that did not fit.
-    Raises: CheckpointError: another backbone, entries missing or of wrong shape, each listed.
+    Raises: CheckpointError: another backbone, entries missing or of wrong shape, each listed; NaN.
     """
     own = model.state_dict()
     optional = tuple(skip)
@@ -195,7 +212,9 @@ def fit_checkpoint(model: SVLLReID, state: State, origin: str, skip: Sequence[st
             f"{origin} holds {describe(state)}, which does not fit the configuration "
             f"({describe(dict(own))}); check {_likely_keys(wrong, missing + unknown)}:\n  {listed}"
         )
-    model.load_state_dict({n: value for n, value in state.items() if n not in left_out}, strict=False)
+    taken = {n: value for n, value in state.items() if n not in left_out}
+    refuse_nan(taken, origin)
+    model.load_state_dict(taken, strict=False)
     return left_out
 
 

@@ -14,7 +14,17 @@ from open_clip.transformer import VisionTransformer
 
 from svllreid.errors import CheckpointError, ConfigError
 from svllreid.files import is_file, is_folder
-from svllreid.models.layouts import State, clean, hub_file, layout_of, quick_gelu_beside, some_names, tensors, to_openai
+from svllreid.models.layouts import (
+    State,
+    clean,
+    hub_file,
+    layout_of,
+    quick_gelu_beside,
+    refuse_nan,
+    some_names,
+    tensors,
+    to_openai,
+)
 from svllreid.models.weight_file import read_state
 
 # About 5 million vision parameters; the text width keeps CLIP's 49,408-token table small.
@@ -216,7 +226,7 @@ def _count(state: State, prefix: str) -> int:
 def _sizes_or_refuse(state: State, origin: str) -> dict[str, Any]:
     try:
         return _sizes(state)
-    except (KeyError, ValueError, IndexError) as error:
+    except (KeyError, ValueError, IndexError, TypeError) as error:
         raise CheckpointError(
             f"{origin} is not CLIP in OpenAI's layout, open_clip's or transformers' (no entry {error}; "
             f"{some_names(state)}); give a file that holds both towers: OpenAI's archive, a state dict or safetensors"
@@ -227,13 +237,16 @@ def check_whole(state: State, origin: str) -> None:
     """CheckpointError where a state dict in OpenAI's layout is not one whole CLIP model and nothing else."""
     sizes = _sizes_or_refuse(state, origin)
     vision, text = sizes["vision_cfg"], sizes["text_cfg"]
-    for cfg, block in ((vision, "visual.transformer.resblocks.0."), (text, "transformer.resblocks.0.")):
-        if (hidden := state.get(f"{block}mlp.c_fc.bias")) is not None:
-            cfg["mlp_ratio"] = (len(hidden) + 0.5) / cfg["width"]  # open_clip multiplies and rounds down
-    # How many heads there are changes no shape.
-    text["heads"], vision["head_width"] = 1, vision["width"] * (32 if isinstance(vision["layers"], list) else 1)
-    with torch.device("meta"):
-        clip = open_clip.CLIP(**sizes)
+    try:
+        for cfg, block in ((vision, "visual.transformer.resblocks.0."), (text, "transformer.resblocks.0.")):
+            if (hidden := state.get(f"{block}mlp.c_fc.bias")) is not None:
+                cfg["mlp_ratio"] = (len(hidden) + 0.5) / cfg["width"]  # open_clip multiplies and rounds down
+        # How many heads there are changes no shape.
+        text["heads"], vision["head_width"] = 1, vision["width"] * (32 if isinstance(vision["layers"], list) else 1)
+        with torch.device("meta"):
+            clip = open_clip.CLIP(**sizes)
+    except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{origin} has sizes of no CLIP ({error}); download or copy it again") from None
     _load_strictly(clip, {name: value.to("meta") for name, value in state.items()}, origin)
 
 
@@ -270,6 +283,7 @@ def _load_strictly(clip: open_clip.CLIP, state: State, origin: str) -> None:
     grid_key = "visual.positional_embedding"
     if grid_key in state and state[grid_key].shape != clip.visual.positional_embedding.shape:
         clip.visual.positional_embedding = torch.nn.Parameter(torch.empty_like(state[grid_key]))
+    refuse_nan(state, origin)
     try:
         missing, unexpected = clip.load_state_dict(state, strict=False)
     except RuntimeError as error:

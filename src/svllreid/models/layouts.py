@@ -82,6 +82,16 @@ def layout_of(state: State) -> str | None:
     return _recognised(state)
 
 
+def refuse_nan(state: State, origin: str) -> None:
+    """CheckpointError where an entry that is to be used holds NaN: every feature would be NaN."""
+    broken = [name for name, value in state.items() if not value.is_meta and torch.isnan(value).any()]
+    if broken:
+        raise CheckpointError(
+            f"{origin} holds NaN in {len(broken)} entries (first {broken[0]}): its training had diverged, or it is "
+            "damaged; take an earlier checkpoint, or download it again"
+        )
+
+
 def some_names(state: State) -> str:
     """The first names of a state dict, for messages."""
     return f"its entries are {', '.join(list(state)[:3])}{', …' if len(state) > 3 else ''}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import shlex
 import textwrap
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from svllreid.errors import CheckpointError, OutputError
+from svllreid.runtime.caches import cache_folder
 
 if TYPE_CHECKING:
     from svllreid.models.layouts import State
@@ -154,13 +154,6 @@ def find(name: str) -> PublishedModel:
         hint = f"nearest: {', '.join(near)}; " if near else ""
         raise CheckpointError(f"no published model {name!r}; {hint}`svllreid models list` shows all")
     return models[name]
-
-
-def cache_folder() -> Path:
-    """Where published files are kept: SVLLREID_CACHE, else svllreid in XDG_CACHE_HOME or ~/.cache."""
-    if own := os.environ.get("SVLLREID_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "svllreid"
 
 
 def cached(model: PublishedModel, folder: Path | None = None) -> Path:

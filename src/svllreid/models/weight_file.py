@@ -80,6 +80,10 @@ def read_state(path: Path) -> dict[str, Any]:
     if not named or not any(isinstance(value, torch.Tensor) for value in content.values()):
         kind = type(content).__name__
         raise CheckpointError(f"{path} holds a {kind} without named tensors, not a state dict of weights; {_SAVE}")
+    for name, value in content.items():
+        if isinstance(value, torch.Tensor) and not _is_plain(value):
+            kind = f"{value.layout} {value.dtype} on {value.device}".replace("torch.", "")
+            raise CheckpointError(f"{path}: {name} is {kind}, and weights are dense real numbers; save them as such")
     return content
 
 
@@ -162,6 +166,10 @@ def _other_content(path: Path, start: bytes, size: int) -> Fault | None:
         return Fault("is a pickle that torch.save did not write", _SAVE)
     text = _as_text(start)
     return None if text is None else Fault(f"is a text file that begins {text!r}", _AGAIN)
+
+
+def _is_plain(value: torch.Tensor) -> bool:
+    return value.layout == torch.strided and not (value.is_complex() or value.is_quantized or value.is_meta)
 
 
 def _start_of(path: Path) -> bytes:

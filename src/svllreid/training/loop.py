@@ -16,10 +16,10 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from svllreid.errors import CheckpointError, TrainingError
+from svllreid.runtime.interrupt import StopSignals
+from svllreid.runtime.processes import agreed, average_gradients, share_buffers
 from svllreid.training.averaging import WeightAverage
-from svllreid.training.interrupt import StopSignals
 from svllreid.training.optim import set_lr
-from svllreid.training.parallel import agreed, average_gradients, share_buffers
 from svllreid.training.sharding import gradient_norm, like, optimizer_state_like, whole
 from svllreid.training.state import Progress, StateFile
 from svllreid.types import Pid, SideRows, StepResult

@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from svllreid.losses.gather import num_processes
+from svllreid.runtime.gather import num_processes
 
 
 def shard(encoder: nn.Module, blocks: Sequence[nn.Module], device: torch.device) -> None:

@@ -39,7 +39,7 @@ def draw_sheet(
     open_image: Callable[[Path], Image.Image],
     size: tuple[int, int] = (128, 96),
 ) -> None:
-    """One row per identity, its pid above and the one-based camera under each image.
+    """One row per identity, its pid above and the camid under each image.
 
     Args:
         path: PNG file, written beside and renamed.
@@ -60,8 +60,8 @@ def draw_sheet(
             left = GAP + column * cell
             picture = ImageOps.contain(open_image(sample.path), (width, height))
             page.put(picture, left, top + LINE + height - picture.height)
-            camera = "unknown" if sample.camid == UNKNOWN else sample.camid + 1
-            page.write(f"camera {camera}", left, top + LINE + height + 2 * FRAME)
+            camera = "unknown" if sample.camid == UNKNOWN else sample.camid
+            page.write(f"camid {camera}", left, top + LINE + height + 2 * FRAME)
     page.save(path)
 
 

@@ -73,7 +73,8 @@ def test_cameras_in_some_names_only_is_an_error(tmp_path, touch):
 
 def test_camera_zero_is_an_error(tmp_path, touch):
     touch(tmp_path, ["train/a/1_c0.jpg", "train/a/1_c1.jpg"])
-    with pytest.raises(DatasetError, match=r"1 files .* camera 0: train/a/1_c0\.jpg\. Cameras count from 1"):
+    message = r"1 files .* camera 0: train/a/1_c0\.jpg\. In file names cameras count from 1: _c1 is camid 0"
+    with pytest.raises(DatasetError, match=message):
         read_folder(tmp_path)
 
 

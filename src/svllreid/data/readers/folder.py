@@ -129,6 +129,7 @@ def _cameras(paths: list[Path], base: Path) -> dict[Path, int]:
     cameras = {path: int(digits) - 1 for path, digits in said.items()}
     if zeros := [str(path.relative_to(base)) for path, camera in cameras.items() if camera < 0]:
         raise DatasetError(
-            f"folder: {len(zeros)} files in {base} name camera 0: {first_three(zeros)}. Cameras count from 1 (_c1)."
+            f"folder: {len(zeros)} files in {base} name camera 0: {first_three(zeros)}. In file names "
+            "cameras count from 1: _c1 is camid 0."
         )
     return cameras

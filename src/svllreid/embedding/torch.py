@@ -1,0 +1,97 @@
+"""The one way from a batch of images to features, for testing, evaluation in training, and `Encoder`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from svllreid.data.transforms import TestTransform
+from svllreid.embedding.contract import EmbeddingSpec
+from svllreid.models.digest import weights_digest
+from svllreid.models.reid import SVLLReID
+
+_IMAGE_SIDE = ("image_encoder.", "bottleneck.", "bottleneck_proj.")
+_HALF = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+
+
+class TorchEmbedder:
+    """A trained model with every setting that its features depend on.
+
+    Args:
+        model: the network; moved to the device and set to eval mode.
+        transform: image to tensor.
+        device: where to compute.
+        precision: `32`, `tf32` (GPUs), `16-mixed` (GPUs) or `bf16-mixed`.
+        after_neck: features behind the BNNecks instead of before.
+        normalize: to length 1.
+        flip: average with the features of the mirrored images.
+        side_information: add what the model learned of the images' cameras and viewpoints, if it did.
+    """
+
+    def __init__(
+        self,
+        model: SVLLReID,
+        transform: TestTransform,
+        device: torch.device,
+        *,
+        precision: str = "32",
+        after_neck: bool = False,
+        normalize: bool = True,
+        flip: bool = False,
+        side_information: bool = True,
+    ) -> None:
+        self.model = model.to(device).eval()
+        self.transform, self.device, self.precision = transform, device, precision
+        self.after_neck, self.normalize, self.flip = after_neck, normalize, flip
+        self.side_information = side_information and (model.sie_camera or model.sie_view)
+        self.dim = model.image_encoder.final_dim + model.image_encoder.proj_dim
+
+    def __call__(self, images: Tensor, camids: Tensor, viewids: Tensor) -> Tensor:
+        """Features (B, D) float32.
+
+        Args:
+            images: (B, 3, H, W) as `transform` makes them, on the device.
+            camids, viewids: (B,) int64, rows of the side information table; -1 where unknown.
+        """
+        ids = (camids, viewids) if self.side_information else (None, None)
+        with self._arithmetic():
+            return self.model.embed(images, *ids, after_neck=self.after_neck, normalize=self.normalize, flip=self.flip)
+
+    @contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        """The precision inside; torch's own setting of matrix products outside stays as it was."""
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
+        half = _HALF.get(self.precision)
+        try:
+            with torch.autocast(self.device.type, dtype=half, enabled=half is not None):
+                yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+    @cached_property
+    def spec(self) -> EmbeddingSpec:
+        """What the features are; the weights are read when it is first asked for.
+
+        Where they are shared out over processes, all must ask.
+        """
+        model, used = self.model, self.side_information
+        return EmbeddingSpec(
+            weights=weights_digest(model, _IMAGE_SIDE),
+            dim=self.dim,
+            image_size=(self.transform.size[0], self.transform.size[1]),
+            pixel_mean=tuple(self.transform.mean),
+            pixel_std=tuple(self.transform.std),
+            neck="after" if self.after_neck else "before",
+            flip=self.flip,
+            normalized=self.normalize,
+            sie_camera=used and model.sie_camera,
+            sie_view=used and model.sie_view,
+            sie_coe=float(model.sie_coe) if used else 0.0,
+            sie_table=weights_digest(model, ("cv_embed",)) if used else "",
+            precision=self.precision,
+        )

@@ -1,0 +1,147 @@
+"""Feature matrices: checked, read in blocks, and their equal rows found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from svllreid.errors import EvaluationError
+
+_CHUNK_BYTES = 16 << 20
+
+
+def block_tensor(part: Any, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """A block of a tensor, array or memory map as a contiguous tensor, copied only where it must be."""
+    if not isinstance(part, torch.Tensor):
+        part = np.ascontiguousarray(part, dtype=np.float64 if dtype == torch.float64 else np.float32)
+        part = torch.from_numpy(part if part.flags.writeable else part.copy())
+    return part.to(device=device, dtype=dtype).contiguous()
+
+
+class Features:
+    """A checked feature matrix, read in blocks; a memory-mapped array is never copied whole.
+
+    float64 features are compared in float64; float16, bfloat16 and float32 in float32.
+
+    Args:
+        values: (N, D) float tensor, NumPy array or memory map (or what `np.asarray` makes one of), N and D at least 1.
+        name: what error messages call it.
+        device: where blocks are wanted; None keeps a tensor's own device, the CPU for arrays.
+    Raises: EvaluationError: not two-dimensional, empty, or not of a floating-point type.
+    """
+
+    def __init__(self, values: Any, name: str, device: torch.device | str | None = None) -> None:
+        self.name = name
+        self.values = values.detach() if isinstance(values, torch.Tensor) else np.asanyarray(values)
+        self._check()
+        self.count, self.dim = int(self.values.shape[0]), int(self.values.shape[1])
+        self.dtype = torch.float64 if str(self.values.dtype).endswith(("float64", "float128")) else torch.float32
+        own = self.values.device if isinstance(self.values, torch.Tensor) else torch.device("cpu")
+        self.device = own if device is None else torch.device(device)
+
+    def _check(self) -> None:
+        kind, shape = str(self.values.dtype), tuple(self.values.shape)
+        if len(shape) != 2:
+            raise EvaluationError(f"{self.name}: shape {shape}; give a matrix (images, dimensions), one row an image")
+        if 0 in shape:
+            raise EvaluationError(f"{self.name}: shape {shape} is empty; give at least one image and one dimension")
+        if "float" not in kind:
+            raise EvaluationError(f"{self.name}: type {kind}; convert the features to float32 (or float16, float64)")
+
+    def rows(self, start: int, stop: int) -> torch.Tensor:
+        """Rows start..stop as a (stop − start, D) tensor on the device, without a copy where none is needed."""
+        return block_tensor(self.values[start:stop], self.dtype, self.device)
+
+    def take(self, index: torch.Tensor) -> torch.Tensor:
+        """The rows of `index` (n,) as an (n, D) tensor on the device."""
+        own = index.to(self.values.device) if isinstance(self.values, torch.Tensor) else index.cpu().numpy()
+        return block_tensor(self.values[own], self.dtype, self.device)
+
+    def chunks(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """(first row, rows) over the whole matrix."""
+        step = max(1, _CHUNK_BYTES // (8 * self.dim))
+        for start in range(0, self.count, step):
+            yield start, self.rows(start, min(start + step, self.count))
+
+
+def check_dimensions(query: Features, gallery: Features) -> None:
+    """Refuse features of different length."""
+    if query.dim != gallery.dim:
+        sizes = f"{query.name} has {query.dim} dimensions, {gallery.name} {gallery.dim}"
+        raise EvaluationError(f"{sizes}; use the same model for both")
+
+
+def squared_norms(features: Features) -> tuple[torch.Tensor, np.ndarray]:
+    """Squared norms (N,) and a sum of each row's bits (N,); refuses NaN, infinity and what overflows."""
+    norms, sums = [], []
+    limit = torch.finfo(features.dtype).max / 8
+    for start, rows in features.chunks():
+        norm = (rows * rows).sum(dim=1)
+        bad = ~(norm <= limit)
+        if bad.any():
+            row = int(bad.nonzero()[0])
+            what = "is too long to square" if torch.isfinite(rows[row]).all() else "holds NaN or infinity"
+            raise EvaluationError(
+                f"{features.name}: row {start + row} {what}; look at the image and the model behind that row, "
+                "or normalise the features"
+            )
+        norms.append(norm)
+        sums.append(_bits(rows).sum(dim=1, dtype=torch.int32).cpu().numpy())
+    return torch.cat(norms), np.concatenate(sums)
+
+
+def _bits(rows: torch.Tensor) -> torch.Tensor:
+    """Rows as int32, equal just where the numbers are: −0 counts as 0."""
+    return (rows + 0.0).view(torch.int32)
+
+
+def _pieces(features: Features, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Row numbers in pieces whose features and their products take little memory."""
+    return rows.split(max(1, _CHUNK_BYTES // (16 * features.dim)))
+
+
+def _keys(features: Features, rows: torch.Tensor) -> np.ndarray:
+    """A number of each of some rows (n,) int64 that unequal rows hardly ever share."""
+    width = _bits(features.rows(0, 1)).shape[1]
+    weights = torch.from_numpy(np.random.default_rng(0).integers(-(2**62), 2**62, width)).to(features.device)
+    keys = [(_bits(features.take(part)) * weights).sum(dim=1).cpu().numpy() for part in _pieces(features, rows)]
+    return np.concatenate(keys)
+
+
+def _same(first: Features, rows: torch.Tensor, second: Features, others: torch.Tensor) -> torch.Tensor:
+    """(n,) bool on the CPU: whether row rows[i] of one set equals row others[i] of another, compared in full."""
+    pairs = zip(_pieces(first, rows), _pieces(second, others), strict=True)
+    return torch.cat([(first.take(a) == second.take(b)).all(dim=1).cpu() for a, b in pairs])
+
+
+def duplicates(features: Features, sums: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows equal to an earlier row, and the first row each equals: two (n,) int64 tensors."""
+    _, inverse, counts = np.unique(sums, return_inverse=True, return_counts=True)
+    candidates = torch.from_numpy(np.flatnonzero(counts[inverse] > 1))
+    _, first, group = np.unique(_keys(features, candidates), return_index=True, return_inverse=True)
+    origin = candidates[torch.from_numpy(first[group])]
+    later = origin < candidates
+    copies, origins = candidates[later], origin[later]
+    same = _same(features, copies, features, origins)
+    return copies[same], origins[same]
+
+
+def equal_rows(
+    query: Features, q_sums: np.ndarray, gallery: Features, g_sums: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Query rows that equal a gallery row, ascending, and the first that each equals: two (n,) int64 tensors."""
+    q_rows, g_rows = (
+        torch.from_numpy(np.flatnonzero(np.isin(own, other))) for own, other in ((q_sums, g_sums), (g_sums, q_sums))
+    )
+    if len(q_rows) == 0:
+        return q_rows, g_rows
+    keys, first = np.unique(_keys(gallery, g_rows), return_index=True)
+    wanted = _keys(query, q_rows)
+    place = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+    likely = torch.from_numpy(keys[place] == wanted)
+    q_rows, g_rows = q_rows[likely], g_rows[torch.from_numpy(first[place])][likely]
+    same = _same(query, q_rows, gallery, g_rows)
+    return q_rows[same], g_rows[same]

@@ -1,0 +1,20 @@
+"""Synthetic people for re-identification: a dataset made on the spot, without downloads, the same for the same seed."""
+
+from svllreid.rendered.attributes import Item, Person, Tint, draw_person
+from svllreid.rendered.camera import Camera, make_camera
+from svllreid.rendered.description import caption, describe
+from svllreid.rendered.shot import draw_image
+from svllreid.rendered.write import synthesize
+
+__all__ = [
+    "Camera",
+    "Item",
+    "Person",
+    "Tint",
+    "caption",
+    "describe",
+    "draw_image",
+    "draw_person",
+    "make_camera",
+    "synthesize",
+]

@@ -1,0 +1,152 @@
+"""A crowd: many synthetic people at many sites, rendered once into a folder and read from there as often as needed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from svllreid.errors import DatasetError
+from svllreid.files import remove_leftovers, write_beside
+from svllreid.rendered.attributes import Person, draw_person
+from svllreid.rendered.camera import MAX_CAMERAS, make_camera
+from svllreid.rendered.shot import draw_image
+
+DRAWN_BY = 1  # raised whenever the drawing changes
+_CAMERAS = 41  # first word of the random stream
+_POPULATIONS = 10**6  # crowds begin here, so that they share nobody with the people of `svllreid data synth`
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Who is rendered: people 0 to `people` - 1 of each site, each seen by `images` of the site's cameras.
+
+    Args:
+        seed: not negative; crowds of two seeds share no site, nobody and no camera.
+        sites: places with six cameras and people of their own.
+        people: at each site.
+        images: of each of them, 1 to 6, every one by another camera.
+        size: height and width in pixels.
+    """
+
+    seed: int
+    sites: int
+    people: int
+    images: int
+    size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if min(self.seed + 1, self.sites, self.people) < 1 or not 1 <= self.images <= MAX_CAMERAS:
+            raise DatasetError(f"{self}: seed is 0 or more, sites and people 1 or more, images 1 to {MAX_CAMERAS}")
+
+    def __len__(self) -> int:
+        """Number of people."""
+        return self.sites * self.people
+
+    def person(self, index: int) -> Person:
+        """Number `index` of all."""
+        return draw_person(self.population(index // self.people), index % self.people)
+
+    def everybody(self) -> list[Person]:
+        """All of them, in order."""
+        return [self.person(index) for index in range(len(self))]
+
+    def population(self, site: int) -> int:
+        """The seed of a site's people and cameras."""
+        return _POPULATIONS * (self.seed + 1) + site
+
+
+def render(
+    crowd: Crowd, folder: Path, workers: int = 1, progress: Callable[[int, int], None] | None = None
+) -> RenderedCrowd:
+    """Render what is not in the folder yet, one file a site, and open all of it.
+
+    Args:
+        crowd: who.
+        folder: where the files are; its name should tell crowds apart.
+        workers: processes.
+        progress: called after each site with the number done and the number in all.
+    Raises:
+        DatasetError: a file there is damaged, or of another crowd.
+        OutputError: the folder cannot be written, or the disk is full.
+    """
+    files = [folder / f"site_{site:04d}.npy" for site in range(crowd.sites)]
+    remove_leftovers(folder)
+    missing = [site for site, file in enumerate(files) if not file.is_file()]
+    done = crowd.sites - len(missing)
+    for site, pixels in _rendered(crowd, missing, workers):
+        with write_beside(files[site]) as temporary, temporary.open("wb") as stream:
+            np.save(stream, pixels)
+        done += 1
+        if progress is not None:
+            progress(done, crowd.sites)
+    return RenderedCrowd(crowd, files)
+
+
+def _rendered(crowd: Crowd, sites: list[int], workers: int) -> Iterator[tuple[int, np.ndarray]]:
+    work = partial(render_site, crowd)
+    if workers <= 1 or len(sites) <= 1:
+        yield from zip(sites, map(work, sites), strict=True)
+        return
+    # Spawned, because torch's threads do not survive a fork.
+    with ProcessPoolExecutor(workers, get_context("spawn"), _leave_ctrl_c) as pool:
+        try:
+            yield from zip(sites, pool.map(work, sites), strict=True)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _leave_ctrl_c() -> None:
+    """Ctrl-C reaches all processes of a terminal; the first one ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def render_site(crowd: Crowd, site: int) -> np.ndarray:
+    """Everybody at one site: (people, images, H, W, 3) uint8."""
+    population = crowd.population(site)
+    cameras = [make_camera(population, camid, crowd.size) for camid in range(MAX_CAMERAS)]
+    pixels = np.empty((crowd.people, crowd.images, *crowd.size, 3), np.uint8)
+    for pid in range(crowd.people):
+        order = np.random.default_rng([_CAMERAS, population, pid]).permutation(MAX_CAMERAS)
+        for shot, camid in enumerate(order[: crowd.images].tolist()):
+            pixels[pid, shot] = np.asarray(draw_image(population, pid, cameras[camid], shot, crowd.size))
+    return pixels
+
+
+class RenderedCrowd:
+    """The images of a crowd, one memory-mapped file a site.
+
+    Args:
+        crowd: who.
+        files: of `render`, in order of the sites.
+    Raises: DatasetError: a file that cannot be read, or is of another crowd.
+    """
+
+    def __init__(self, crowd: Crowd, files: list[Path]) -> None:
+        self.crowd, self.files = crowd, files
+        self.shape = (crowd.people, crowd.images, *crowd.size, 3)
+        for file in files:
+            _open(file, self.shape)
+
+    def images(self, people: np.ndarray, shots: np.ndarray) -> np.ndarray:
+        """(B, H, W, 3) uint8: of each of `people` (B,) the image numbered in `shots` (B,)."""
+        sites, pids = np.divmod(people, self.crowd.people)
+        chosen = zip(sites.tolist(), pids.tolist(), shots.tolist(), strict=True)
+        # Opened each time: a system lets a process hold fewer files open than there are sites.
+        return np.stack([_open(self.files[site], self.shape)[pid, shot] for site, pid, shot in chosen])
+
+
+def _open(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        pixels = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DatasetError(f"{file} cannot be read ({error}); remove it, and it is rendered again") from None
+    if pixels.shape != shape or pixels.dtype != np.uint8:
+        raise DatasetError(f"{file} holds {pixels.dtype} {pixels.shape}, not {shape}; remove it or take another folder")
+    return pixels

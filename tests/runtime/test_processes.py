@@ -1,0 +1,186 @@
+"""Two processes on the CPU: gradients as one process that plays both, equal weights, the same metrics, a clean end."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from svllreid import build_model
+from svllreid.build import build_stage1, build_stage2
+from svllreid.losses.identity import identity_loss
+from svllreid.losses.simclr import simclr_loss
+from svllreid.losses.supcon import supcon_loss
+from svllreid.losses.triplet import triplet_loss
+
+from . import processes_worker as worker
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory):
+    """What two processes found."""
+    folder, port = tmp_path_factory.mktemp("parallel"), str(free_port())
+    command = [sys.executable, worker.__file__]
+    files = [folder / f"{rank}.pt" for rank in range(2)]
+    running = [
+        subprocess.Popen(
+            [*command, str(rank), "2", port, str(file)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+        )
+        for rank, file in enumerate(files)
+    ]
+    for process in running:
+        assert process.wait(240) == 0, process.stderr.read()
+        process.stderr.close()
+    return [torch.load(file, weights_only=True) for file in files]
+
+
+def close(found, expected):
+    assert set(found) == set(expected)
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-6, name
+
+
+def test_all_processes_end_with_the_same_gradient(processes):
+    for stage in ("stage1", "stage2", "alone"):  # alone: one process has a single identity
+        assert all(torch.equal(a, processes[1][stage][name]) for name, a in processes[0][stage].items())
+
+
+def test_stage2_equals_one_process_that_plays_both(processes):
+    config = worker.settings()
+    model = build_model(config, num_classes=8).train()
+    task = build_stage2(config, model)
+    total, views = 0, []
+    for rank in range(2):
+        batch = worker.batch_of(rank)
+        features, finals = model.encode_views(batch.images, (batch.view1, batch.view2), batch.camids, batch.viewids)
+        for score in model.classify(features):
+            total = total + task.weights.identity * identity_loss(score, batch.labels, True) / 2
+        for feature in features:
+            total = total + task.weights.triplet * triplet_loss(feature, batch.labels, 0.3) / 2
+        total = total + task.weights.i2t * identity_loss(features.proj @ task.text_features.T, batch.labels, True) / 2
+        views.append([model.image_mlp(final) for final in finals])
+    total = total + task.weights.ssl * simclr_loss(*(torch.cat(view) for view in zip(*views, strict=True)))
+    total.backward()
+    close(processes[0]["stage2"], worker.gradients(task))
+
+
+def test_stage1_equals_one_process_that_plays_both(processes):
+    """With three identities on one process and five on the other."""
+    config = worker.settings()
+    model = build_model(config, num_classes=8).train()
+    task = build_stage1(config, model)
+    total, heads = 0, []
+    for rank in range(2):
+        features, labels = worker.stage1_features(rank), worker.STAGE1_LABELS[rank]
+        identities, column = labels.unique(return_inverse=True)
+        generator = torch.Generator().manual_seed(rank)
+        prompts = model.prompt_learner(identities)
+        views = [task.augment(prompts, generator) for _ in range(2)]
+        text, *encoded = (model.encode_prompts(part) for part in (prompts, *views))
+        for anchors, others in ((features, text[column]), (text[column], features)):
+            total = total + supcon_loss(anchors, others, labels, labels) / 2
+        heads.append([model.text_mlp(view) for view in encoded])
+    total = total + task.ssl_weight * simclr_loss(*(torch.cat(view) for view in zip(*heads, strict=True)))
+    total.backward()
+    close(processes[0]["stage1"], worker.gradients(task))
+
+
+def test_rows_are_gathered_in_order_of_rank(processes):
+    assert processes[0]["rows"].tolist() == processes[1]["rows"].tolist() == [[0], [10], [11]]
+    assert (processes[0]["first"], processes[1]["first"]) == (0, 1)
+
+
+def test_an_identity_on_two_processes_is_no_negative_of_itself(processes):
+    """Rows 0, 1 here and 0, 1, 2 there, each a unit vector: only different ones are negatives."""
+    mean = (processes[0]["shared"] + processes[1]["shared"]) / 2
+    e = torch.exp(torch.tensor(10.0))
+    shared, alone = torch.log(1 + 6 / e), torch.log(1 + 8 / e)  # rows 0 and 1 have 3 others, twice; row 2 has 4
+    expected = (4 * shared + alone) / 5
+    assert mean.item() == pytest.approx(expected.item(), rel=1e-3)
+
+
+def train(folder, arguments, *options):
+    words = ["train", *options, *arguments, f"OUTPUT_DIR={folder}"]
+    command = [sys.executable, "-m", "svllreid", *words]
+    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_two_processes_train_evaluate_and_write_once(small_arguments, tmp_path):
+    process = train(tmp_path / "two", small_arguments, "--devices", "2")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    assert out.count("market1501") == 1 and metrics["num_queries"] == 8
+    log = (tmp_path / "two" / "log.txt").read_text()
+    assert log.count("stage 2 epoch 2: loss") == 1
+    command = [sys.executable, "-m", "svllreid", "test", f"TEST.WEIGHT={tmp_path / 'two' / 'tiny_2.pth'}"]
+    subprocess.run([*command, f"OUTPUT_DIR={tmp_path / 'one'}"], env=ENVIRONMENT, check=True, capture_output=True)
+    alone = json.loads((tmp_path / "one" / "metrics.json").read_text())
+    for name in ("mAP", "mINP", "rank1", "rank5", "rank10"):
+        assert alone[name] == pytest.approx(metrics[name], abs=1e-12)
+    again = train(tmp_path / "two", small_arguments, "--devices", "2")
+    _, err = again.communicate(timeout=300)
+    assert again.returncode == 0 and "this run is complete" in err
+
+
+@pytest.mark.slow
+def test_shared_out_weights_end_as_whole_ones(small_arguments, tmp_path):
+    """FSDP: the same run, killed once on the way, with every process holding a share of the image encoder."""
+    arguments = [*small_arguments, "SOLVER.STAGE2.EMA_DECAY=0.5"]
+    ends = {}
+    for name, key in (("whole", "SOLVER.SHARD=false"), ("shared", "SOLVER.SHARD=true")):
+        trial = ["SOLVER.STAGE2.CHECKPOINT_PERIOD=1"]
+        process = train(tmp_path / name, [*arguments, key, *trial], "--devices", "2")
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        ends[name] = torch.load(tmp_path / name / "tiny_2.pth", weights_only=True)
+    for name, value in ends["whole"].items():
+        torch.testing.assert_close(ends["shared"][name], value, atol=2e-5, rtol=1e-3, msg=name)
+    folder = tmp_path / "shared"
+    for file in (folder / "tiny_2.pth", folder / "state" / "stage2.json"):
+        file.unlink()
+    state = torch.load(folder / "state" / "stage2.pt", weights_only=True)
+    assert all(value.shape == ends["shared"][name].shape for name, value in state["model"].items())
+    state["epoch"] = 1
+    torch.save(state, folder / "state" / "stage2.pt")
+    (folder / "state" / "stage2.json").write_text('{"settled": 1}')
+    process = train(folder, [*arguments, "SOLVER.SHARD=true", *trial], "--devices", "2")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+
+
+def test_a_process_that_dies_ends_all(small_arguments, tmp_path):
+    arguments = [*small_arguments, "SOLVER.STAGE2.MAX_EPOCHS=500", "SOLVER.STAGE2.EVAL_PERIOD=500"]
+    process = train(tmp_path, arguments, "--devices", "2")
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob("state/stage2.pt")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.5)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ranks = {Path(f"/proc/{pid}/environ").read_bytes().split(b"RANK=")[-1][:1]: int(pid) for pid in children}
+    os.kill(ranks[b"1"], signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "ended with code -9, so the others were stopped" in err and "The same command continues" in err
+
+
+def test_a_users_mistake_is_one_message_and_exit_2(small_arguments, tmp_path):
+    process = train(tmp_path / "out", [*small_arguments, "SOLVER.STAGE2.IMS_PER_BATCH=6"], "--devices", "2")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "cannot be shared evenly by 2 processes" in err and "Traceback" not in err
+    assert not (tmp_path / "out").exists()
