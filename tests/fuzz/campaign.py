@@ -17,7 +17,9 @@ MEMORY = 1 << 30  # bytes that one attempt may take on top of what the process h
 SHOWN = 12
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 # Words of an error that says memory was asked for without bound, and words that are not for users.
-_TOO_MUCH = re.compile(r"MemoryError|cannot allocate|can't allocate|not enough memory|bad_alloc|out of memory", re.I)
+_TOO_MUCH = re.compile(
+    r"MemoryError|cannot allocate|can't allocate|not enough memory|bad_alloc|out of memory|malloc of size", re.I
+)
 _NOT_OURS = re.compile(r"Traceback \(most recent|weights_only|\bpydantic\b|<class '|object at 0x")
 _TEMPORARY = re.compile(r"\..+\.\d+(\.|$)")
 

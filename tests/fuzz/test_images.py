@@ -26,7 +26,10 @@ SUFFIXES = ("jpg", "png", "tif", "gif", "webp", "bmp", "avif", "jp2", "ppm", "")
 @pytest.fixture(scope="module")
 def doors(encoder):
     """Sends a file through every door: a picture that all of them take, or the error of all of them."""
-    transforms = TrainTransform(SIZE, HALF, HALF, flip=0.5, padding=2, erase=0.5, views=2), TestTransform(SIZE, HALF, HALF)
+    transforms = (
+        TrainTransform(SIZE, HALF, HALF, flip=0.5, padding=2, erase=0.5, views=2),
+        TestTransform(SIZE, HALF, HALF),
+    )
 
     def enter(path):
         sample = Sample(path, 1, 0, 0)
@@ -114,7 +117,10 @@ def bombs():
     yield "PNG just over the limit", png(9500, 9500, 1, 0, zeros(9500 * 1189))
     yield "PNG in the range where Pillow warns", png(12000, 10000, 1, 0, zeros(12000 * 1251))
     yield "PNG with a large comment", with_texts(600 << 20)
-    yield "PNG with a large profile", png(2, 2, 8, 0, zlib.compress(bytes(6)), chunk(b"iCCP", b"a\0\0" + zeros(600 << 20)))
+    yield (
+        "PNG with a large profile",
+        png(2, 2, 8, 0, zlib.compress(bytes(6)), chunk(b"iCCP", b"a\0\0" + zeros(600 << 20))),
+    )
     yield "PNG with more rows than it says", png(2, 2, 8, 0, zeros(600 << 20))
     icon = struct.pack("<3HBBBBHHII", 0, 1, 1, 0, 0, 0, 0, 1, 32, len(png(12000, 10000, 1, 0, zeros(12000 * 1251))), 22)
     yield "ICO with a large PNG", icon + png(12000, 10000, 1, 0, zeros(12000 * 1251))
@@ -122,12 +128,29 @@ def bombs():
     yield "PPM of long numbers", b"P3 1 1 255\n" + b"9" * 5_000_000
     yield "BMP", b"BM" + struct.pack("<IIIIiiHHIIIIII", 99, 0, 54, 40, 2**31 - 1, 2**31 - 1, 1, 24, 0, 0, 0, 0, 0, 0)
     yield "TGA", struct.pack("<BBBHHBHHHHBB", 0, 0, 2, 0, 0, 0, 0, 0, 65535, 65535, 24, 0) + bytes(99)
-    yield "GIF", b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0xF7, 0, 0) + bytes(768) + b",\0\0\0\0\xff\xff\xff\xff\0\x08\0;"
+    yield (
+        "GIF",
+        b"GIF89a"
+        + struct.pack("<HHBBB", 65535, 65535, 0xF7, 0, 0)
+        + bytes(768)
+        + b",\0\0\0\0\xff\xff\xff\xff\0\x08\0;",
+    )
     yield "many GIF frames", (written(Image.new("L", (300, 300)), "GIF") or b"")[:-1] * 2000
     yield "PSD", b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 30000, 30000, 8, 3) + bytes(14) + bytes(99)
-    yield "FITS", b"".join(
-        card.ljust(80) for card in (b"SIMPLE  = T", b"BITPIX  = -64", b"NAXIS   = 2", b"NAXIS1  = 99999", b"NAXIS2  = 99999", b"END")
-    ).ljust(2880)
+    yield (
+        "FITS",
+        b"".join(
+            card.ljust(80)
+            for card in (
+                b"SIMPLE  = T",
+                b"BITPIX  = -64",
+                b"NAXIS   = 2",
+                b"NAXIS1  = 99999",
+                b"NAXIS2  = 99999",
+                b"END",
+            )
+        ).ljust(2880),
+    )
     yield "zeros", bytes(50_000_000)
     yield "empty", b""
 

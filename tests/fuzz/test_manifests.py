@@ -159,7 +159,9 @@ def column(draw, values):
             lambda: pyarrow.array([10**15] * size, pyarrow.timestamp("s")),
             lambda: pyarrow.array([2**63] * size, pyarrow.uint64()),
             lambda: pyarrow.array([float("nan"), *[1.0] * (size - 1)] if size else []),
-            lambda: pyarrow.array([value.encode("utf-8", "replace").decode() for value in values], pyarrow.large_string()),
+            lambda: pyarrow.array(
+                [value.encode("utf-8", "replace").decode() for value in values], pyarrow.large_string()
+            ),
         )
     )()
 
@@ -199,7 +201,9 @@ LISTS = {
     "msmt17": [f"MSMT17/list_{name}.txt" for name in ("train", "val", "query", "gallery")],
     "veri": [f"VeRi/keypoint_{name}.txt" for name in ("train", "test")],
 }
-MSMT_NAMES = [f"{pid:04d}/{pid:04d}_{shot:03d}_{1 + shot:02d}_0303morning_0015_0.jpg" for pid in (0, 1) for shot in (0, 1)]
+MSMT_NAMES = [
+    f"{pid:04d}/{pid:04d}_{shot:03d}_{1 + shot:02d}_0303morning_0015_0.jpg" for pid in (0, 1) for shot in (0, 1)
+]
 VERI_NAMES = [f"{pid:04d}_c00{camera}_00016450_0.jpg" for pid in (1, 2) for camera in (1, 2)]
 
 

@@ -22,6 +22,7 @@ from svllreid.data.fingerprint import listings
 from svllreid.data.samplers import PKSampler
 from svllreid.data.transforms import TestTransform, TrainTransform
 from svllreid.errors import ConfigError, DatasetError
+from svllreid.files import user_path
 from svllreid.models.checkpoint import CheckpointInfo
 from svllreid.runtime.caches import cache_folder
 from svllreid.runtime.gather import num_processes
@@ -33,7 +34,7 @@ OWN_DATA = ("folder", "manifest")
 
 def load_dataset(name: str, root: str | Path) -> Splits:
     """The splits of a dataset; DatasetError where it is unknown or cannot be read."""
-    return readers.read(name, Path(root).expanduser())
+    return readers.read(name, user_path(root))
 
 
 def build_splits(config: Config) -> Splits:
@@ -87,7 +88,7 @@ def entries(names: str | Sequence[str]) -> tuple[str, ...]:
 def origin_name(datasets: Datasets, entry: str) -> str:
     """A published dataset's name; of a user's own data also its place."""
     name, _, place = entry.partition(":")
-    return name if name in readers.STATISTICS else f"{name}:{Path(place or datasets.root_dir).expanduser().resolve()}"
+    return name if name in readers.STATISTICS else f"{name}:{user_path(place or datasets.root_dir).resolve()}"
 
 
 def trained_on(config: Config, info: CheckpointInfo | None) -> Origin:
@@ -109,9 +110,9 @@ def _read(config: Config, entry: str) -> Splits:
         options["noun"] = config.datasets.noun or PERSON
     if name == "veri":
         views = config.datasets.veri_views
-        options["views_dir"] = Path(views).expanduser() if views else None
+        options["views_dir"] = user_path(views) if views else None
         options["drop_unlabelled_test"] = config.test.veri_drop_unlabelled
-    splits = readers.read(name, Path(place or config.datasets.root_dir).expanduser(), **options)
+    splits = readers.read(name, user_path(place or config.datasets.root_dir), **options)
     listed = {} if name in readers.STATISTICS else listings(splits)
     return replace(splits, origin=Origin(origin_name(config.datasets, entry), listed))
 
@@ -176,7 +177,7 @@ def build_cache_plan(config: Config, data: TrainingData) -> CachePlan | None:
     options = config.dataloader
     if options.cache == "none":
         return None
-    folder = Path(options.cache_dir).expanduser() if options.cache_dir else cache_folder() / "images"
+    folder = user_path(options.cache_dir) if options.cache_dir else cache_folder() / "images"
     paths = tuple(sample.path for sample in data.samples)
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return CachePlan(options.cache, paths, config.input.size_train, folder, _workers(config) > 0, processes)

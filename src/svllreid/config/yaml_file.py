@@ -79,7 +79,7 @@ def read_value(name: str, word: str) -> Any:
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML's writer, with Unicode's own line ends spelled out: it writes them as they are and reads them as blanks."""
+    """PyYAML's writer, with Unicode's line ends spelled out: as it writes them, it reads them as blanks."""
 
 
 def _write_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:

@@ -16,7 +16,7 @@ from svllreid import build
 from svllreid.config import Config, dump_tree
 from svllreid.errors import CheckpointError, ConfigError
 from svllreid.evaluation.similarity import mean_similarity
-from svllreid.files import remove_leftovers, write_text
+from svllreid.files import is_file, remove_leftovers, write_text
 from svllreid.jobs.checkpoints import Checkpoints
 from svllreid.jobs.continuing import (
     Changes,
@@ -230,7 +230,7 @@ class TrainingRun:
             self.notes.append(f"the weights at the start are {self.config.model.pretrained}")
             return self.on_device(build.build_model_for(self.config, self.data))
         file = self.options.stage1_weights or self.folder.final(self.config, 1)
-        if not file.is_file():
+        if not is_file(file):
             raise CheckpointError(
                 f"stage 2 needs stage 1's prompts, and there is no {file}; run stage 1 (--stage 1), or name its file "
                 "with --stage1-weights"
