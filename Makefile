@@ -21,8 +21,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/svllreid demo outputs/demo
 
+# As many test workers as there are cores, four at most: each imports torch. Files stay whole, since their tests share what
+# they trained.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .

@@ -3,11 +3,30 @@
 import os
 from pathlib import Path
 
+# Before numpy and torch are imported, for these processes and those that they start: test workers share the cores, and
+# more threads than cores wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import svllreid
+
+# Files whose tests take longest, most first. Whole files are shared out to the test workers (--dist loadfile), so one
+# that takes long must not start last.
+LONG_FILES = (
+    "runtime/test_processes.py",
+    "jobs/test_nothing_lost.py",
+    "jobs/test_testing.py",
+    "test_readme.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the files that take longest first."""
+    starts = {Path(__file__).parent / file: place for place, file in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: starts.get(item.path, len(starts)))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -312,6 +312,9 @@ def test_rn50(rn50):
     with torch.no_grad():
         near(model.embed(images, normalize=False), arrays["eval/features_before_neck"])
         near(model.encode_image(images).proj, arrays["eval/image_features_stage1"])
+    # BatchNorm over 8 images amplifies rounding: in float32 this differs by more than the tolerance from one number of
+    # threads to another. In float64 all that is left is the rounding of what was recorded.
+    model, images = model.double(), images.double()
     task = build_stage2(rn50.config, model).train()
     near(task.text_features, arrays["eval/text_features"])
 

@@ -12,6 +12,8 @@ import pytest
 
 import svllreid
 from svllreid.cli.main import run
+from svllreid.jobs import launching
+from svllreid.rendered import pretraining
 from svllreid.types import Sample
 
 ROOT = Path(__file__).parents[1]
@@ -67,8 +69,27 @@ def ran(workplace):
     return {}
 
 
+@pytest.fixture
+def call(monkeypatch):
+    """Runs a command in this process; its exit code."""
+
+    def call(words):
+        monkeypatch.setattr(sys, "argv", ["svllreid", *words])
+        with pytest.raises(SystemExit) as end:
+            run()
+        return end.value.code
+
+    def launch(processes, device, words):
+        assert processes == 2
+        return call(words)  # what each of the processes runs; runtime/test_processes.py starts two
+
+    monkeypatch.setattr(launching, "launch", launch)
+    monkeypatch.setattr(pretraining, "TEST_SITES", 2)
+    return call
+
+
 @pytest.mark.parametrize("command", COMMANDS[2:])
-def test_command(command, workplace, ran, small_arguments, monkeypatch, capsys):
+def test_command(command, workplace, ran, small_arguments, call, monkeypatch, capsys):
     for published, small in SMALLER.items():
         command = command.replace(published, small)
     words = shlex.split(command)
@@ -86,11 +107,8 @@ def test_command(command, workplace, ran, small_arguments, monkeypatch, capsys):
     monkeypatch.chdir(workplace)
     if words[0] == "train" and "outputs/market" in words and "market" in ran:
         words.append("--fresh")
-    monkeypatch.setattr(sys, "argv", ["svllreid", *words])
-    with pytest.raises(SystemExit) as end:
-        run()
+    assert call(words) == 0, capsys.readouterr().err
     captured = capsys.readouterr()
-    assert end.value.code == 0, captured.err
     ran["market" if "outputs/market" in words else command] = True
     assert "Traceback" not in captured.err
 
@@ -118,11 +136,22 @@ def test_shipped_files_that_the_readme_names_exist():
     shipped = ROOT / "src" / "svllreid" / "configs"
     for name in re.findall(r"configs/([\w/.]+\.yml)", README):
         assert (shipped / name).is_file(), name
+
+
+def test_the_tree_of_the_readme_is_that_of_the_repository():
     tree = re.search(r"## The tree\n\n```\n(.*?)```", README, re.S)[1]
+    named, parents = set(), {0: ROOT}
     for line in tree.splitlines():
-        name = line.split()[0]
-        base = ROOT / "src" / "svllreid" if line.startswith("  ") else ROOT
-        assert (base / name).exists(), name
+        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        path = parents[depth] / name
+        assert path.exists(), path
+        parents[depth + 1] = path
+        named.add(path)
+    package = ROOT / "src" / "svllreid"
+    rooms = {path for path in package.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert rooms <= named
+    for room in rooms & {path.parent for path in named}:  # whose files are named one by one
+        assert {path for path in room.glob("*.py") if path.name != "__init__.py"} <= named
 
 
 def test_nothing_is_left_to_fill_in():

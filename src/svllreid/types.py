@@ -12,9 +12,8 @@ import torch
 
 Pid = int | str
 UNKNOWN = -1
-PERSON = "person"
-# What the prompts call the images of a published dataset; of any other one, PERSON.
-NOUNS = {"veri": "vehicle", "VehicleID": "vehicle"}
+# What prompts call the images of a dataset.
+PERSON, VEHICLE = "person", "vehicle"
 CAMID_NOTE = "cameras count from 0: c1 in a file name is camid 0"
 
 

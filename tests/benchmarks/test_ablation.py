@@ -1,7 +1,6 @@
 """The ablation's rows are configurations that load, share first stages rightly, are made once, and add up rightly."""
 
 import csv
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -188,19 +187,20 @@ def write_lines(file, values):
                 writer.writerow({"set": "synthetic", "row": row, "seed": seed, **numbers, "made_of": "abc"})
 
 
-def test_report_of_lines(tmp_path):
+def test_report_of_lines(ablation, tmp_path, monkeypatch, capsys):
     file = tmp_path / "lines.csv"
     swept = {"stride 12": (0.5, 0.6)}
     write_lines(file, {CLIPREID: (0.3, 0.4, 0.5), BOTH: (0.33, 0.42, 0.54), "raw pixels": (0.05,), **swept})
-    command = [sys.executable, str(FOLDER / "ablation.py"), "--report", str(file), "--output", str(tmp_path / "new")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert f"| {CLIPREID} | 3 | 40.0 ± 10.0 | 10 to 90 | 20.0 ± 5.0 |  |" in done.stdout
+    monkeypatch.setattr(sys, "argv", ["ablation.py", "--report", str(file), "--output", str(tmp_path / "new")])
+    ablation.main()
+    out = capsys.readouterr().out
+    assert f"| {CLIPREID} | 3 | 40.0 ± 10.0 | 10 to 90 | 20.0 ± 5.0 |  |" in out
     # Differences 3, 2, 4: mean 3, half interval 4.303 * 1 / sqrt(3).
-    assert f"| {BOTH} | 3 | 43.0 ± 10.5 | 10 to 90 | 21.5 ± 5.3 | +3.0 ± 2.5 * |" in done.stdout
-    assert "| raw pixels | 1 | 5.0 |  | 2.5 |  |" in done.stdout
+    assert f"| {BOTH} | 3 | 43.0 ± 10.5 | 10 to 90 | 21.5 ± 5.3 | +3.0 ± 2.5 * |" in out
+    assert "| raw pixels | 1 | 5.0 |  | 2.5 |  |" in out
     # The sweep has two seeds, so what it is compared with shows those two: 17 and 18 points.
-    assert f"| {BOTH} | 2 | 37.5 ± 6.4 | 10 to 90 | 18.8 ± 3.2 |  |" in done.stdout
-    assert "| stride 12 | 2 | 55.0 ± 7.1 | 10 to 90 | 27.5 ± 3.5 | +17.5 ± 6.4 * |" in done.stdout
+    assert f"| {BOTH} | 2 | 37.5 ± 6.4 | 10 to 90 | 18.8 ± 3.2 |  |" in out
+    assert "| stride 12 | 2 | 55.0 ± 7.1 | 10 to 90 | 27.5 ± 3.5 | +17.5 ± 6.4 * |" in out
     for picture in ("ablation_main.png", "ablation_differences.png"):
         assert (tmp_path / "new" / picture).stat().st_size > 5000
 

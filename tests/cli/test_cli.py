@@ -2,10 +2,11 @@
 
 import io
 import json
-import os
 import re
+import runpy
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from svllreid.cli.main import run
 from svllreid.data import describe as describing
-from svllreid.data.readers import READERS
+from svllreid.data.readers import DATASETS
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,27 +84,40 @@ def test_negative_values(cli):
     assert "SIE_COE: -1.5" in cli("config", "show", "MODEL.SIE_COE=-1.5")[1]
 
 
+@pytest.mark.parametrize("door", ["train_svllreid.py", "test_svllreid.py"])
+def test_published_doors_start_from_the_root(door):
+    found = subprocess.run([sys.executable, door, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"Usage: {door} {door.partition('_')[0]} " in found.stdout
+
+
+def walk_through(door, *words):
+    """Exit code, output and messages of a published door, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setenv("COLUMNS", "200")
+        patch.setattr(sys, "argv", [door, *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / door), run_name="__main__")
+    return end.value.code, out.getvalue(), err.getvalue()
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, small_arguments):
-    """The published doors, from the repository root, without a GPU: train, then test."""
+    """The published doors: train, then test."""
     folder = tmp_path_factory.mktemp("cli") / "run"
     config = folder.with_name("mine.yml")
     config.write_text("MODEL:\n  NAME: tiny\nDATASETS:\n  NAMES: ('market1501')\n")
-    environment = {**os.environ, "COLUMNS": "200"}
-    common = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "timeout": 300}
-    door = [sys.executable, "train_svllreid.py", "--config_file", str(config), *small_arguments]
-    train = subprocess.run([*door, "OUTPUT_DIR", str(folder)], **common)
-    door = [sys.executable, "test_svllreid.py", "--config_file", str(config), *small_arguments]
-    weight = str(folder / "tiny_2.pth")
-    test = subprocess.run([*door, "OUTPUT_DIR", str(folder / "tested"), "TEST.WEIGHT", weight], **common)
+    common = ["--config_file", config, *small_arguments]
+    train = walk_through("train_svllreid.py", *common, "OUTPUT_DIR", folder)
+    weight = ["TEST.WEIGHT", folder / "tiny_2.pth"]
+    test = walk_through("test_svllreid.py", *common, "OUTPUT_DIR", folder / "tested", *weight)
     return folder, train, test
 
 
 def test_published_doors(trained):
-    folder, train, test = trained
-    assert train.returncode == 0, train.stderr
-    assert test.returncode == 0, test.stderr
-    for out in (train.stdout, test.stdout):
+    folder, *found = trained
+    for code, out, err in found:
+        assert code == 0, err
         assert "mAP" in out and "rank-1" in out and re.search(r"market1501 .*│ +8 │ +16 │", out)
     metrics = json.loads((folder / "tested" / "metrics.json").read_text())
     assert metrics["mAP"] == json.loads((folder / "metrics.json").read_text())["mAP"]
@@ -217,7 +231,7 @@ def test_synth(cli, tmp_path):
 def test_help_of_data_commands_names_every_dataset_and_an_example(cli, command):
     _, out, _ = cli("data", command, "--help")
     assert f"Example: svllreid data {command} market1501 ~/data" in out
-    for name in READERS:
+    for name in DATASETS:
         assert name in out
 
 

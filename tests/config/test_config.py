@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import svllreid
-from svllreid.config import Config, from_tree, known_keys, load_config
+from svllreid.config import Config, from_tree, known_keys, load_config, may_change
 from svllreid.config.legacy import UNUSED
 from svllreid.errors import ConfigError
 
@@ -227,3 +227,23 @@ def test_tiny_has_small_heads():
 def test_every_key_says_what_it_is():
     assert [key for key, field in known_keys() if not field.description] == []
     assert len(list(known_keys(Config))) > 60
+
+
+def test_keys_that_may_change_while_a_run_is_continued():
+    free = {key for key, _ in known_keys() if may_change(key)}
+    own = {key for key in free if not key.startswith("TEST.")}
+    periods = {"SOLVER.STAGE1.LOG_PERIOD", "SOLVER.STAGE1.CHECKPOINT_PERIOD"}
+    periods |= {f"SOLVER.STAGE2.{name}_PERIOD" for name in ("LOG", "CHECKPOINT", "EVAL")}
+    assert own == periods | {
+        "OUTPUT_DIR",
+        "DATASETS.ROOT_DIR",
+        "DATASETS.TEST",
+        "DATASETS.VERI_VIEWS",
+        "DATALOADER.CACHE",
+        "DATALOADER.CACHE_DIR",
+        "DATALOADER.NUM_WORKERS",
+        "SOLVER.KEEP_LAST",
+        "SOLVER.SAVE_PERIOD",
+        "SOLVER.WANDB",
+    }
+    assert {key for key, _ in known_keys() if key.startswith("TEST.")} <= free

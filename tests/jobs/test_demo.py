@@ -21,6 +21,7 @@ def demonstrate(folder, identities, monkeypatch):
 
 def test_table_metrics_and_picture(tmp_path, monkeypatch, capsys):
     short = {"SOLVER.STAGE1.MAX_EPOCHS": 1, "SOLVER.STAGE2.MAX_EPOCHS": 1, "SOLVER.STAGE2.STEPS": [1]}
+    short |= {"INPUT.SIZE_TRAIN": [48, 24], "INPUT.SIZE_TEST": [48, 24]}
     load = demo.load_config
     monkeypatch.setattr(demo, "load_config", lambda path, changes: load(path, {**changes, **short}))
     mine = tmp_path / "demo" / "data" / "mine.jpg"

@@ -5,7 +5,8 @@ import torch
 
 from svllreid import build_model
 from svllreid.errors import ConfigError
-from svllreid.models.prompts import PromptAugmentation, mask_prompts, mix_prompts, swap_prompts, tokenize
+from svllreid.models.prompt_augmentations import PromptAugmentation, mask_prompts, mix_prompts, swap_prompts
+from svllreid.models.prompts import tokenize
 
 
 @pytest.fixture(scope="module")

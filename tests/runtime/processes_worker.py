@@ -1,4 +1,4 @@
-"""One of several processes of test_parallel.py: a step of each stage on its share, gradients written to a file."""
+"""One of several processes of test_processes.py: a step of each stage on its share, gradients written to a file."""
 
 import sys
 

@@ -6,7 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ import torch
 
 from svllreid import build_model
 from svllreid.build import build_stage1, build_stage2
+from svllreid.cli.main import run
+from svllreid.jobs.testing import run_test
 from svllreid.losses.identity import identity_loss
 from svllreid.losses.simclr import simclr_loss
 from svllreid.losses.supcon import supcon_loss
@@ -21,7 +24,7 @@ from svllreid.losses.triplet import triplet_loss
 
 from . import processes_worker as worker
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 def free_port():
@@ -37,9 +40,7 @@ def processes(tmp_path_factory):
     command = [sys.executable, worker.__file__]
     files = [folder / f"{rank}.pt" for rank in range(2)]
     running = [
-        subprocess.Popen(
-            [*command, str(rank), "2", port, str(file)], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([*command, str(rank), "2", port, str(file)], stderr=subprocess.PIPE, text=True)
         for rank, file in enumerate(files)
     ]
     for process in running:
@@ -113,40 +114,48 @@ def test_an_identity_on_two_processes_is_no_negative_of_itself(processes):
     assert mean.item() == pytest.approx(expected.item(), rel=1e-3)
 
 
-def train(folder, arguments, *options):
-    words = ["train", *options, *arguments, f"OUTPUT_DIR={folder}"]
-    command = [sys.executable, "-m", "svllreid", *words]
-    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def train(monkeypatch, capfd):
+    """Runs `svllreid train --devices 2`, started from this process; exit code, output and messages of all."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}  # the launcher's stay otherwise
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run_two(folder, arguments):
+        words = ["svllreid", "train", "--devices", "2", *arguments, f"OUTPUT_DIR={folder}"]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as end:
+            run()
+        return end.value.code, *capfd.readouterr()
+
+    yield run_two
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
-def test_two_processes_train_evaluate_and_write_once(small_arguments, tmp_path):
-    process = train(tmp_path / "two", small_arguments, "--devices", "2")
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+def test_two_processes_train_evaluate_and_write_once(train, small_arguments, small_config, tmp_path):
+    code, out, err = train(tmp_path / "two", small_arguments)
+    assert code == 0, err
     metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())
     assert out.count("market1501") == 1 and metrics["num_queries"] == 8
     log = (tmp_path / "two" / "log.txt").read_text()
     assert log.count("stage 2 epoch 2: loss") == 1
-    command = [sys.executable, "-m", "svllreid", "test", f"TEST.WEIGHT={tmp_path / 'two' / 'tiny_2.pth'}"]
-    subprocess.run([*command, f"OUTPUT_DIR={tmp_path / 'one'}"], env=ENVIRONMENT, check=True, capture_output=True)
-    alone = json.loads((tmp_path / "one" / "metrics.json").read_text())
+    weight = str(tmp_path / "two" / "tiny_2.pth")
+    alone = run_test(small_config({"TEST.WEIGHT": weight, "OUTPUT_DIR": str(tmp_path / "one")}))
     for name in ("mAP", "mINP", "rank1", "rank5", "rank10"):
         assert alone[name] == pytest.approx(metrics[name], abs=1e-12)
-    again = train(tmp_path / "two", small_arguments, "--devices", "2")
-    _, err = again.communicate(timeout=300)
-    assert again.returncode == 0 and "this run is complete" in err
+    code, _, err = train(tmp_path / "two", small_arguments)
+    assert code == 0 and "this run is complete" in err
 
 
 @pytest.mark.slow
-def test_shared_out_weights_end_as_whole_ones(small_arguments, tmp_path):
+def test_shared_out_weights_end_as_whole_ones(train, small_arguments, tmp_path):
     """FSDP: the same run, killed once on the way, with every process holding a share of the image encoder."""
     arguments = [*small_arguments, "SOLVER.STAGE2.EMA_DECAY=0.5"]
     ends = {}
     for name, key in (("whole", "SOLVER.SHARD=false"), ("shared", "SOLVER.SHARD=true")):
         trial = ["SOLVER.STAGE2.CHECKPOINT_PERIOD=1"]
-        process = train(tmp_path / name, [*arguments, key, *trial], "--devices", "2")
-        _, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err
+        code, _, err = train(tmp_path / name, [*arguments, key, *trial])
+        assert code == 0, err
         ends[name] = torch.load(tmp_path / name / "tiny_2.pth", weights_only=True)
     for name, value in ends["whole"].items():
         torch.testing.assert_close(ends["shared"][name], value, atol=2e-5, rtol=1e-3, msg=name)
@@ -158,29 +167,34 @@ def test_shared_out_weights_end_as_whole_ones(small_arguments, tmp_path):
     state["epoch"] = 1
     torch.save(state, folder / "state" / "stage2.pt")
     (folder / "state" / "stage2.json").write_text('{"settled": 1}')
-    process = train(folder, [*arguments, "SOLVER.SHARD=true", *trial], "--devices", "2")
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    code, _, err = train(folder, [*arguments, "SOLVER.SHARD=true", *trial])
+    assert code == 0, err
 
 
-def test_a_process_that_dies_ends_all(small_arguments, tmp_path):
+def kill_second(folder, ended):
+    """Kill the second of the two processes once stage 2 has saved its state; whether it came to that."""
+    while not (folder / "state" / "stage2.pt").is_file():
+        if ended.wait(0.1):
+            return False
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    [second] = [int(pid) for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes()]
+    os.kill(second, signal.SIGKILL)
+    return True
+
+
+def test_a_process_that_dies_ends_all(train, small_arguments, tmp_path):
     arguments = [*small_arguments, "SOLVER.STAGE2.MAX_EPOCHS=500", "SOLVER.STAGE2.EVAL_PERIOD=500"]
-    process = train(tmp_path, arguments, "--devices", "2")
-    deadline = time.monotonic() + 200
-    while not list(tmp_path.glob("state/stage2.pt")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.5)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    ranks = {Path(f"/proc/{pid}/environ").read_bytes().split(b"RANK=")[-1][:1]: int(pid) for pid in children}
-    os.kill(ranks[b"1"], signal.SIGKILL)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 1
+    ended = threading.Event()
+    with ThreadPoolExecutor(1) as helper:
+        killed = helper.submit(kill_second, tmp_path, ended)
+        code, _, err = train(tmp_path, arguments)
+        ended.set()
+    assert killed.result() and code == 1, err
     assert "ended with code -9, so the others were stopped" in err and "The same command continues" in err
 
 
-def test_a_users_mistake_is_one_message_and_exit_2(small_arguments, tmp_path):
-    process = train(tmp_path / "out", [*small_arguments, "SOLVER.STAGE2.IMS_PER_BATCH=6"], "--devices", "2")
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 2
+def test_a_users_mistake_is_one_message_and_exit_2(train, small_arguments, tmp_path):
+    code, _, err = train(tmp_path / "out", [*small_arguments, "SOLVER.STAGE2.IMS_PER_BATCH=6"])
+    assert code == 2
     assert "cannot be shared evenly by 2 processes" in err and "Traceback" not in err
     assert not (tmp_path / "out").exists()

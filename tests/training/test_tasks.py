@@ -6,6 +6,7 @@ import torch
 from svllreid import build_model
 from svllreid.build import build_stage1, build_stage2
 from svllreid.losses.supcon import supcon_loss
+from svllreid.models.self_supervision import SELF_SUPERVISION
 from svllreid.types import Batch
 
 LABELS = torch.tensor([0, 0, 2, 2, 3, 3, 1, 1])
@@ -36,10 +37,11 @@ def test_every_stage2_loss_carries_gradient(small_config, ssl_type, monkeypatch)
     import svllreid.training.stage2 as stage2
 
     losses = {}
-    for name in ("identity_loss", "triplet_loss", "simclr_loss", "simsiam_loss"):
-        original = getattr(stage2, name)
+    assert task.model.ssl_loss is SELF_SUPERVISION[ssl_type].loss
+    for holder, name in ((stage2, "identity_loss"), (stage2, "triplet_loss"), (task.model, "ssl_loss")):
+        original = getattr(holder, name)
         monkeypatch.setattr(
-            stage2,
+            holder,
             name,
             lambda *a, original=original, name=name: (
                 losses.setdefault(name, []).append(original(*a)) or losses[name][-1]
@@ -47,15 +49,15 @@ def test_every_stage2_loss_carries_gradient(small_config, ssl_type, monkeypatch)
         )
     result = task(batch_of())
     assert set(result.terms) == {"loss_id", "loss_triplet", "loss_i2t", "loss_ssl"}
-    used = "simclr_loss" if ssl_type == "SIMCLR" else "simsiam_loss"
-    assert {name: len(found) for name, found in losses.items()} == {"identity_loss": 3, "triplet_loss": 3, used: 1}
+    counts = {name: len(found) for name, found in losses.items()}
+    assert counts == {"identity_loss": 3, "triplet_loss": 3, "ssl_loss": 1}
     early = {"conv1": task.model.image_encoder.conv1.weight}
-    for loss in (*losses["identity_loss"], *losses["triplet_loss"], *losses[used]):
+    for loss in (*losses["identity_loss"], *losses["triplet_loss"], *losses["ssl_loss"]):
         assert gradients(loss, early) == {"conv1"}
     table = {"cv_embed": task.model.cv_embed}
     assert gradients(losses["triplet_loss"][0], table) == {"cv_embed"}
-    assert gradients(losses[used][0], table) == set(), "the self-supervision views get no side information"
-    assert any("image_mlp" in name for name in gradients(losses[used][0], task.trained))
+    assert gradients(losses["ssl_loss"][0], table) == set(), "the self-supervision views get no side information"
+    assert any("image_mlp" in name for name in gradients(losses["ssl_loss"][0], task.trained))
 
 
 def test_stage2_trains_what_it_should(small_config):

@@ -27,9 +27,7 @@ from svllreid.models.checkpoint import CheckpointInfo
 from svllreid.runtime.caches import cache_folder
 from svllreid.runtime.gather import num_processes
 from svllreid.runtime.processes import rank
-from svllreid.types import NOUNS, PERSON, Batch, Origin, Pid, Sample, SideRows, Splits
-
-OWN_DATA = ("folder", "manifest")
+from svllreid.types import PERSON, Batch, Origin, Pid, Sample, SideRows, Splits
 
 
 def load_dataset(name: str, root: str | Path) -> Splits:
@@ -52,7 +50,7 @@ def noun_notes(config: Config) -> list[str]:
     Raises: ConfigError: people and vehicles are trained on jointly, and no DATASETS.NOUN says what to call them.
     """
     names = dict.fromkeys(entry.partition(":")[0] for entry in entries(config.datasets.names))
-    nouns = {name: NOUNS.get(name, PERSON) for name in names}
+    nouns = {name: readers.dataset(name).noun for name in names}
     listed = ", ".join(f"{noun} for {name}" for name, noun in nouns.items())
     chosen = config.datasets.noun
     if not config.model.use_text:
@@ -62,7 +60,7 @@ def noun_notes(config: Config) -> list[str]:
             f"DATASETS.NAMES joins datasets of different nouns ({listed}), and all prompts say the same one; set "
             "DATASETS.NOUN, for example DATASETS.NOUN object"
         )
-    if any(noun != chosen for name, noun in nouns.items() if name in readers.STATISTICS):
+    if any(noun != chosen for name, noun in nouns.items() if readers.dataset(name).published):
         return [f"every prompt says {chosen}, as DATASETS.NOUN does; without it: {listed}"]
     return []
 
@@ -88,7 +86,9 @@ def entries(names: str | Sequence[str]) -> tuple[str, ...]:
 def origin_name(datasets: Datasets, entry: str) -> str:
     """A published dataset's name; of a user's own data also its place."""
     name, _, place = entry.partition(":")
-    return name if name in readers.STATISTICS else f"{name}:{user_path(place or datasets.root_dir).resolve()}"
+    if name in readers.DATASETS and readers.DATASETS[name].published:
+        return name
+    return f"{name}:{user_path(place or datasets.root_dir).resolve()}"
 
 
 def trained_on(config: Config, info: CheckpointInfo | None) -> Origin:
@@ -105,15 +105,15 @@ def trained_on(config: Config, info: CheckpointInfo | None) -> Origin:
 def _read(config: Config, entry: str) -> Splits:
     """The splits of `name` in ROOT_DIR, or of `name:place`."""
     name, _, place = entry.partition(":")
-    options: dict[str, Any] = {}
-    if name in OWN_DATA:
-        options["noun"] = config.datasets.noun or PERSON
-    if name == "veri":
-        views = config.datasets.veri_views
-        options["views_dir"] = user_path(views) if views else None
-        options["drop_unlabelled_test"] = config.test.veri_drop_unlabelled
-    splits = readers.read(name, user_path(place or config.datasets.root_dir), **options)
-    listed = {} if name in readers.STATISTICS else listings(splits)
+    record, views = readers.dataset(name), config.datasets.veri_views
+    options = {
+        "noun": config.datasets.noun or PERSON,
+        "views_dir": user_path(views) if views else None,
+        "drop_unlabelled_test": config.test.veri_drop_unlabelled,
+    }
+    root = user_path(place or config.datasets.root_dir)
+    splits = readers.read(name, root, **{option: options[option] for option in record.options})
+    listed = {} if record.published else listings(splits)
     return replace(splits, origin=Origin(origin_name(config.datasets, entry), listed))
 
 

@@ -13,7 +13,7 @@ from svllreid.errors import ConfigError
 from svllreid.models.checkpoint import CheckpointInfo, began_with_quick_gelu, read_info, start_from
 from svllreid.models.clip import Weights, load_clip, read_weights, uses_quick_gelu
 from svllreid.models.layouts import REID, State, clean
-from svllreid.models.prompts import PromptAugmentation
+from svllreid.models.prompt_augmentations import PromptAugmentation
 from svllreid.models.reid import SVLLReID
 from svllreid.models.towers import ViTEncoder
 from svllreid.training.optim import make_optimizer

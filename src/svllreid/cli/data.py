@@ -18,7 +18,9 @@ Name = Annotated[
     str,
     typer.Argument(
         metavar="NAME",
-        help="market1501, dukemtmc, occ_duke, msmt17, veri, VehicleID, or your own data: folder, manifest.",
+        # Written out: the records would be slow to import for every command's help.
+        help="market1501, dukemtmc, occ_duke, msmt17, veri, VehicleID, cuhk03_labelled, cuhk03_detected, or your own "
+        "data: folder, manifest.",
     ),
 ]
 Root = Annotated[
@@ -79,11 +81,11 @@ def check(
     Example: `svllreid data check market1501 ~/data --decode`
     """
     from svllreid.cli.counts import print_comparisons, print_duplicates, print_faults, print_line
-    from svllreid.data.readers import compare, reader
+    from svllreid.data.readers import compare, dataset
 
     console = Console()
-    splits = reader(name)(root)
-    print_comparisons(console, compare(name, splits))
+    splits = dataset(name).read(root)
+    print_comparisons(console, compare(dataset(name), splits))
     for note in splits.notes:
         print_line(console, f"note: {note}")
     print_duplicates(console, _duplicates(splits))
@@ -124,12 +126,12 @@ def describe(
     from svllreid.cli.counts import print_description, print_duplicates, print_line
     from svllreid.data.describe import describe as describe_splits
     from svllreid.data.images import open_image
-    from svllreid.data.readers import reader
+    from svllreid.data.readers import dataset
     from svllreid.types import CAMID_NOTE
     from svllreid.viz.sheet import choose, draw_sheet
 
     console = Console()
-    splits = reader(name)(root)
+    splits = dataset(name).read(root)
     if splits.protocol == "vehicleid-10":
         print_line(console, "vehicleid-10: query holds all test images, of which each draw takes its gallery")
     print_description(console, describe_splits(splits))

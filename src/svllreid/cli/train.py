@@ -47,14 +47,17 @@ def train(
     Example: `svllreid train --config-file person/vit_svllreid.yml DATASETS.NAMES market1501 DATASETS.ROOT_DIR ~/data
     OUTPUT_DIR outputs/market`
     """
-    from svllreid.cli.tables import print_metrics
+    if devices != 1:
+        from svllreid.jobs.launching import launch
+
+        raise typer.Exit(launch(devices, device, without_option(sys.argv[1:], "--devices")))
     from svllreid.config import load_config
-    from svllreid.jobs.launching import launch
+
+    config = load_config(config_file, overrides or ())  # its mistakes are told before the slow imports below
+    from svllreid.cli.tables import print_metrics
     from svllreid.jobs.preparing import Options
     from svllreid.jobs.training import train as train_model
 
-    if devices != 1:
-        raise typer.Exit(launch(devices, device, without_option(sys.argv[1:], "--devices")))
     options = Options(
         device,
         stage,
@@ -66,6 +69,6 @@ def train(
         limit_identities,
         profile,
     )
-    metrics = train_model(load_config(config_file, overrides or ()), options)
+    metrics = train_model(config, options)
     if metrics is not None:
         print_metrics(Console(), metrics)

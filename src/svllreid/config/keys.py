@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from svllreid.config.schema import Config, Names, Section
+from svllreid.config.schema import Config, MayChange, Names, Section
 
 
 def known_keys(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -40,6 +40,14 @@ def is_text(name: str) -> bool:
 def is_names(name: str) -> bool:
     """Whether a dotted key holds one text or a list of texts, such as DATASETS.NAMES."""
     return _type_of(name) == Names
+
+
+def may_change(name: str) -> bool:
+    """Whether a dotted key may differ when a run is continued, since it changes nothing that is learned."""
+    section, _, key = name.rpartition(".")
+    kind = _type_of(section) if section else Config
+    field = kind.model_fields[key.lower()]
+    return kind.all_may_change or any(isinstance(mark, MayChange) for mark in field.metadata)
 
 
 def near_keys(name: str, others: tuple[str, ...] = ()) -> list[str]:

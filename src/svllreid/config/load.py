@@ -16,9 +16,10 @@ from svllreid.config.legacy import UNUSED, is_flat, mend
 from svllreid.config.overrides import override_pairs
 from svllreid.config.schema import Config
 from svllreid.config.yaml_file import read_tree
+from svllreid.data.readers import DATASETS
 from svllreid.errors import ConfigError
 from svllreid.files import is_file, user_path
-from svllreid.types import NOUNS, PERSON
+from svllreid.types import PERSON
 
 _SHIPPED = Path(__file__).parents[1] / "configs"
 
@@ -60,7 +61,7 @@ def _fill_derived(tree: dict[str, Any]) -> None:
     model, data = tree.setdefault("MODEL", {}), tree.setdefault("DATASETS", {})
     names = data.get("NAMES") or ()
     listed = [str(name).partition(":")[0] for name in (names if isinstance(names, list | tuple) else [names])]
-    nouns = {NOUNS.get(name, PERSON) for name in listed} or {PERSON}
+    nouns = {DATASETS[name].noun for name in listed if name in DATASETS} or {PERSON}
     tiny = model.get("NAME") == "tiny"
     for section, key, value in (
         (data, "NOUN", nouns.pop() if len(nouns) == 1 else ""),  # of people and vehicles the user has to choose

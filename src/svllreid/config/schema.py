@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt
 
+from svllreid.data.readers import DATASETS
 from svllreid.defaults import RERANK_K1, RERANK_K2, RERANK_LAMBDA
+from svllreid.models.prompt_augmentations import AUGMENTATIONS
+from svllreid.models.self_supervision import SELF_SUPERVISION
 
 
 def _switch(on: str, off: str) -> BeforeValidator:
@@ -22,14 +25,27 @@ Precision = Annotated[
 ]
 Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 Names = str | tuple[str, ...]
+# The choices are those of the registries.
+SslType = Literal[*SELF_SUPERVISION]  # type: ignore[valid-type]
+PromptAugMethod = Literal[*AUGMENTATIONS]  # type: ignore[valid-type]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Pair = tuple[PositiveInt, PositiveInt]
 Triple = tuple[float, float, float]
 
 
+class MayChange:
+    """Marks a key that may differ when a run is continued, since it changes nothing that is learned."""
+
+
+MAY_CHANGE = MayChange()
+
+
 class Section(BaseModel):
     """A frozen part of the tree that refuses unknown keys."""
+
+    all_may_change: ClassVar[bool] = False
+    """Whether every key of the section is marked with MAY_CHANGE."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -51,26 +67,30 @@ class Dataloader(Section):
 
     num_instance: Annotated[int, Field(ge=2)] = 4
     """Images of each identity in a stage-2 batch (K of P x K)."""
-    num_workers: Annotated[int, Field(ge=0)] = 8
+    num_workers: Annotated[int, Field(ge=0), MAY_CHANGE] = 8
     """Processes that decode and augment; never more than the machine has cores. 0: in the main process."""
-    cache: Literal["none", "memory", "disk"] = "none"
+    cache: Annotated[Literal["none", "memory", "disk"], MAY_CHANGE] = "none"
     """Keep stage 2's decoded and resized images, for the same results sooner: none; memory, of the run; disk, in
     CACHE_DIR, for later runs too. A hundred thousand bytes an image of 256 x 128."""
-    cache_dir: Text = ""
+    cache_dir: Annotated[Text, MAY_CHANGE] = ""
     """Folder of CACHE disk; empty: images in ~/.cache/svllreid (SVLLREID_CACHE names another than the latter)."""
 
 
 class Datasets(Section):
     """What is trained and tested on."""
 
-    names: Names = "market1501"
-    """Dataset, or a list to train on jointly: market1501, dukemtmc, occ_duke, msmt17, veri, VehicleID, folder,
-    manifest. One that lies elsewhere than ROOT_DIR is named with its place: folder:/data/mine."""
-    test: Names = ()
+    names: Annotated[
+        Names,
+        Field(
+            description=f"Dataset, or a list to train on jointly: {', '.join(DATASETS)}. One that lies elsewhere than "
+            "ROOT_DIR is named with its place: folder:/data/mine."
+        ),
+    ] = "market1501"
+    test: Annotated[Names, MAY_CHANGE] = ()
     """Dataset, or a list, to test on during and after training and in `test`; empty: the (first) one of NAMES."""
-    root_dir: Text = "../data"
+    root_dir: Annotated[Text, MAY_CHANGE] = "../data"
     """Folder that holds the dataset as its authors distribute it; for `manifest` the CSV or Parquet file."""
-    veri_views: Text = ""
+    veri_views: Annotated[Text, MAY_CHANGE] = ""
     """Folder of VeRi's viewpoint labels keypoint_train.txt and keypoint_test.txt; empty: beside the images."""
     noun: Text = ""
     """The prompt's noun, "A photo of a X X X X noun."; empty: vehicle for veri and VehicleID, person for the others, to
@@ -132,7 +152,7 @@ class Model(Section):
     """Language self-supervision in stage 1, on augmented prompts."""
     use_ssl: bool = False
     """Vision self-supervision in stage 2, on augmented images."""
-    ssl_type: Literal["SIMCLR", "SIMSIAM"] = "SIMCLR"
+    ssl_type: SslType = "SIMCLR"
     """Stage 2's self-supervised loss."""
     ssl_hidden_dim: PositiveInt | None = None
     """Hidden width of the SimCLR heads; null: 4096 (512 for tiny)."""
@@ -175,15 +195,15 @@ class Stage1(Section):
     """L2 penalty of biases (which only the head of TRAIN_SSL_HEAD has)."""
     ssl_loss_weight: Weight = 0.8
     """Weight of language self-supervision."""
-    prompt_aug_method: Literal["mask", "swap", "mix"] = "mask"
+    prompt_aug_method: PromptAugMethod = "mask"
     """Prompt augmentation: mask scalars, swap token positions, or mix with another prompt of the batch."""
     prompt_aug_scale: Probability = 0.5
     """Strength of the augmentation: share masked or swapped, or the other prompt's weight."""
     train_ssl_head: bool = False
     """Train text_mlp too; published runs keep it as initialised."""
-    log_period: PositiveInt = 50
+    log_period: Annotated[PositiveInt, MAY_CHANGE] = 50
     """Steps between two lines of the log."""
-    checkpoint_period: PositiveInt = 120
+    checkpoint_period: Annotated[PositiveInt, MAY_CHANGE] = 120
     """Epochs between two kept files; the last epoch is always kept."""
 
 
@@ -223,11 +243,11 @@ class Stage2(Section):
     """L2 penalty of every parameter whose name contains bias."""
     ssl_loss_weight: Weight = 0.8
     """Weight of vision self-supervision."""
-    log_period: PositiveInt = 50
+    log_period: Annotated[PositiveInt, MAY_CHANGE] = 50
     """Steps between two lines of the log."""
-    checkpoint_period: PositiveInt = 60
+    checkpoint_period: Annotated[PositiveInt, MAY_CHANGE] = 60
     """Epochs between two kept files; the last epoch is always kept."""
-    eval_period: PositiveInt = 10
+    eval_period: Annotated[PositiveInt, MAY_CHANGE] = 10
     """Epochs between two evaluations; the last epoch is always evaluated."""
 
 
@@ -245,11 +265,11 @@ class Solver(Section):
     shard: bool = False
     """Share weights, gradients and optimiser state of the image encoder out over the processes in stage 2 (FSDP), for
     backbones that do not fit otherwise; in bf16-mixed, tf32 or 32."""
-    save_period: Annotated[int, Field(ge=0)] = 0
+    save_period: Annotated[int, Field(ge=0), MAY_CHANGE] = 0
     """Steps between two states from which a killed run continues; 0: at the ends of epochs alone."""
-    keep_last: Annotated[int, Field(ge=0)] = 0
+    keep_last: Annotated[int, Field(ge=0), MAY_CHANGE] = 0
     """Of the checkpoints written every CHECKPOINT_PERIOD epochs keep so many, and the best; 0: all."""
-    wandb: Text = ""
+    wandb: Annotated[Text, MAY_CHANGE] = ""
     """Project at Weights & Biases that gets the curves too; empty: none."""
     stage1: Stage1 = Stage1()
     stage2: Stage2 = Stage2()
@@ -257,6 +277,8 @@ class Solver(Section):
 
 class Test(Section):
     """Testing."""
+
+    all_may_change = True
 
     ims_per_batch: PositiveInt = 64
     """Images in a batch."""
@@ -291,5 +313,5 @@ class Config(Section):
     dataloader: Dataloader = Dataloader()
     solver: Solver = Solver()
     test: Test = Test()
-    output_dir: Text = ""
+    output_dir: Annotated[Text, MAY_CHANGE] = ""
     """Folder of the run's files; empty: outputs/<dataset>_<backbone>."""

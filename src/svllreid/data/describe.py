@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from statistics import mean, median
 
 from svllreid.data.images import upright_size
+from svllreid.data.readers import DATASETS
 from svllreid.types import UNKNOWN, Pid, Sample, Splits
 
-# Market-1501's identity 0: thousands of images of nobody in particular, which would drown the others' counts.
-DISTRACTORS = {"market1501": 0}
-# Identities are counted from 0 in training and again in test: an equal number is another person.
-NUMBERED_APART = ("msmt17",)
 FREQUENT = 3
 
 
@@ -100,12 +97,14 @@ def describe(splits: Splits, seed: int = 0, max_headers: int = 2000) -> Descript
             tell how they are turned.
     Raises: ImageError: a file among them that is no image.
     """
-    distractor = DISTRACTORS.get(splits.name)
+    record = DATASETS.get(splits.name)  # none of joined sets
+    # Thousands of images of nobody in particular would drown the counts of the others.
+    distractor = None if record is None else record.distractor
     parts = {"train": splits.train, "query": splits.query, "gallery": splits.gallery}
     return Description(
         splits={name: _count(samples, distractor) for name, samples in parts.items()},
         sizes=_sizes(unique_images(splits), random.Random(seed), max_headers),
-        shared=None if splits.name in NUMBERED_APART else _shared(splits),
+        shared=None if record is not None and record.numbered_apart else _shared(splits),
     )
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from svllreid.data.describe import NUMBERED_APART, identity_of
+from svllreid.data.describe import identity_of
+from svllreid.data.readers import DATASETS
 from svllreid.types import Pid, Sample, Splits
 
 Progress = Callable[[int], None]
@@ -161,7 +162,8 @@ def find_duplicates(splits: Splits, progress: Progress | None = None) -> Duplica
 def _contradictions(splits: Splits, numbers: Mapping[Path, int]) -> list[Pair]:
     """For each picture under several identities the first image and the first one of another identity."""
     compared = identity_of(splits)
-    apart = splits.name in NUMBERED_APART
+    record = DATASETS.get(splits.name)
+    apart = record is not None and record.numbered_apart
     first: dict[tuple[int, bool], Sample] = {}
     found: dict[int, Pair] = {}
     for trained, samples in ((True, splits.train), (False, splits.query + splits.gallery)):

@@ -12,7 +12,8 @@ from svllreid.errors import EvaluationError
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.ranking.distance import ProgressCallback
 from svllreid.evaluation.ranking.labels import Labels
-from svllreid.evaluation.ranking.measures import MEASURES, Ranking, evaluate_features, nearest
+from svllreid.evaluation.ranking.measures import MEASURES, Ranking, evaluate_features
+from svllreid.evaluation.ranking.nearest import nearest
 from svllreid.evaluation.ranking.rerank import RerankOptions
 from svllreid.types import Sample
 

@@ -15,9 +15,9 @@ import torch
 
 from svllreid.arguments import share
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.matrix import Features
 from svllreid.evaluation.ranking.distance import PairwiseDistances, Progress, ProgressCallback, in_threads
 from svllreid.evaluation.ranking.labels import Labels
+from svllreid.evaluation.ranking.matrix import Features
 
 _PIECE_NUMBERS = 1 << 20
 

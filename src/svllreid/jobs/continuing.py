@@ -7,29 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from svllreid.config import Config, load_config
+from svllreid.config import Config, load_config, may_change
 from svllreid.errors import CheckpointError, ConfigError
 from svllreid.files import write_json
 from svllreid.jobs.run_folder import RunFolder, settings_of
 from svllreid.models.checkpoint import read_info
 from svllreid.training.state import read_progress
 
-# Keys that may differ when a run is continued: they do not change what is learned.
-FREE_KEYS = (
-    "OUTPUT_DIR",
-    "DATASETS.ROOT_DIR",
-    "DATALOADER.CACHE",
-    "DATASETS.TEST",
-    "DATASETS.VERI_VIEWS",
-    "DATALOADER.NUM_WORKERS",
-    "SOLVER.KEEP_LAST",
-    "SOLVER.SAVE_PERIOD",
-    "SOLVER.WANDB",
-    "TEST.",
-    "LOG_PERIOD",
-    "CHECKPOINT_PERIOD",
-    "EVAL_PERIOD",
-)
 Changes = dict[str, tuple[Any, Any]]
 
 
@@ -44,9 +28,7 @@ def changed_keys(saved: Path, config: Config) -> Changes:
         return {}
     before, now = _leaves(load_config(saved).to_yaml_tree()), _leaves(config.to_yaml_tree())
     return {
-        key: (before.get(key), value)
-        for key, value in now.items()
-        if before.get(key) != value and not key.startswith(FREE_KEYS) and not key.endswith(FREE_KEYS)
+        key: (before.get(key), value) for key, value in now.items() if before.get(key) != value and not may_change(key)
     }
 
 

@@ -6,17 +6,15 @@ import json
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from torch import nn
 
 from svllreid import build
 from svllreid.config import Config, dump_tree
 from svllreid.errors import CheckpointError, ConfigError
 from svllreid.evaluation.similarity import mean_similarity
-from svllreid.files import is_file, remove_leftovers, write_text
+from svllreid.files import remove_leftovers, write_text
 from svllreid.jobs.checkpoints import Checkpoints
 from svllreid.jobs.continuing import (
     Changes,
@@ -38,16 +36,12 @@ from svllreid.jobs.preparing import (
 )
 from svllreid.jobs.result_page import headline
 from svllreid.jobs.run_folder import RunFolder, output_dir
+from svllreid.jobs.starting_model import on_device, starting_model
 from svllreid.jobs.testing import Measured, measure, prepare_tests, write_tests
 from svllreid.models.checkpoint import (
-    HEADS,
-    CheckpointInfo,
-    fit_checkpoint,
-    read_checkpoint,
     read_info,
 )
 from svllreid.models.reid import SVLLReID
-from svllreid.runtime.gather import num_processes
 from svllreid.runtime.processes import is_first_process, leave_together
 from svllreid.runtime.progress import LiveReport, logging_to
 from svllreid.runtime.writers import Writer, check_wandb, open_writers
@@ -57,8 +51,6 @@ from svllreid.training.state import Progress, read_progress
 
 logger = logging.getLogger(__name__)
 
-# Published code numbers these in an order that differs from the sorted one.
-UNSORTED_WHEN_PUBLISHED = ("dukemtmc", "occ_duke")
 SIMILARITY_PERIOD = 10
 
 
@@ -220,48 +212,17 @@ class TrainingRun:
         )
 
     def build_model(self) -> SVLLReID | None:
-        """The model on its device: from CLIP, or for stage 2 alone from a stage-1 file, which holds CLIP's weights.
-
-        None where nothing is left to train.
-        """
+        """The model on its device as training begins, see `starting_model`; None where nothing is left to train."""
         if not self.todo:
             return None
-        if 1 in self.todo or not self.config.model.use_text:
-            self.notes.append(f"the weights at the start are {self.config.model.pretrained}")
-            return self.on_device(build.build_model_for(self.config, self.data))
-        file = self.options.stage1_weights or self.folder.final(self.config, 1)
-        if not is_file(file):
-            raise CheckpointError(
-                f"stage 2 needs stage 1's prompts, and there is no {file}; run stage 1 (--stage 1), or name its file "
-                "with --stage1-weights"
-            )
-        state, info = read_checkpoint(file)
-        self.check_identities(file, info)
-        quick_gelu = info.quick_gelu if info is not None else None
-        model = build.build_model_for(self.config, self.data, clip="random", quick_gelu=quick_gelu)
+        prompts = None
+        if 1 not in self.todo and self.config.model.use_text:
+            prompts = self.options.stage1_weights or self.folder.final(self.config, 1)
         # The run's own file also holds the heads that it began with; another's may be of other widths.
         foreign = self.options.stage1_weights is not None or self.options.allow_config_change
-        fit_checkpoint(model, state, str(file), skip=HEADS if foreign else ())
-        self.notes.append(f"stage 1's prompts come from {file}")
-        return self.on_device(model)
-
-    def on_device(self, model: SVLLReID) -> SVLLReID:
-        """The model on its device, its BatchNorms shared by the processes where that is asked for."""
-        if self.config.solver.sync_batchnorm and num_processes() > 1:
-            if self.fabric.device.type != "cuda":
-                raise ConfigError("SOLVER.SYNC_BATCHNORM works on GPUs alone; set it to false")
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return model.to(self.fabric.device)
-
-    def check_identities(self, file: Path, info: CheckpointInfo | None) -> None:
-        """Prompts belong to labels: refuse a stage-1 file whose identities are numbered otherwise."""
-        if info is not None and info.pids != list(self.data.labels):
-            raise CheckpointError(f"{file} has prompts of other identities than {self.splits.name}; run stage 1 on it")
-        if info is None and self.splits.name in UNSORTED_WHEN_PUBLISHED:
-            raise CheckpointError(
-                f"{file} is a published stage-1 file of {self.splits.name}, whose identities are numbered in another "
-                "order than the sorted one here, so its prompts would go to the wrong people; run stage 1 instead"
-            )
+        model, note = starting_model(self.config, self.data, self.splits.name, prompts, foreign=foreign)
+        self.notes.append(note)
+        return on_device(model, self.config, self.fabric)
 
     def stage1(self, model: SVLLReID, report: LiveReport) -> None:
         """Learn the prompts from cached image features."""

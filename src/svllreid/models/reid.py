@@ -12,8 +12,9 @@ from torch.utils.checkpoint import checkpoint
 
 from svllreid.errors import ConfigError
 from svllreid.models.clip import ClipTowers
-from svllreid.models.heads import PredictionHead, ProjectionHead
+from svllreid.models.heads import ProjectionHead
 from svllreid.models.prompts import PromptLearner
+from svllreid.models.self_supervision import SELF_SUPERVISION
 from svllreid.models.towers import ImageFeatures, ResNetEncoder, TextEncoder, image_encoder
 from svllreid.types import SideRows
 
@@ -40,7 +41,7 @@ class SVLLReID(nn.Module):
         noun: the prompts' noun.
         use_text: with prompts and text encoder; false is the one-stage baseline.
         language_head: with `text_mlp` for stage 1's self-supervision.
-        vision_head: `SIMCLR` or `SIMSIAM` for stage 2's self-supervision, None without.
+        vision_head: a name of SELF_SUPERVISION for stage 2's self-supervision, None without.
         ssl_hidden_dim, ssl_out_dim: widths of the SimCLR heads.
     Raises: ConfigError: side information asked of a ResNet.
     Source: Wang et al. 2025, arXiv:2407.20647; Li et al. 2023, arXiv:2211.13977.
@@ -81,11 +82,9 @@ class SVLLReID(nn.Module):
         self.bottleneck, self.bottleneck_proj = _neck(final_dim), _neck(proj_dim)
         self.classifier = _classifier(final_dim, num_classes)
         self.classifier_proj = _classifier(proj_dim, num_classes)
-        if vision_head == "SIMCLR":
-            self.image_mlp: nn.Module = ProjectionHead(final_dim, ssl_hidden_dim, ssl_out_dim)
-            self.image_mlp.init_weights()
-        elif vision_head == "SIMSIAM":
-            self.image_mlp = PredictionHead(final_dim)
+        if vision_head is not None:
+            kind = SELF_SUPERVISION[vision_head]
+            self.image_mlp, self.ssl_loss = kind.head(final_dim, ssl_hidden_dim, ssl_out_dim), kind.loss
         if use_text:
             self.prompt_learner = PromptLearner(num_classes, clip.text.token_embedding, noun)
             self.text_encoder = TextEncoder(clip)

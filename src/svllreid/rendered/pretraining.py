@@ -164,7 +164,7 @@ class PretrainRun:
     def __init__(self, recipe: Recipe, folder: Path, device: str, workers: int, report: LiveReport) -> None:
         self.recipe, self.folder, self.workers, self.report = recipe, folder, workers, report
         self.fabric = build.build_fabric(load_config(), device)
-        self.tokenizer = open_clip.SimpleTokenizer()
+        self.tokenizer = open_clip.tokenize
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.model = ImageTextPair(load_clip("tiny", "random"), recipe.size)

@@ -8,10 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from svllreid.losses.identity import identity_loss
-from svllreid.losses.simclr import simclr_loss
-from svllreid.losses.simsiam import simsiam_loss
 from svllreid.losses.triplet import triplet_loss
-from svllreid.models.heads import PredictionHead
 from svllreid.models.reid import SVLLReID
 from svllreid.types import Batch, StepResult
 
@@ -20,10 +17,10 @@ from svllreid.types import Batch, StepResult
 class LossWeights:
     """Factors of stage 2's losses."""
 
-    identity: float = 0.25
-    triplet: float = 1.0
-    i2t: float = 1.0
-    ssl: float = 0.8
+    identity: float
+    triplet: float
+    i2t: float
+    ssl: float
 
 
 class Stage2Task(nn.Module):
@@ -83,12 +80,7 @@ class Stage2Task(nn.Module):
             terms["loss_i2t"] = identity_loss(logits, labels, self.smooth)
             loss = loss + self.weights.i2t * terms["loss_i2t"]
         if self.use_ssl:
-            terms["loss_ssl"] = self._ssl_loss(*finals)
+            heads = [self.model.image_mlp(final) for final in finals]
+            terms["loss_ssl"] = self.model.ssl_loss(*heads, *finals)
             loss = loss + self.weights.ssl * terms["loss_ssl"]
         return StepResult(loss, {name: term.detach() for name, term in terms.items()}, len(labels))
-
-    def _ssl_loss(self, final1: Tensor, final2: Tensor) -> Tensor:
-        head1, head2 = self.model.image_mlp(final1), self.model.image_mlp(final2)
-        if isinstance(self.model.image_mlp, PredictionHead):
-            return simsiam_loss(head1, head2, final1, final2)
-        return simclr_loss(head1, head2)

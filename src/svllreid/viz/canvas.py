@@ -44,4 +44,5 @@ class Canvas:
         Raises: OutputError: it cannot be written.
         """
         with write_beside(path) as temporary:
-            self.image.save(temporary, format="PNG")
+            # Photographs hardly compress: a higher level takes several times as long for a few per cent.
+            self.image.save(temporary, format="PNG", compress_level=1)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from svllreid.data.readers import READERS, STATISTICS, check, read
+from svllreid.data.readers import DATASETS, check, read
 from svllreid.data.readers.statistics import OTHER, summarise
 from svllreid.errors import DatasetError
 from svllreid.types import Sample, Splits
@@ -28,16 +28,19 @@ def make(published, **changed):
     return Splits("any", samples(images, ids), query, samples(gallery or 0, 750), parts=parts)
 
 
-@pytest.mark.parametrize("name", STATISTICS)
+PUBLISHED = {name: record.published for name, record in DATASETS.items() if record.published}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_published_counts_make_no_difference(name):
-    assert check(name, make(STATISTICS[name])) == []
+    assert check(DATASETS[name], make(PUBLISHED[name])) == []
 
 
 def test_counts_are_those_of_the_table():
-    assert STATISTICS["market1501"].train_images == (12_936, 12_936)
-    assert (STATISTICS["msmt17"].query, STATISTICS["msmt17"].gallery) == (11_659, 82_161)
-    assert STATISTICS["veri"].train_images == (37_746, 37_781)
-    assert set(READERS) - set(STATISTICS) == {"folder", "manifest"}
+    assert PUBLISHED["market1501"].train_images == (12_936, 12_936)
+    assert (PUBLISHED["msmt17"].query, PUBLISHED["msmt17"].gallery) == (11_659, 82_161)
+    assert PUBLISHED["veri"].train_images == (37_746, 37_781)
+    assert set(DATASETS) - set(PUBLISHED) == {"folder", "manifest"}
 
 
 @pytest.mark.parametrize(
@@ -51,11 +54,12 @@ def test_counts_are_those_of_the_table():
         ("veri", {"images": 37_745}, "training images", "partial unzip"),
         ("veri", {"images": 37_782}, "training images", "another version"),
         ("veri", {"gallery": 11_578}, "gallery images", "viewpoint label"),
+        ("cuhk03_labelled", {"gallery": 5_332}, "gallery images", "another version"),
         ("VehicleID", {"medium": 1599}, "test identities, medium", "cut short"),
     ],
 )
 def test_a_count_that_differs_is_reported_with_its_cause(name, changed, what, cause):
-    (difference,) = check(name, make(STATISTICS[name], **changed))
+    (difference,) = check(DATASETS[name], make(PUBLISHED[name], **changed))
     assert difference.what == what
     assert difference.found == next(iter(changed.values()))
     assert cause in difference.cause
@@ -63,20 +67,20 @@ def test_a_count_that_differs_is_reported_with_its_cause(name, changed, what, ca
 
 
 def test_removed_distractors_are_told_from_a_partial_unzip():
-    splits = make(STATISTICS["market1501"])
+    splits = make(PUBLISHED["market1501"])
     fewer = replace(splits, gallery=tuple(s for s in splits.gallery if s.pid != 0))
-    assert "distractors" in check("market1501", fewer)[0].cause
-    assert "partial unzip" in check("market1501", replace(splits, gallery=splits.gallery[:-1]))[0].cause
+    assert "distractors" in check(DATASETS["market1501"], fewer)[0].cause
+    assert "partial unzip" in check(DATASETS["market1501"], replace(splits, gallery=splits.gallery[:-1]))[0].cause
 
 
 def test_version_2_of_msmt17_is_named_as_cause():
-    splits = replace(make(STATISTICS["msmt17"], query=11_000), notes=("MSMT17 V2 (mask_train_v2)",))
-    assert "V1 and V2" in check("msmt17", splits)[0].cause
+    splits = replace(make(PUBLISHED["msmt17"], query=11_000), notes=("MSMT17 V2 (mask_train_v2)",))
+    assert "V1 and V2" in check(DATASETS["msmt17"], splits)[0].cause
 
 
 def test_where_all_differs_it_is_another_dataset():
     sample = Sample(Path("x.jpg"), 1, 0)
-    differences = check("market1501", Splits("market1501", (sample,), (sample,), (sample,)))
+    differences = check(DATASETS["market1501"], Splits("market1501", (sample,), (sample,), (sample,)))
     assert [difference.found for difference in differences] == [1, 1, 1, 1, 1]
     assert {difference.cause for difference in differences} == {OTHER}
     (line,) = summarise(differences)
@@ -85,7 +89,7 @@ def test_where_all_differs_it_is_another_dataset():
 
 
 def test_own_data_has_no_published_counts():
-    assert check("folder", Splits("folder", (), (), ())) == []
+    assert check(DATASETS["folder"], Splits("folder", (), (), ())) == []
 
 
 def test_read_adds_the_differences_to_the_notes(tmp_path, touch):

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 import svllreid
 from svllreid.errors import EvaluationError
 from svllreid.evaluation import matrix
-from svllreid.evaluation.matrix import Features
 from svllreid.evaluation.ranking import distance as module
 from svllreid.evaluation.ranking.distance import (
     PairwiseDistances,
@@ -21,6 +20,7 @@ from svllreid.evaluation.ranking.distance import (
     smallest,
     squared_euclidean,
 )
+from svllreid.evaluation.ranking.matrix import Features
 
 
 def test_hand_computed() -> None:

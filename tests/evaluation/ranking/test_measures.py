@@ -16,7 +16,8 @@ from svllreid.errors import EvaluationError
 from svllreid.evaluation.ranking import distance
 from svllreid.evaluation.ranking import measures as module
 from svllreid.evaluation.ranking.distance import cosine, squared_euclidean
-from svllreid.evaluation.ranking.measures import Ranking, evaluate_features, evaluate_ranking, nearest
+from svllreid.evaluation.ranking.measures import Ranking, evaluate_features, evaluate_ranking
+from svllreid.evaluation.ranking.nearest import nearest
 from svllreid.evaluation.ranking.rerank import RerankOptions, rerank
 
 

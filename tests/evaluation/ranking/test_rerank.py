@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.matrix import Features
 from svllreid.evaluation.ranking import rerank as module
 from svllreid.evaluation.ranking.distance import Progress
+from svllreid.evaluation.ranking.matrix import Features
 from svllreid.evaluation.ranking.rerank import Reranker, RerankOptions, rerank
 
 

@@ -2,73 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
-from svllreid.data.readers.dukemtmc import read_dukemtmc, read_occ_duke
-from svllreid.data.readers.folder import read_folder
+from svllreid.data.readers.cuhk03 import CUHK03_DETECTED, CUHK03_LABELLED
+from svllreid.data.readers.dukemtmc import DUKEMTMC, OCC_DUKE
+from svllreid.data.readers.folder import FOLDER
 from svllreid.data.readers.join import distinct, hold_out, join
 from svllreid.data.readers.layout import Root
-from svllreid.data.readers.manifest import read_manifest
-from svllreid.data.readers.market1501 import read_market1501
-from svllreid.data.readers.msmt17 import read_msmt17
-from svllreid.data.readers.statistics import STATISTICS, Comparison, Published, check, compare, summarise
-from svllreid.data.readers.vehicleid import read_vehicleid
-from svllreid.data.readers.veri import read_veri
+from svllreid.data.readers.manifest import MANIFEST
+from svllreid.data.readers.market1501 import MARKET1501
+from svllreid.data.readers.msmt17 import MSMT17
+from svllreid.data.readers.record import Dataset, Published
+from svllreid.data.readers.statistics import Comparison, check, compare, summarise
+from svllreid.data.readers.vehicleid import VEHICLEID
+from svllreid.data.readers.veri import VERI
 from svllreid.errors import DatasetError
 from svllreid.types import Splits
 
 __all__ = [
-    "READERS",
-    "STATISTICS",
+    "DATASETS",
     "Comparison",
+    "Dataset",
     "Published",
     "check",
     "compare",
+    "dataset",
     "distinct",
     "hold_out",
     "join",
     "read",
-    "reader",
 ]
 
-READERS: dict[str, Callable[..., Splits]] = {
-    "market1501": read_market1501,
-    "dukemtmc": read_dukemtmc,
-    "occ_duke": read_occ_duke,
-    "msmt17": read_msmt17,
-    "veri": read_veri,
-    "VehicleID": read_vehicleid,
-    "folder": read_folder,
-    "manifest": read_manifest,
+# A new dataset is a file with its reader and record, and a name here.
+DATASETS = {
+    record.name: record
+    for record in (
+        MARKET1501,
+        DUKEMTMC,
+        OCC_DUKE,
+        MSMT17,
+        VERI,
+        VEHICLEID,
+        CUHK03_LABELLED,
+        CUHK03_DETECTED,
+        FOLDER,
+        MANIFEST,
+    )
 }
 
 
-def reader(name: str) -> Callable[..., Splits]:
-    """The reader of a DATASETS.NAMES value.
+def dataset(name: str) -> Dataset:
+    """The record of a DATASETS.NAMES value.
 
     Raises: DatasetError: an unknown name.
     """
-    if name not in READERS:
-        lower = {known.lower(): known for known in READERS}
+    if name not in DATASETS:
+        lower = {known.lower(): known for known in DATASETS}
         near = get_close_matches(name.lower(), lower, n=1)
         hint = f"did you mean {lower[near[0]]}? " if near else ""
-        raise DatasetError(f"Unknown dataset {name!r}: {hint}DATASETS.NAMES knows {', '.join(READERS)}.")
-    return READERS[name]
+        raise DatasetError(f"Unknown dataset {name!r}: {hint}DATASETS.NAMES knows {', '.join(DATASETS)}.")
+    return DATASETS[name]
 
 
 def read(name: str, root: Root, **options: Any) -> Splits:
     """Reads a dataset by its DATASETS.NAMES value.
 
     Args:
-        name: a key of READERS.
+        name: a key of DATASETS.
         root: DATASETS.ROOT_DIR.
-        options: the reader's own: `views_dir` and `drop_unlabelled_test` of veri, `test_size` of VehicleID, `noun` of
-            folder and manifest.
+        options: those that the dataset's record names.
     Returns: the splits, whose notes also say how their counts differ from the published ones.
     Raises: DatasetError: an unknown name, or a dataset that cannot be read.
     """
-    splits = reader(name)(root, **options)
-    return replace(splits, notes=(*splits.notes, *summarise(check(name, splits))))
+    record = dataset(name)
+    splits = record.read(root, **options)
+    return replace(splits, notes=(*splits.notes, *summarise(check(record, splits))))

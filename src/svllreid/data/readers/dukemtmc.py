@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from svllreid.data.readers.layout import Root
+from svllreid.data.readers.record import Dataset, Published
 from svllreid.data.readers.three_folders import Layout, read_three_folders
 from svllreid.types import Splits
 
-DUKEMTMC = Layout("dukemtmc", folder="dukemtmcreid/DukeMTMC-reID", example="0005_c2_f0046985.jpg")
-OCC_DUKE = Layout("occ_duke", folder="dukemtmcreid/Occluded_Duke", example="0005_c2_f0046985.jpg")
+_DUKEMTMC = Layout("dukemtmc", folder="dukemtmcreid/DukeMTMC-reID", example="0005_c2_f0046985.jpg")
+_OCC_DUKE = Layout("occ_duke", folder="dukemtmcreid/Occluded_Duke", example="0005_c2_f0046985.jpg")
 
 
 def read_dukemtmc(root: Root) -> Splits:
@@ -21,7 +22,7 @@ def read_dukemtmc(root: Root) -> Splits:
     Raises: DatasetError: a missing folder, a split without images, or file names in another form.
     Source: Zheng et al. 2017, arXiv:1701.07717; Ristani et al. 2016, arXiv:1609.01775.
     """
-    return read_three_folders(root, DUKEMTMC)
+    return read_three_folders(root, _DUKEMTMC)
 
 
 def read_occ_duke(root: Root) -> Splits:
@@ -35,4 +36,18 @@ def read_occ_duke(root: Root) -> Splits:
     Raises: DatasetError: a missing folder, a split without images, or file names in another form.
     Source: Miao et al. 2019, "Pose-Guided Feature Alignment for Occluded Person Re-identification".
     """
-    return read_three_folders(root, OCC_DUKE)
+    return read_three_folders(root, _OCC_DUKE)
+
+
+DUKEMTMC = Dataset(
+    _DUKEMTMC.name,
+    read_dukemtmc,
+    Published(702, (16_522, 16_522), 2_228, 17_661, 8),
+    sorted_when_published=False,
+)
+OCC_DUKE = Dataset(
+    _OCC_DUKE.name,
+    read_occ_duke,
+    Published(702, (15_618, 15_618), 2_210, 17_661, 8),
+    sorted_when_published=False,
+)

@@ -19,6 +19,7 @@ from svllreid.data.readers.layout import (
 )
 from svllreid.data.readers.numbers import Labelled, require_cameras_fit
 from svllreid.data.readers.own_data import SPLITS, assemble
+from svllreid.data.readers.record import Dataset
 from svllreid.errors import DatasetError
 from svllreid.files import is_folder
 from svllreid.types import PERSON, UNKNOWN, Splits
@@ -134,3 +135,6 @@ def _cameras(paths: list[Path], base: Path) -> dict[Path, int]:
             "cameras count from 1: _c1 is camid 0."
         )
     return cameras
+
+
+FOLDER = Dataset("folder", read_folder, None, options=("noun",))

@@ -15,6 +15,7 @@ from typing import Any
 from svllreid.data.readers.layout import Root, contents, first_three, read_text, require_present
 from svllreid.data.readers.numbers import LARGEST, Labelled, fits
 from svllreid.data.readers.own_data import SPLITS, assemble
+from svllreid.data.readers.record import Dataset
 from svllreid.errors import DatasetError
 from svllreid.files import is_file, is_folder, user_path
 from svllreid.types import PERSON, UNKNOWN, Splits
@@ -228,3 +229,6 @@ def _check_repeats(file: Path, rows: list[Row]) -> list[str]:
     if both := len(train & test):
         return [f"{both} images are both in train and in query or gallery: scores on them flatter the model"]
     return []
+
+
+MANIFEST = Dataset("manifest", read_manifest, None, options=("noun",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from svllreid.data.readers.layout import Root
+from svllreid.data.readers.record import Dataset, Published
 from svllreid.data.readers.three_folders import Layout, read_three_folders
 from svllreid.types import Splits
 
@@ -22,3 +23,14 @@ def read_market1501(root: Root) -> Splits:
     Source: Zheng et al. 2015, "Scalable Person Re-identification: A Benchmark".
     """
     return read_three_folders(root, LAYOUT)
+
+
+def _cause(splits: Splits, what: str, fewer: bool) -> str | None:
+    if what == "gallery images" and fewer and all(sample.pid not in (0, "0") for sample in splits.gallery):
+        return "the distractors (identity 0) were removed from bounding_box_test"
+    return None
+
+
+MARKET1501 = Dataset(
+    LAYOUT.name, read_market1501, Published(751, (12_936, 12_936), 3_368, 15_913, 6), distractor=0, cause=_cause
+)

@@ -16,6 +16,7 @@ from svllreid.data.readers.layout import (
     require_present,
 )
 from svllreid.data.readers.numbers import Labelled, numbered, require_cameras_fit, to_samples
+from svllreid.data.readers.record import Dataset, Published
 from svllreid.errors import DatasetError
 from svllreid.files import is_folder
 from svllreid.types import Splits
@@ -84,3 +85,14 @@ def _read(dataset: Path, folder: Path, list_name: str) -> list[Labelled]:
     require_cameras_fit("msmt17", source, ((path.name, camera) for path, _, camera in said))
     require_present([path for path, _, _ in said], "msmt17", source)
     return [Labelled(path, identity, int(camera) - 1) for path, identity, camera in said]
+
+
+def _cause(splits: Splits, what: str, fewer: bool) -> str | None:
+    if any("V2" in note for note in splits.notes):
+        return "a mixture of MSMT17 V1 and V2 (see the notes), or a partial unzip or copy"
+    return None
+
+
+MSMT17 = Dataset(
+    "msmt17", read_msmt17, Published(1_041, (32_621, 32_621), 11_659, 82_161, 15), numbered_apart=True, cause=_cause
+)

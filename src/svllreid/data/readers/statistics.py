@@ -2,43 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
+from svllreid.data.readers.record import Dataset, Published, Range
 from svllreid.types import UNKNOWN, Splits
 
-Range = tuple[int, int]
 OTHER = "another dataset in the same layout, or a part of this one"
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """The counts of one dataset; None where it has no such fixed count.
-
-    Args:
-        train_ids, query, gallery, cameras: exact counts.
-        train_images: lowest and highest count published.
-        test_ids: identities of each part of the test, where it has parts.
-    """
-
-    train_ids: int
-    train_images: Range
-    query: int | None
-    gallery: int | None
-    cameras: int
-    test_ids: Mapping[str, int] = field(default_factory=dict)
-
-    def accepted(self) -> dict[str, Range]:
-        """The range that each count must lie in; counts that are not fixed are left out."""
-        exact = {
-            "training identities": self.train_ids,
-            "query images": self.query,
-            "gallery images": self.gallery,
-            "cameras": self.cameras,
-            **{_test_ids(part): count for part, count in self.test_ids.items()},
-        }
-        ranges = {what: (count, count) for what, count in exact.items() if count is not None}
-        return ranges | {"training images": self.train_images}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +33,12 @@ class Comparison:
         return f"{self.what}: {self.found}{published}{cause}"
 
 
-STATISTICS: dict[str, Published] = {
-    "market1501": Published(751, (12_936, 12_936), 3_368, 15_913, 6),
-    "dukemtmc": Published(702, (16_522, 16_522), 2_228, 17_661, 8),
-    "occ_duke": Published(702, (15_618, 15_618), 2_210, 17_661, 8),
-    "msmt17": Published(1_041, (32_621, 32_621), 11_659, 82_161, 15),
-    "veri": Published(576, (37_746, 37_781), 1_678, 11_579, 20),
-    # Published as "about 113,000": all that rounds to it.
-    "VehicleID": Published(
-        13_164, (112_500, 113_499), None, None, 1, test_ids={"small": 800, "medium": 1600, "large": 2400}
-    ),
-}
-
-
-def compare(name: str, splits: Splits) -> list[Comparison]:
+def compare(dataset: Dataset, splits: Splits) -> list[Comparison]:
     """A copy's counts beside the published ones.
 
     Args:
-        name: the reader's name; a user's own data (folder, manifest) has no published counts.
-        splits: what the reader made of it.
+        dataset: its record; a user's own data (folder, manifest) has no published counts.
+        splits: what its reader made of it.
     Returns: every count, those that differ with their cause.
     """
     samples = splits.train + splits.query + splits.gallery
@@ -96,18 +53,18 @@ def compare(name: str, splits: Splits) -> list[Comparison]:
             for part, tested in (splits.parts or {"": splits.query}).items()
         },
     }
-    published = STATISTICS[name].accepted() if name in STATISTICS else {}
+    published = {} if dataset.published is None else _accepted(dataset.published)
     accepted = {what: published[what] for what in found if what in published}
     wrong = [what for what, (low, high) in accepted.items() if not low <= found[what] <= high]
-    causes = {what: _cause(name, splits, what, found[what] < accepted[what][0]) for what in wrong}
+    causes = {what: _cause(dataset, splits, what, found[what] < accepted[what][0]) for what in wrong}
     if len(wrong) == len(accepted):
         causes = dict.fromkeys(wrong, OTHER)
     return [Comparison(what, count, _words(accepted.get(what)), causes.get(what, "")) for what, count in found.items()]
 
 
-def check(name: str, splits: Splits) -> list[Comparison]:
+def check(dataset: Dataset, splits: Splits) -> list[Comparison]:
     """How a copy's counts differ from the published ones: the comparisons with a cause, none where it is whole."""
-    return [comparison for comparison in compare(name, splits) if comparison.cause]
+    return [comparison for comparison in compare(dataset, splits) if comparison.cause]
 
 
 def by_cause(differences: Iterable[Comparison]) -> dict[str, list[Comparison]]:
@@ -138,20 +95,25 @@ def _words(accepted: Range | None) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _cause(name: str, splits: Splits, what: str, fewer: bool) -> str:
+def _accepted(published: Published) -> dict[str, Range]:
+    """The range that each count must lie in; counts that are not fixed are left out."""
+    exact = {
+        "training identities": published.train_ids,
+        "query images": published.query,
+        "gallery images": published.gallery,
+        "cameras": published.cameras,
+        **{_test_ids(part): count for part, count in published.test_ids.items()},
+    }
+    ranges = {what: (count, count) for what, count in exact.items() if count is not None}
+    return ranges | {"training images": published.train_images}
+
+
+def _cause(dataset: Dataset, splits: Splits, what: str, fewer: bool) -> str:
     if what.startswith("test identities"):
         return "a test list cut short or edited"
-    if (
-        name == "market1501"
-        and what == "gallery images"
-        and fewer
-        and all(s.pid not in (0, "0") for s in splits.gallery)
-    ):
-        return "the distractors (identity 0) were removed from bounding_box_test"
-    if name == "veri" and what in ("query images", "gallery images") and fewer:
-        return "a partial unzip or copy, or test images without viewpoint label left out (see the notes)"
-    if name == "msmt17" and any("V2" in note for note in splits.notes):
-        return "a mixture of MSMT17 V1 and V2 (see the notes), or a partial unzip or copy"
+    own = dataset.cause(splits, what, fewer)
+    if own is not None:
+        return own
     if fewer:
         return "a partial unzip or copy"
     return "another version of the dataset, or copies and other images among its own"

@@ -19,9 +19,10 @@ from svllreid.data.readers.layout import (
     require_folder,
 )
 from svllreid.data.readers.numbers import numbered
+from svllreid.data.readers.record import Dataset, Published
 from svllreid.errors import DatasetError
 from svllreid.files import is_file
-from svllreid.types import NOUNS, Pid, Sample, Splits
+from svllreid.types import VEHICLE, Pid, Sample, Splits
 
 FOLDER = "VehicleID_V1.0"
 LISTS = "train_test_split"
@@ -63,9 +64,7 @@ def read_vehicleid(root: Root) -> Splits:
     notes = [f"no {name}: that size is not tested" for name in absent]
     notes += [note for size, samples in parts.items() for note in _lonely(size, samples)]
     query = each_once((sample for samples in parts.values() for sample in samples), "VehicleID", "the test lists")
-    return Splits(
-        "VehicleID", train, query, (), protocol="vehicleid-10", noun=NOUNS["VehicleID"], notes=tuple(notes), parts=parts
-    )
+    return Splits("VehicleID", train, query, (), protocol="vehicleid-10", noun=VEHICLE, notes=tuple(notes), parts=parts)
 
 
 def _lonely(size: str, samples: tuple[Sample, ...]) -> list[str]:
@@ -98,3 +97,12 @@ def _file(listed: str, files: dict[str, str]) -> str | None:
     if name not in files and name.lower().endswith(IMAGE_SUFFIXES):
         name = Path(name).stem
     return files.get(name)
+
+
+VEHICLEID = Dataset(
+    "VehicleID",
+    read_vehicleid,
+    # Published as "about 113,000": all that rounds to it.
+    Published(13_164, (112_500, 113_499), None, None, 1, test_ids=TEST_SIZES),
+    noun=VEHICLE,
+)

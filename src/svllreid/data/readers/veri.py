@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from svllreid.data.readers.layout import Root, existing_folder, first_three, read_text
+from svllreid.data.readers.record import Dataset, Published
 from svllreid.data.readers.three_folders import Layout, find, read_three_folders
 from svllreid.errors import DatasetError
 from svllreid.files import is_file
-from svllreid.types import NOUNS, UNKNOWN, Sample, Splits
+from svllreid.types import UNKNOWN, VEHICLE, Sample, Splits
 
 LAYOUT = Layout(
     "veri",
@@ -20,7 +21,7 @@ LAYOUT = Layout(
     query="image_query",
     gallery="image_test",
     example="0001_c001_00016450_0.jpg",
-    noun=NOUNS["veri"],
+    noun=VEHICLE,
 )
 LABEL_FILES = ("keypoint_train.txt", "keypoint_test.txt")
 NUM_VIEWS = 8
@@ -97,3 +98,19 @@ def _label(
     done = "dropped" if drop else "kept, view unknown"
     kept = tuple(sample for sample in labelled if not drop or sample.viewid != UNKNOWN)
     return kept, [f"{unknown} {split} images without viewpoint label {done}"]
+
+
+def _cause(splits: Splits, what: str, fewer: bool) -> str | None:
+    if what in ("query images", "gallery images") and fewer:
+        return "a partial unzip or copy, or test images without viewpoint label left out (see the notes)"
+    return None
+
+
+VERI = Dataset(
+    LAYOUT.name,
+    read_veri,
+    Published(576, (37_746, 37_781), 1_678, 11_579, 20),
+    noun=LAYOUT.noun,
+    options=("views_dir", "drop_unlabelled_test"),
+    cause=_cause,
+)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.matrix import Features, check_dimensions, duplicates, equal_rows, squared_norms
+from svllreid.evaluation.ranking.matrix import Features, check_dimensions, duplicates, equal_rows, squared_norms
 
 METRICS = ("euclidean", "cosine")
 ProgressCallback = Callable[[int, int], None]

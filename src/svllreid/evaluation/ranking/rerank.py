@@ -15,7 +15,6 @@ import torch
 from svllreid.arguments import share, whole_number
 from svllreid.defaults import RERANK_K1, RERANK_K2, RERANK_LAMBDA
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.matrix import Features, check_dimensions
 from svllreid.evaluation.ranking.distance import (
     PairwiseDistances,
     Progress,
@@ -23,6 +22,7 @@ from svllreid.evaluation.ranking.distance import (
     in_threads,
     smallest,
 )
+from svllreid.evaluation.ranking.matrix import Features, check_dimensions
 
 # Neighbours kept beyond the largest list needed: near ties at a list's end are decided among these, in float64.
 _SLACK = 8

@@ -1,0 +1,44 @@
+"""CUHK03 under its new protocol, with the people cut out by hand or by a detector."""
+
+from __future__ import annotations
+
+from svllreid.data.readers.layout import Root
+from svllreid.data.readers.record import Dataset, Published
+from svllreid.data.readers.three_folders import Layout, read_three_folders
+from svllreid.types import Splits
+
+_LABELLED = Layout("cuhk03_labelled", folder="cuhk03-np/labeled", example="0003_c1_21.png")
+_DETECTED = Layout("cuhk03_detected", folder="cuhk03-np/detected", example="0003_c1_21.png")
+
+
+def read_cuhk03_labelled(root: Root) -> Splits:
+    """Reads CUHK03's images that were cut out by hand, under the new protocol (767 people to train, 700 to test).
+
+    Layout: `cuhk03-np/labeled/{bounding_box_train,query,bounding_box_test}/0003_c1_21.png`, as the authors of that
+    protocol distribute it. The older protocol, 20 draws of 100 people from `cuhk-03.mat`, is not read.
+
+    Args:
+        root: the folder that holds `cuhk03-np` or `labeled`, or the latter itself.
+    Returns: cross-camera splits, cameras zero-based, samples sorted by file name.
+    Raises: DatasetError: a missing folder, a split without images, or file names in another form.
+    Source: Li et al. 2014, "DeepReID"; protocol: Zhong et al. 2017, arXiv:1701.08398.
+    """
+    return read_three_folders(root, _LABELLED)
+
+
+def read_cuhk03_detected(root: Root) -> Splits:
+    """Reads CUHK03's images that a detector cut out; see `read_cuhk03_labelled`.
+
+    Layout: `cuhk03-np/detected/{bounding_box_train,query,bounding_box_test}/0003_c1_21.png`.
+
+    Args:
+        root: the folder that holds `cuhk03-np` or `detected`, or the latter itself.
+    Returns: cross-camera splits, cameras zero-based, samples sorted by file name.
+    Raises: DatasetError: a missing folder, a split without images, or file names in another form.
+    Source: Li et al. 2014, "DeepReID"; protocol: Zhong et al. 2017, arXiv:1701.08398.
+    """
+    return read_three_folders(root, _DETECTED)
+
+
+CUHK03_LABELLED = Dataset(_LABELLED.name, read_cuhk03_labelled, Published(767, (7_368, 7_368), 1_400, 5_328, 2))
+CUHK03_DETECTED = Dataset(_DETECTED.name, read_cuhk03_detected, Published(767, (7_365, 7_365), 1_400, 5_332, 2))

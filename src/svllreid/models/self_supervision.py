@@ -1,0 +1,39 @@
+"""Kinds of vision self-supervision in stage 2: a new one is a head, a loss, and a line of SELF_SUPERVISION."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from svllreid.losses.simclr import simclr_loss
+from svllreid.losses.simsiam import simsiam_loss
+from svllreid.models.heads import PredictionHead, ProjectionHead
+
+
+@dataclass(frozen=True)
+class SelfSupervision:
+    """A kind of self-supervision on two augmented copies of each image.
+
+    Args:
+        head: makes `image_mlp` from the width of the features, the hidden width and the output width.
+        loss: scalar of what the head makes of the two copies, two (B, out) tensors, and of their features before the
+            head, two (B, W) tensors.
+    """
+
+    head: Callable[[int, int, int], nn.Module]
+    loss: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+def _projection(in_dim: int, hidden_dim: int, out_dim: int) -> nn.Module:
+    head = ProjectionHead(in_dim, hidden_dim, out_dim)
+    head.init_weights()
+    return head
+
+
+SELF_SUPERVISION = {
+    "SIMCLR": SelfSupervision(_projection, lambda head1, head2, final1, final2: simclr_loss(head1, head2)),
+    # The predictor leads back to the features' own width, and its hidden width is the published one.
+    "SIMSIAM": SelfSupervision(lambda in_dim, hidden_dim, out_dim: PredictionHead(in_dim), simsiam_loss),
+}
