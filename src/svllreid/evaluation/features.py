@@ -15,7 +15,7 @@ import numpy as np
 
 from svllreid.embedding.contract import EmbeddingSpec, check_same
 from svllreid.errors import EvaluationError
-from svllreid.files import file_name, write_beside
+from svllreid.files import file_name, is_file, write_beside
 from svllreid.types import UNKNOWN, Sample, Splits
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class FeatureSet:
             features that are not of the model that the archive names.
         """
         path = Path(path)
-        if not path.is_file():
+        if not is_file(path):
             raise EvaluationError(f"{path} does not exist; give a file that `svllreid test --save-features` wrote")
         try:
             with np.load(path, allow_pickle=False) as archive:

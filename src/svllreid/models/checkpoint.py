@@ -14,7 +14,7 @@ import torch
 from open_clip.transformer import QuickGELU
 
 from svllreid.errors import CheckpointError
-from svllreid.files import write_beside, write_json
+from svllreid.files import is_file, user_path, write_beside, write_json
 from svllreid.models.clip import uses_quick_gelu
 from svllreid.models.layouts import OPENAI, TRANSFORMERS, State, clean, layout_of, refuse_nan, some_names
 from svllreid.models.reid import SVLLReID
@@ -130,7 +130,7 @@ def read_checkpoint(path: str | Path) -> tuple[State, CheckpointInfo | None]:
 
     Raises: CheckpointError: not a file, or not a ReID checkpoint.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     state = clean(read_state(path))
     if not any(name.startswith("image_encoder.") for name in state):
         is_clip = layout_of(state) in (OPENAI, TRANSFORMERS)
@@ -146,7 +146,7 @@ def read_checkpoint(path: str | Path) -> tuple[State, CheckpointInfo | None]:
 def read_info(path: Path) -> CheckpointInfo | None:
     """What the .json beside a checkpoint says; None where there is none, as beside published files."""
     beside = path.with_suffix(".json")
-    if not beside.is_file():
+    if not is_file(beside):
         return None
     try:
         return CheckpointInfo(**json.loads(beside.read_text(encoding="utf-8")))
