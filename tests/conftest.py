@@ -1,7 +1,9 @@
 """Where the recorded numbers and the real images are; small images and configurations made on the spot."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Before numpy and torch are imported, for these processes and those that they start: test workers share the cores, and
 # more threads than cores wait for each other.
@@ -37,6 +39,21 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("fuzzing")
         for line in dict.fromkeys(lines):
             terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Iterator[None]:
+    """Test workers send reports as UTF-8, which a captured file name of another encoding does not fit."""
+    return spelled_out((yield))
+
+
+def spelled_out(part: Any) -> Any:
+    """A part of a report whose texts are all UTF-8."""
+    if isinstance(part, dict):
+        return {key: spelled_out(value) for key, value in part.items()}
+    if isinstance(part, list | tuple):
+        return type(part)(spelled_out(value) for value in part)
+    return part.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(part, str) else part
 
 
 @pytest.fixture(scope="session")

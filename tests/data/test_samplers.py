@@ -59,6 +59,11 @@ def test_impossible_batches_are_refused(batch_size, num_instances, words):
     assert "SOLVER.STAGE2.IMS_PER_BATCH" in str(error.value)
 
 
+def test_a_batch_that_processes_cannot_share_is_refused():
+    with pytest.raises(DatasetError, match="3 identities cannot be shared evenly by 2 processes"):
+        PKSampler(np.repeat(np.arange(3), 4), 12, 4, seed=0, ranks=2)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 12))
 def test_stage1_batches_cover_everything_once_and_are_never_empty(count, batch_size):

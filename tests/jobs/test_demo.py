@@ -36,6 +36,12 @@ def test_table_metrics_and_picture(tmp_path, monkeypatch, capsys):
     with Image.open(tmp_path / "demo" / "run" / "ranklist.png") as picture:
         assert min(picture.size) > 100
     assert "rendered-people" in (tmp_path / "demo" / "run" / "config.yml").read_text()
+
+    def train_again(config, options, console):
+        assert options.fresh
+        return metrics
+
+    monkeypatch.setattr(demo, "train", train_again)
     demonstrate(tmp_path / "demo", 9, monkeypatch)  # starts over
     assert len(list((tmp_path / "demo").rglob("bounding_box_train/*.jpg"))) == 9 * 4 * 3
     assert mine.read_bytes() == b"mine"

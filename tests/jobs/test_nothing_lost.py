@@ -1,6 +1,7 @@
 """Killed at any moment, a run continues with the same command to the same weights."""
 
 import csv
+import multiprocessing
 import os
 import random
 import signal
@@ -11,6 +12,7 @@ import time
 import pytest
 import torch
 
+from svllreid.cli.main import run
 from svllreid.errors import OutputError, TrainingError
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.run_folder import RunFolder
@@ -109,14 +111,42 @@ def test_a_step_is_saved_and_the_rest_of_the_epoch_done(whole, small_config, tmp
 
 def test_stages_alone_equal_the_whole_from_a_trained_model_too(small_config, tmp_path):
     """The heads that fine-tuning begins with survive between the stages."""
-    train(small_config({"OUTPUT_DIR": str(tmp_path / "first"), "SOLVER.SEED": 5}))
-    start = {"MODEL.PRETRAINED": str(tmp_path / "first" / "tiny_2.pth")}
+    short = {"SOLVER.STAGE1.MAX_EPOCHS": 1, "SOLVER.STAGE2.MAX_EPOCHS": 1}
+    train(small_config({**short, "OUTPUT_DIR": str(tmp_path / "first"), "SOLVER.SEED": 5}))
+    start = {"MODEL.PRETRAINED": str(tmp_path / "first" / "tiny_1.pth")}
     train(small_config({**start, "OUTPUT_DIR": str(tmp_path / "whole")}))
     for stage in (1, 2):
         train(small_config({**start, "OUTPUT_DIR": str(tmp_path / "parts")}), Options(stage=stage))
     same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
 
 
+def test_ctrl_c_reaches_worker_processes_too(whole, small_arguments, tmp_path, monkeypatch, capfd):
+    original, workers = StageRun._train, []
+
+    def interrupted(self, arguments):
+        if self.plan.stage == "stage 2" and not workers:
+            workers.extend(multiprocessing.active_children())
+            for pid in (os.getpid(), *(worker.pid for worker in workers)):
+                os.kill(pid, signal.SIGINT)
+        return original(self, arguments)
+
+    def command():
+        with pytest.raises(SystemExit) as end:
+            run()
+        return end.value.code
+
+    monkeypatch.setattr(StageRun, "_train", interrupted)
+    words = [*small_arguments, *(f"{key}={value}" for key, value in EVERYTHING.items()), f"OUTPUT_DIR={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["svllreid", "train", *words, "DATALOADER.NUM_WORKERS=2"])
+    assert command() == 130
+    err = capfd.readouterr().err
+    assert "interrupted; the same command continues" in err and "Traceback" not in err
+    assert len(workers) == 2
+    assert command() == 0
+    same(weights(tmp_path), whole)
+
+
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_with_worker_processes(whole, small_arguments, small_config, tmp_path):
     words = [*small_arguments, *(f"{key}={value}" for key, value in EVERYTHING.items()), f"OUTPUT_DIR={tmp_path}"]
     command = [sys.executable, "-m", "svllreid", "train", *words, "DATALOADER.NUM_WORKERS=2"]

@@ -1,5 +1,6 @@
 """One of several processes of test_processes.py: a step of each stage on its share, gradients written to a file."""
 
+import os
 import sys
 
 import torch
@@ -77,5 +78,9 @@ def run(rank, world, port, out):
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    run(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    port, *files = sys.argv[1:]
+    second = os.fork()  # only now, so that torch is imported once
+    rank = 0 if second else 1
+    run(rank, 2, int(port), files[rank])
+    if second:
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(second, 0)[1]))

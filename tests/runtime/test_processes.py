@@ -36,16 +36,11 @@ def free_port():
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory):
     """What two processes found."""
-    folder, port = tmp_path_factory.mktemp("parallel"), str(free_port())
-    command = [sys.executable, worker.__file__]
+    folder = tmp_path_factory.mktemp("processes")
     files = [folder / f"{rank}.pt" for rank in range(2)]
-    running = [
-        subprocess.Popen([*command, str(rank), "2", port, str(file)], stderr=subprocess.PIPE, text=True)
-        for rank, file in enumerate(files)
-    ]
-    for process in running:
-        assert process.wait(240) == 0, process.stderr.read()
-        process.stderr.close()
+    command = [sys.executable, worker.__file__, str(free_port()), *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
     return [torch.load(file, weights_only=True) for file in files]
 
 
@@ -143,8 +138,14 @@ def test_two_processes_train_evaluate_and_write_once(train, small_arguments, sma
     alone = run_test(small_config({"TEST.WEIGHT": weight, "OUTPUT_DIR": str(tmp_path / "one")}))
     for name in ("mAP", "mINP", "rank1", "rank5", "rank10"):
         assert alone[name] == pytest.approx(metrics[name], abs=1e-12)
-    code, _, err = train(tmp_path / "two", small_arguments)
-    assert code == 0 and "this run is complete" in err
+
+
+@pytest.mark.slow
+def test_two_processes_that_have_finished_say_so(train, small_arguments, tmp_path):
+    for _ in range(2):
+        code, _, err = train(tmp_path, small_arguments)
+        assert code == 0, err
+    assert "this run is complete" in err
 
 
 @pytest.mark.slow
@@ -182,6 +183,7 @@ def kill_second(folder, ended):
     return True
 
 
+@pytest.mark.slow  # jobs/test_launching.py has the launcher's part of it
 def test_a_process_that_dies_ends_all(train, small_arguments, tmp_path):
     arguments = [*small_arguments, "SOLVER.STAGE2.MAX_EPOCHS=500", "SOLVER.STAGE2.EVAL_PERIOD=500"]
     ended = threading.Event()
@@ -193,6 +195,7 @@ def test_a_process_that_dies_ends_all(train, small_arguments, tmp_path):
     assert "ended with code -9, so the others were stopped" in err and "The same command continues" in err
 
 
+@pytest.mark.slow  # jobs/test_launching.py has the launcher's part of it
 def test_a_users_mistake_is_one_message_and_exit_2(train, small_arguments, tmp_path):
     code, _, err = train(tmp_path / "out", [*small_arguments, "SOLVER.STAGE2.IMS_PER_BATCH=6"])
     assert code == 2
