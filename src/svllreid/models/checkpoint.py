@@ -31,6 +31,7 @@ PROMPTS = "prompt_learner.cls_ctx"
 IDENTITIES = (*CLASSIFIERS, PROMPTS)
 POSITIONS = ("image_encoder.positional_embedding", "image_encoder.attnpool.positional_embedding")
 _SUFFIX = "prompt_learner.token_suffix"
+_MOST_ROWS = 10_000_000  # identities, cameras or views; a table of more fits no memory
 # Entries whose sizes are read, and how many dimensions they have.
 _DIMENSIONS = {
     **dict.fromkeys(POSITIONS, 2),
@@ -77,6 +78,10 @@ class CheckpointInfo:
     changes: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        for name in ("num_classes", "num_cameras", "num_views"):
+            count = getattr(self, name)
+            if type(count) is not int or not 1 <= count <= _MOST_ROWS:
+                raise ValueError(f"{name} is {count!r}, not a whole number from 1 to {_MOST_ROWS}")
         for name, numbers, rows in (
             ("cameras", self.cameras, self.num_cameras),
             ("views", self.views, self.num_views),
