@@ -13,8 +13,8 @@ from damage import PNG
 from PIL import Image, PngImagePlugin
 
 HEIGHT, WIDTH = 41, 23  # numbers that stand for nothing else in a header
-MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16",
-         "I;16L", "I;16B", "I;16N")  # fmt: skip
+MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "F",
+         "I;16", "I;16L", "I;16B", "I;16N")  # fmt: skip
 # More that the writers of some formats take.
 OPTIONS: dict[str, list[dict]] = {
     "JPEG": [{"progressive": True}, {"quality": 100, "subsampling": 0}, {"exif": b"Exif\0\0MM"}],

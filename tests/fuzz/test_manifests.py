@@ -18,7 +18,8 @@ SIZES = [pytest.param(60, id="few"), pytest.param(2500, marks=pytest.mark.slow, 
 COLUMNS = ("path", "pid", "split", "camid", "viewid")
 IMAGES = ("a.jpg", "b.jpg", "c.jpg", "d.jpg", "sub/e.jpg", "ä 人.jpg", "with, comma.jpg", 'with "quote".jpg')
 ODD_PATHS = (
-    "", " ", ".", "..", "/", "Gr\udcf6.jpg", "../a.jpg", "../../../../etc/passwd", "/etc/passwd", "/dev/zero", "/dev/stdin", "~/a.jpg",
+    "", " ", ".", "..", "/", "Gr\udcf6.jpg", "../a.jpg", "../../../../etc/passwd", "/etc/passwd", "/dev/zero",
+    "/dev/stdin", "~/a.jpg",
     "sub\\e.jpg", "sub//./e.jpg", "sub", "loop", "pipe", "a.jpg\0", "x" * 300, "x/" * 3000, "y" * 140_000, "nul\0.jpg",
     "file:///a.jpg", "http://x/a.jpg", "C:\\a.jpg", "\u202ea.jpg", "a.jpg\n", "a.jpg/", "A.JPG", "-", "*", "$HOME",
 )  # fmt: skip
@@ -257,8 +258,10 @@ LAYOUTS = {
     "folder": ("{}/7", ("train", "query", "gallery")),
 }
 NAME_PARTS = (
-    b"-1", b"0", b"1", b"0002", b"9999", b"_", b"_c", b"_c1", b"_c0", b"_c12", b"_c007", b"s1", b"s", b"_000001_00", b".jpg",
-    b".JPG", b".png", b".tif", b".txt", b".", b" ", b"\n", b"\xff", b"\xc3", "人".encode(), "٣".encode(), b"9" * 30, b"-",
+    b"-1", b"0", b"1", b"0002", b"9999", b"_", b"_c", b"_c1", b"_c0", b"_c12", b"_c007", b"s1", b"s", b"_000001_00",
+    b".jpg",
+    b".JPG", b".png", b".tif", b".txt", b".", b" ", b"\n", b"\xff", b"\xc3", "人".encode(), "٣".encode(), b"9" * 30,
+    b"-",
     b"c2", b"__", b"~", b"Thumbs.db", b"\\", b"'", b'"', b"\x1b[31m", b"%s", b"{0}", b"\t",
 )  # fmt: skip
 

@@ -151,7 +151,7 @@ def test_damaged_entries_are_named(published, small_config, name, change, words)
 @pytest.mark.parametrize("number", [0, -1, "2", 1.5, True, None, 10**12])
 def test_counts_that_are_none_are_refused(number, small_config):
     tree = small_config().to_yaml_tree()
-    with pytest.raises(ValueError, match="num_cameras is .*, not a whole number from 1 to 10000000"):
+    with pytest.raises(ValueError, match=r"num_cameras is .*, not a whole number from 1 to 10000000"):
         CheckpointInfo(tree, 7, number, 1, [], 2, 1, "")
 
 

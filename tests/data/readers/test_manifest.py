@@ -131,7 +131,7 @@ def test_a_column_twice_is_an_error(manifest, head):
 @pytest.mark.parametrize("path", ["x" * 300, "x/" * 5000, "nul\0.jpg", "loop"])
 def test_what_no_file_can_be_called_is_an_absent_image(manifest, tmp_path, path):
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(DatasetError, match="1 of the 5 images that .* names are absent"):
+    with pytest.raises(DatasetError, match=r"1 of the 5 images that .* names are absent"):
         read_manifest(manifest([*ROWS, f"{path},1,0,train"]))
 
 
