@@ -31,6 +31,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: starts.get(item.path, len(starts)))
 
 
+def pytest_terminal_summary(terminalreporter):
+    """What the fuzz targets tried, a line each."""
+    reports = [report for group in terminalreporter.stats.values() for report in group]
+    lines = [text for report in reports for name, text in getattr(report, "user_properties", ()) if name == "fuzz"]
+    if lines:
+        terminalreporter.section("fuzzing")
+        for line in dict.fromkeys(lines):
+            terminalreporter.write_line(line)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Iterator[None]:
     """Test workers send reports as UTF-8, which a captured file name of another encoding does not fit."""

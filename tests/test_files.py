@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from svllreid.errors import OutputError
-from svllreid.files import file_name, file_stamp, is_file, is_folder, write_beside, write_json
+from svllreid.files import file_name, file_stamp, is_file, is_folder, user_path, write_beside, write_json
 
 
 def test_renamed_when_done(tmp_path):
@@ -91,3 +91,9 @@ def test_names_that_are_no_text_are_spelled_out_and_come_back_from_json(tmp_path
     write_json(tmp_path / "a.json", {"name": name})
     assert r"jos\udce9" in (tmp_path / "a.json").read_text("utf-8")
     assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"name": name}
+
+
+def test_home_folders(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/a") == tmp_path / "a"
+    assert str(user_path("~nobody-is-called-so/a")) == "~nobody-is-called-so/a"

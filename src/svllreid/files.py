@@ -50,7 +50,12 @@ def file_name(text: str) -> str:
     return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", text)
 
 
-def is_file(path: Path) -> bool:
+def user_path(given: str | os.PathLike[str]) -> Path:
+    """A path as users write it: `~` is their home folder; where nobody is called so, `~name` stays as it is."""
+    return Path(os.path.expanduser(given))  # noqa: PTH111 - pathlib's raises where there is no such user
+
+
+def is_file(path: Path | os.DirEntry[str]) -> bool:
     """Whether there is such a file; false also for what no file can be called, such as a name that is too long."""
     try:
         return path.is_file()
@@ -58,7 +63,7 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def is_folder(path: Path) -> bool:
+def is_folder(path: Path | os.DirEntry[str]) -> bool:
     """Whether there is such a folder; false also for what no folder can be called."""
     try:
         return path.is_dir()

@@ -45,6 +45,7 @@ def test_text_arrives_as_it_is_written(key):
         (" [ veri ,] ", ("veri",)),
         ("[]", ()),
         ("[a,,b]", ("a", "", "b")),
+        ('[", \', "\\q"]', ('"', "'", '"\\q"')),
         ("('market1501', 'folder:/x #1')", ("market1501", "folder:/x #1")),
         ("('dukemtmc')", "dukemtmc"),
     ],

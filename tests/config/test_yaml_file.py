@@ -112,7 +112,19 @@ def test_numbers_as_keys_are_unknown_keys(tmp_path):
         load_config(file)
 
 
-WRITTEN = ["Größe/人 é😀", "a: b #c", "Gr\udcf6\udcdf", "- x", "", "  blank ", "'quoted\"", "long " * 60, "007", "\t"]
+WRITTEN = [
+    "Größe/人 é😀",
+    "a: b #c",
+    "Gr\udcf6\udcdf",
+    "- x",
+    "",
+    "  blank ",
+    "'quoted\"",
+    "long " * 60,
+    "007",
+    "\t",
+    "a\x85b\u2028c\u2029",
+]
 
 
 @pytest.mark.parametrize("text", WRITTEN)

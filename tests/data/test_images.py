@@ -375,3 +375,13 @@ def test_damaged_files_are_image_errors_or_pictures(tmp_path):
                     assert str(path) in str(error)
                     refused += 1
     assert refused > 50
+
+
+def test_warnings_of_decoders_stay_inside(tmp_path):
+    Image.new("1", (9500, 9500)).save(tmp_path / "large.png")
+    with warnings.catch_warnings(record=True) as escaped:
+        warnings.simplefilter("always")
+        with pytest.raises(ImageError, match="90250000 pixels are more than"):
+            open_image(tmp_path / "large.png")
+        warnings.warn("of others", stacklevel=1)
+    assert [str(warning.message) for warning in escaped] == ["of others"]

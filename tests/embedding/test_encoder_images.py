@@ -10,7 +10,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from svllreid.embedding.encoder import FeatureEncoder
 from svllreid.embedding.torch import TorchEmbedder
-from svllreid.errors import DatasetError, ImageError
+from svllreid.errors import DatasetError, EvaluationError, ImageError
 from svllreid.types import UNKNOWN, SideRows
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
@@ -205,3 +205,9 @@ def test_files_that_cannot_be_read_are_named(encoder, path, tmp_path):
         pass
     with pytest.raises(ImageError, match=r"image 1 \(.*a\.png\) cannot be read"):
         encoder.encode([path, closed])
+
+
+def test_features_that_are_no_numbers_name_the_image(encoder):
+    encoder.transform = lambda image: torch.full((3, 6, 4), float("inf") if image.getpixel((0, 0))[0] else 0.0)
+    with pytest.raises(EvaluationError, match="image 2: its features hold NaN or infinity"):
+        encoder.encode([np.full((6, 4, 3), value, np.uint8) for value in (0, 0, 255, 0)])

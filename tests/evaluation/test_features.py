@@ -96,6 +96,14 @@ def test_bad_archives_are_refused(tmp_path, change, words):
         evaluate_protocol(FeatureSet.load(tmp_path / "bad.npz"))
 
 
+def test_an_archive_that_would_fill_the_memory_is_not_read(tmp_path):
+    np.savez_compressed(tmp_path / "bomb.npz", **GOOD, extra=np.zeros(10_000_000))
+    with pytest.raises(
+        EvaluationError, match=r"not a readable \.npz archive of plain arrays: it would unfold to 0\.1 GB"
+    ):
+        FeatureSet.load(tmp_path / "bomb.npz")
+
+
 def test_no_archive(tmp_path):
     with pytest.raises(EvaluationError, match="does not exist"):
         FeatureSet.load(tmp_path / "nowhere.npz")

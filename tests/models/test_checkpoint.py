@@ -8,7 +8,7 @@ import torch
 from svllreid import Encoder, build_model
 from svllreid.build import load_trained
 from svllreid.errors import CheckpointError
-from svllreid.models.checkpoint import CLASSIFIERS, fit_checkpoint, read_checkpoint
+from svllreid.models.checkpoint import CLASSIFIERS, CheckpointInfo, fit_checkpoint, read_checkpoint, save_checkpoint
 
 
 @pytest.fixture
@@ -146,6 +146,22 @@ def test_damaged_entries_are_named(published, small_config, name, change, words)
     torch.save({**state, name: change(state[name])}, path)
     with pytest.raises(CheckpointError, match=words):
         load_trained(path, small_config())
+
+
+@pytest.mark.parametrize("number", [0, -1, "2", 1.5, True, None, 10**12])
+def test_counts_that_are_none_are_refused(number, small_config):
+    tree = small_config().to_yaml_tree()
+    with pytest.raises(ValueError, match=r"num_cameras is .*, not a whole number from 1 to 10000000"):
+        CheckpointInfo(tree, 7, number, 1, [], 2, 1, "")
+
+
+def test_a_record_of_other_cameras_than_the_table_has(published, small_config):
+    model, path = published
+    save_checkpoint(path, model, CheckpointInfo(small_config().to_yaml_tree(), 7, 2_000_000, 1, [], 2, 1, ""))
+    with pytest.raises(
+        CheckpointError, match=r"information of 2 rows, and its \.json speaks of 2000000 cameras and 1 v"
+    ):
+        load_trained(path)
 
 
 def test_broken_json_beside(published, small_config):

@@ -119,6 +119,12 @@ def test_an_archive_that_would_fill_the_memory_is_not_opened(tmp_path, monkeypat
         read_state(tmp_path / "a.pth")
 
 
+def test_a_view_of_one_number_is_not_unfolded(tmp_path):
+    (tmp_path / "a.pth").write_bytes(saved({"image_encoder.a": torch.zeros(1).half().expand(1 << 36)}))
+    with pytest.raises(CheckpointError, match=r"would unfold to 137\.4 GB in memory, which no file of weights does"):
+        read_state(tmp_path / "a.pth")
+
+
 @pytest.mark.parametrize("kind", ["web page", "whole model", "cut program"])
 def test_clips_weights_are_refused_in_the_same_words(kind, tmp_path):
     content, what, _ = FILES[kind]

@@ -36,3 +36,22 @@ def test_a_damaged_state_names_the_way_on_and_never_torchs_advice(damage, tmp_pa
     with pytest.raises(CheckpointError, match=r"stage2\.pt cannot be read: it .*; remove it .*--fresh") as error:
         file.load()
     assert "weights_only" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "note"),
+    [
+        ({"step": None}, {}),
+        ({"epoch": -1}, {}),
+        ({"total": 1.5}, {}),
+        ({"pids": 7}, {}),
+        ({}, {"best": 3}),
+        ({}, {"best_epoch": "a"}),
+    ],
+)
+def test_progress_that_is_none_is_refused(content, note, tmp_path):
+    file = StateFile(tmp_path / "stage2.pt", [1])
+    torch.save({"epoch": 1, "step": 0, "total": 4, "pids": [1], "prompts": "", **content}, file.path)
+    file.settled_path.write_text(json.dumps(note))
+    with pytest.raises(CheckpointError, match=r"stage2\.pt cannot be read"):
+        file.load()

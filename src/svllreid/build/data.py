@@ -22,6 +22,7 @@ from svllreid.data.fingerprint import listings
 from svllreid.data.samplers import PKSampler
 from svllreid.data.transforms import TestTransform, TrainTransform
 from svllreid.errors import ConfigError, DatasetError
+from svllreid.files import user_path
 from svllreid.models.checkpoint import CheckpointInfo
 from svllreid.runtime.caches import cache_folder
 from svllreid.runtime.gather import num_processes
@@ -31,7 +32,7 @@ from svllreid.types import PERSON, Batch, Origin, Pid, Sample, SideRows, Splits
 
 def load_dataset(name: str, root: str | Path) -> Splits:
     """The splits of a dataset; DatasetError where it is unknown or cannot be read."""
-    return readers.read(name, Path(root).expanduser())
+    return readers.read(name, user_path(root))
 
 
 def build_splits(config: Config) -> Splits:
@@ -87,7 +88,7 @@ def origin_name(datasets: Datasets, entry: str) -> str:
     name, _, place = entry.partition(":")
     if name in readers.DATASETS and readers.DATASETS[name].published:
         return name
-    return f"{name}:{Path(place or datasets.root_dir).expanduser().resolve()}"
+    return f"{name}:{user_path(place or datasets.root_dir).resolve()}"
 
 
 def trained_on(config: Config, info: CheckpointInfo | None) -> Origin:
@@ -107,10 +108,10 @@ def _read(config: Config, entry: str) -> Splits:
     record, views = readers.dataset(name), config.datasets.veri_views
     options = {
         "noun": config.datasets.noun or PERSON,
-        "views_dir": Path(views).expanduser() if views else None,
+        "views_dir": user_path(views) if views else None,
         "drop_unlabelled_test": config.test.veri_drop_unlabelled,
     }
-    root = Path(place or config.datasets.root_dir).expanduser()
+    root = user_path(place or config.datasets.root_dir)
     splits = readers.read(name, root, **{option: options[option] for option in record.options})
     listed = {} if record.published else listings(splits)
     return replace(splits, origin=Origin(origin_name(config.datasets, entry), listed))
@@ -176,7 +177,7 @@ def build_cache_plan(config: Config, data: TrainingData) -> CachePlan | None:
     options = config.dataloader
     if options.cache == "none":
         return None
-    folder = Path(options.cache_dir).expanduser() if options.cache_dir else cache_folder() / "images"
+    folder = user_path(options.cache_dir) if options.cache_dir else cache_folder() / "images"
     paths = tuple(sample.path for sample in data.samples)
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return CachePlan(options.cache, paths, config.input.size_train, folder, _workers(config) > 0, processes)

@@ -82,9 +82,15 @@ def _table_sizes(state: State, config: Config, origin: str, info: CheckpointInfo
         return 1, 1  # another backbone, which fitting the weights will explain
     if "cv_embed" not in state and (camera or view):
         raise CheckpointError(f"{origin} has no side information; set MODEL.SIE_CAMERA and MODEL.SIE_VIEW to false")
-    if info is not None:
-        return info.num_cameras, info.num_views
     rows = len(state["cv_embed"]) if "cv_embed" in state else 1
+    if info is not None:
+        said = info.num_cameras if camera else 1, info.num_views if view else 1
+        if (camera or view) and said[0] * said[1] != rows:
+            raise CheckpointError(
+                f"{origin} has side information of {rows} rows, and its .json speaks of {info.num_cameras} cameras and "
+                f"{info.num_views} views; check MODEL.SIE_CAMERA and MODEL.SIE_VIEW, or restore the .json"
+            )
+        return info.num_cameras, info.num_views
     if camera and view:
         if rows % VERI_VIEWS:
             raise CheckpointError(

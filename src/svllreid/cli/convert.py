@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from svllreid.cli.options import ConfigFile, Overrides
+from svllreid.files import user_path
 
 
 def convert(
@@ -35,5 +36,5 @@ def convert(
     from svllreid.config import load_config
     from svllreid.models.convert import convert as write
 
-    written = write(source, output.expanduser(), load_config(config_file, overrides or ()).model.name)
+    written = write(source, user_path(output), load_config(config_file, overrides or ()).model.name)
     typer.echo(f"{output}: {written}")

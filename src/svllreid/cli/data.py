@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from svllreid.files import user_path
+
 if TYPE_CHECKING:
     from svllreid.data.duplicates import Duplicates
     from svllreid.types import Splits
@@ -140,5 +142,5 @@ def describe(
         rows = choose(splits)
         kind = "training" if splits.train else "test"
         title = f"{name}: {len(rows)} {kind} identities, drawn at random; {CAMID_NOTE}"
-        draw_sheet(sheet.expanduser(), rows, title, open_image)
-        print_line(console, f"sheet: {sheet.expanduser()}")
+        draw_sheet(user_path(sheet), rows, title, open_image)
+        print_line(console, f"sheet: {user_path(sheet)}")

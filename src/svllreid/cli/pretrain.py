@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from svllreid.cli.options import Device
+from svllreid.files import user_path
 
 
 def pretrain(
@@ -41,7 +42,7 @@ def pretrain(
 
     given: dict[str, Any] = {"sites": sites, "epochs": epochs, "batch_size": batch_size, "lr": lr}
     recipe = Recipe(seed=seed, **{name: value for name, value in given.items() if value is not None})
-    scores = pretrain_model(recipe, folder.expanduser(), device=device, workers=workers, fresh=fresh)
+    scores = pretrain_model(recipe, user_path(folder), device=device, workers=workers, fresh=fresh)
     table = Table("rendered people nothing was trained on", "score", "chance")
     for column in table.columns[1:]:
         column.justify = "right"

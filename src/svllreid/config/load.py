@@ -18,7 +18,7 @@ from svllreid.config.schema import Config
 from svllreid.config.yaml_file import read_tree
 from svllreid.data.readers import DATASETS
 from svllreid.errors import ConfigError
-from svllreid.files import is_file
+from svllreid.files import is_file, user_path
 from svllreid.types import PERSON
 
 _SHIPPED = Path(__file__).parents[1] / "configs"
@@ -75,7 +75,7 @@ def _fill_derived(tree: dict[str, Any]) -> None:
 
 
 def _find(path: str | Path) -> Path:
-    path = Path(path).expanduser()
+    path = user_path(path)
     candidates = [path]
     if not path.is_absolute():
         inner = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path

@@ -78,18 +78,34 @@ def read_value(name: str, word: str) -> Any:
         return word  # which the schema then refuses, naming the key
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's writer, with Unicode's line ends spelled out: as it writes them, it reads them as blanks."""
+
+
+def _write_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = '"' if set(text) & {"\x85", "\u2028", "\u2029"} else None
+    return dumper.represent_scalar(_STR, text, style=style)
+
+
+_Dumper.add_representer(str, _write_text)
+
+
 def dump_tree(tree: dict[str, Any]) -> str:
     """A tree as YAML, its keys in their order and text of any language readable."""
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def _items(text: str) -> list[str]:
-    """Items separated by commas; quotes around an item are YAML's."""
+    """Items separated by commas; quotes around an item are YAML's, and where YAML cannot read them belong to it."""
     items = []
     for match in re.finditer(r"""\s*("(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^,]*?)\s*(,|$)""", text):
         item, end = match.groups()
         if item or end:
-            items.append(yaml.safe_load(item) if item[:1] in ("'", '"') and item[-1:] == item[:1] else item)
+            quoted = item[:1] in ("'", '"') and item[-1:] == item[:1]
+            try:
+                items.append(str(yaml.safe_load(item)) if quoted else item)
+            except _UNREADABLE:
+                items.append(item)
         if not end:
             break
     return items

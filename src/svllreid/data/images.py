@@ -7,6 +7,8 @@ same pixels at every door. What cannot be decoded is an ImageError that names it
 from __future__ import annotations
 
 import os
+import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -197,14 +199,43 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+class _Silence:
+    """Ignores the warnings of Pillow's decoders: what cannot be decoded is an error, and the rest concerns nobody.
+
+    The filters of warnings belong to the whole process: of several threads the first to come sets them, and the last to
+    leave restores them.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.filters = threading.Lock(), 0, warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.filters = warnings.catch_warnings()
+                self.filters.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.filters.__exit__(None, None, None)
+
+
+_silence = _Silence()
+
+
 @contextmanager
 def _decoding(name: object, advice: str) -> Iterator[None]:
-    """Turns whatever Pillow and its decoders raise into an ImageError.
+    """Turns whatever Pillow and its decoders raise into an ImageError, and ignores what they warn of.
 
     On damaged files that is nearly anything: RuntimeError, struct.error, SyntaxError, OverflowError, MemoryError …
     """
     try:
-        yield
+        with _silence:
+            yield
     except ImageError:
         raise
     except Exception as error:

@@ -16,7 +16,7 @@ from svllreid.data.images import AnyImage, ChannelOrder, any_image
 from svllreid.data.readers.layout import first_three
 from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.embedding.torch import TorchEmbedder
-from svllreid.errors import DatasetError
+from svllreid.errors import DatasetError, EvaluationError
 from svllreid.types import UNKNOWN
 
 
@@ -56,8 +56,10 @@ class FeatureEncoder:
             camids, viewids: camera and viewpoint of each image, numbered as in the training set, or one number for all;
                 -1 where unknown; None: all unknown.
             channel_order: `bgr` for arrays as OpenCV reads them; files and PIL images know their own.
-        Raises: DatasetError: an image that cannot be used, named by its path or its index from 0; ids that do not fit
-            the images or the trained table.
+        Raises:
+            DatasetError: an image that cannot be used, named by its path or its index from 0; ids that do not fit the
+                images or the trained table.
+            EvaluationError: features that are NaN or infinite.
         """
         if channel_order not in get_args(ChannelOrder):
             raise DatasetError(f"channel_order is {channel_order!r}; give 'rgb' or 'bgr'")
@@ -78,11 +80,21 @@ class FeatureEncoder:
                 for index, image in enumerate(batch, start)
             ]
             parts.append(self._embed(torch.stack(pixels), *map(torch.tensor, columns)))
+            self._check_finite(parts[-1], start)
             start = end
         _check_numbers(ids, start)
         if not parts:
             return np.empty((0, self.embedder.dim), np.float32)
         return torch.cat(parts).numpy()
+
+    def _check_finite(self, features: Tensor, first: int) -> None:
+        """EvaluationError where features (B, D) hold NaN or infinity; `first` is the index of their first image."""
+        broken = (~features.isfinite().all(dim=1)).nonzero()
+        if len(broken):
+            raise EvaluationError(
+                f"image {first + int(broken[0])}: its features hold NaN or infinity: the weights are damaged, or their "
+                f"numbers too large for precision {self.embedder.precision}"
+            )
 
     @torch.inference_mode()
     def _embed(self, pixels: Tensor, camids: Tensor, viewids: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -15,14 +16,19 @@ import numpy as np
 
 from svllreid.embedding.contract import EmbeddingSpec, check_same
 from svllreid.errors import EvaluationError
-from svllreid.files import file_name, write_beside
+from svllreid.files import file_name, is_file, write_beside
 from svllreid.types import UNKNOWN, Sample, Splits
 
 logger = logging.getLogger(__name__)
 
 _PART = "part_"
 # What NumPy and zip raise on files that are something else, or damaged; TypeError: one array instead of an archive.
-_UNREADABLE = (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (
+    OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, MemoryError,
+    struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+# An archive that unfolds to more is made to fill the memory: features hardly compress, labels and paths well.
+_COMPRESSION, _UNFOLDED_BYTES = 10, 64 << 20
 
 
 @dataclass(frozen=True)
@@ -102,10 +108,13 @@ class FeatureSet:
             features that are not of the model that the archive names.
         """
         path = Path(path)
-        if not path.is_file():
+        if not is_file(path):
             raise EvaluationError(f"{path} does not exist; give a file that `svllreid test --save-features` wrote")
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                unfolded = sum(entry.file_size for entry in archive.zip.infolist())
+                if unfolded > _COMPRESSION * path.stat().st_size + _UNFOLDED_BYTES:
+                    raise ValueError(f"it would unfold to {unfolded / 1e9:.1f} GB")
                 arrays = {name: archive[name] for name in archive.files}
         except _UNREADABLE as error:
             raise EvaluationError(f"{path} is not a readable .npz archive of plain arrays: {error}") from None

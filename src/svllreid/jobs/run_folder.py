@@ -14,6 +14,7 @@ from svllreid.build import entries
 from svllreid.config import Config
 from svllreid.config.schema import Stage1, Stage2
 from svllreid.errors import OutputError
+from svllreid.files import user_path
 from svllreid.runtime.writers import check_folder
 from svllreid.training.state import read_progress
 
@@ -21,7 +22,7 @@ from svllreid.training.state import read_progress
 def output_dir(config: Config) -> Path:
     """Where a training run's files go; OutputError where they cannot."""
     if config.output_dir:
-        folder = Path(config.output_dir).expanduser()
+        folder = user_path(config.output_dir)
         check_folder(folder)
         return folder
     names = "+".join(entry.partition(":")[0] for entry in entries(config.datasets.names))

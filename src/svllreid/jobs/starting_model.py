@@ -11,6 +11,7 @@ from svllreid import build
 from svllreid.config import Config
 from svllreid.data.readers import DATASETS
 from svllreid.errors import CheckpointError, ConfigError
+from svllreid.files import is_file
 from svllreid.models.checkpoint import HEADS, CheckpointInfo, fit_checkpoint, read_checkpoint
 from svllreid.models.reid import SVLLReID
 from svllreid.runtime.gather import num_processes
@@ -31,7 +32,7 @@ def starting_model(
     """
     if prompts is None:
         return build.build_model_for(config, data), f"the weights at the start are {config.model.pretrained}"
-    if not prompts.is_file():
+    if not is_file(prompts):
         raise CheckpointError(
             f"stage 2 needs stage 1's prompts, and there is no {prompts}; run stage 1 (--stage 1), or name its file "
             "with --stage1-weights"

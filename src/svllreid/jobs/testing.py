@@ -20,7 +20,7 @@ from svllreid.embedding.loop import extract
 from svllreid.errors import ConfigError
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import Outcome, check_countable, evaluate_protocol
-from svllreid.files import write_json
+from svllreid.files import user_path, write_json
 from svllreid.jobs.preparing import Options, check_cameras, load_test_splits, without_foreign_sie
 from svllreid.jobs.reporting import write_results
 from svllreid.models.checkpoint import read_info
@@ -40,7 +40,7 @@ def test_config(config_file: Path | None, overrides: Sequence[str]) -> Config:
             "no checkpoint to test: set TEST.WEIGHT, for example TEST.WEIGHT outputs/run/ViT-B-16_60.pth, or name "
             "saved features with --features"
         )
-    info = None if config_file else read_info(Path(config.test.weight).expanduser())
+    info = None if config_file else read_info(user_path(config.test.weight))
     if info is None:
         return config
     tree = {**info.config, "OUTPUT_DIR": ""}  # the run's own folder holds the run's own numbers
@@ -67,7 +67,7 @@ def run_test(
     Returns: what metrics.json holds, see `write_tests`.
     Raises: ReidError: anything the user can mend.
     """
-    path = Path(config.test.weight).expanduser()
+    path = user_path(config.test.weight)
     console = console or Console(stderr=True)
     with logging_to(None, console), LiveReport(console) as report:
         model, config, info = build.load_trained(path, config)
@@ -75,7 +75,7 @@ def run_test(
         tests = load_test_splits(config, options, report)
         folder = path.parent / f"test_{'+'.join(tests)}"
         if config.output_dir:
-            folder = Path(config.output_dir).expanduser()
+            folder = user_path(config.output_dir)
         origin = build.trained_on(from_tree(info.config, str(path)) if info is not None else config, info)
         prepared = prepare_tests(tests, config, origin, model.side_rows, keep_sie=options.keep_sie)
         log_notes(prepared)
@@ -92,10 +92,10 @@ def run_features(file: Path, config: Config, console: Console | None = None) -> 
     """
     console = console or Console(stderr=True)
     with logging_to(None, console), LiveReport(console) as report:
-        features = FeatureSet.load(file.expanduser())
-        folder = file.expanduser().parent / f"test_{features.name}"
+        features = FeatureSet.load(user_path(file))
+        folder = user_path(file).parent / f"test_{features.name}"
         if config.output_dir:
-            folder = Path(config.output_dir).expanduser()
+            folder = user_path(config.output_dir)
         measured = Measured(features, rank(features, config, report), config)
         return write_tests(folder, [measured], 1, report, file)
 

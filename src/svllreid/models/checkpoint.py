@@ -14,7 +14,7 @@ import torch
 from open_clip.transformer import QuickGELU
 
 from svllreid.errors import CheckpointError
-from svllreid.files import write_beside, write_json
+from svllreid.files import is_file, user_path, write_beside, write_json
 from svllreid.models.clip import uses_quick_gelu
 from svllreid.models.layouts import OPENAI, TRANSFORMERS, State, clean, layout_of, refuse_nan, some_names
 from svllreid.models.reid import SVLLReID
@@ -31,6 +31,7 @@ PROMPTS = "prompt_learner.cls_ctx"
 IDENTITIES = (*CLASSIFIERS, PROMPTS)
 POSITIONS = ("image_encoder.positional_embedding", "image_encoder.attnpool.positional_embedding")
 _SUFFIX = "prompt_learner.token_suffix"
+_MOST_ROWS = 10_000_000  # identities, cameras or views; a table of more fits no memory
 # Entries whose sizes are read, and how many dimensions they have.
 _DIMENSIONS = {
     **dict.fromkeys(POSITIONS, 2),
@@ -77,6 +78,10 @@ class CheckpointInfo:
     changes: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        for name in ("num_classes", "num_cameras", "num_views"):
+            count = getattr(self, name)
+            if type(count) is not int or not 1 <= count <= _MOST_ROWS:
+                raise ValueError(f"{name} is {count!r}, not a whole number from 1 to {_MOST_ROWS}")
         for name, numbers, rows in (
             ("cameras", self.cameras, self.num_cameras),
             ("views", self.views, self.num_views),
@@ -130,7 +135,7 @@ def read_checkpoint(path: str | Path) -> tuple[State, CheckpointInfo | None]:
 
     Raises: CheckpointError: not a file, or not a ReID checkpoint.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     state = clean(read_state(path))
     if not any(name.startswith("image_encoder.") for name in state):
         is_clip = layout_of(state) in (OPENAI, TRANSFORMERS)
@@ -146,7 +151,7 @@ def read_checkpoint(path: str | Path) -> tuple[State, CheckpointInfo | None]:
 def read_info(path: Path) -> CheckpointInfo | None:
     """What the .json beside a checkpoint says; None where there is none, as beside published files."""
     beside = path.with_suffix(".json")
-    if not beside.is_file():
+    if not is_file(beside):
         return None
     try:
         return CheckpointInfo(**json.loads(beside.read_text(encoding="utf-8")))

@@ -13,7 +13,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
 
 from svllreid.errors import CheckpointError, ConfigError
-from svllreid.files import is_file, is_folder
+from svllreid.files import is_file, is_folder, user_path
 from svllreid.models.layouts import (
     State,
     clean,
@@ -156,7 +156,7 @@ def read_weights(name: str, weights: str) -> Weights:
     """
     architecture_of(name)
     tags = _tags(name)
-    path = Path(weights).expanduser()
+    path = user_path(weights)
     tagged = weights in tags and not is_file(path)
     if tagged:
         path = _fetch(name, weights)

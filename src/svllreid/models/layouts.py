@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from svllreid.errors import CheckpointError
+from svllreid.files import is_file
 
 State = dict[str, torch.Tensor]
 
@@ -147,7 +148,7 @@ def _joined(state: State, name: str, origin: str) -> torch.Tensor:
 def hub_file(folder: Path) -> Path:
     """The weights in a folder of the Hugging Face hub; CheckpointError where there are none."""
     for name in HUB_FILES:
-        if (folder / name).is_file():
+        if is_file(folder / name):
             return folder / name
     raise CheckpointError(f"the folder {folder} has no {', '.join(HUB_FILES)}; give the path of the weight file")
 
@@ -189,7 +190,7 @@ def _transformers_activation(file: Path) -> bool | None:
 
 def _read_json(file: Path) -> dict[str, Any]:
     """A JSON object; empty where there is none."""
-    if not file.is_file():
+    if not is_file(file):
         return {}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

@@ -61,8 +61,7 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     if not is_file(path):
         raise CheckpointError(f"no weight file {path}; give the path of an existing .pth, .pt or .safetensors file")
-    if (fault := _too_much(path)) is not None:
-        raise _refusal(path, fault)
+    _refuse_too_much(path, sum(entry.file_size for entry in _entries(path) or ()))
     try:
         if _is_safetensors(_start_of(path)):
             return load_file(path)
@@ -84,6 +83,8 @@ def read_state(path: Path) -> dict[str, Any]:
         if isinstance(value, torch.Tensor) and not _is_plain(value):
             kind = f"{value.layout} {value.dtype} on {value.device}".replace("torch.", "")
             raise CheckpointError(f"{path}: {name} is {kind}, and weights are dense real numbers; save them as such")
+    # A view of one number may stand for a tensor of any size, which converting it would make.
+    _refuse_too_much(path, sum(value.nbytes for value in content.values() if isinstance(value, torch.Tensor)))
     return content
 
 
@@ -206,12 +207,16 @@ def _entries(path: Path) -> list[zipfile.ZipInfo] | None:
         return None
 
 
-def _too_much(path: Path) -> Fault | None:
-    """A fault where an archive is made to fill the memory: weights are stored as they are, not compressed."""
-    unfolded = sum(entry.file_size for entry in _entries(path) or ())
-    if unfolded <= 2 * path.stat().st_size + _UNFOLDED_BYTES:
-        return None
-    return Fault(f"would unfold to {unfolded / 1e9:.1f} GB in memory, which no file of weights does", _AGAIN)
+def _refuse_too_much(path: Path, unfolded: int) -> None:
+    """CheckpointError where a file is made to fill the memory: weights are stored as they are, not compressed.
+
+    Args:
+        path: the file.
+        unfolded: the bytes that what is in it says to have.
+    """
+    if unfolded > 2 * path.stat().st_size + _UNFOLDED_BYTES:
+        fault = Fault(f"would unfold to {unfolded / 1e9:.1f} GB in memory, which no file of weights does", _AGAIN)
+        raise _refusal(path, fault)
 
 
 def _refusal(path: Path, fault: Fault) -> CheckpointError:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from svllreid.files import user_path
+
 
 def cache_folder() -> Path:
     """The folder: SVLLREID_CACHE, else `svllreid` in XDG_CACHE_HOME or ~/.cache."""
     if own := os.environ.get("SVLLREID_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "svllreid"
+        return user_path(own)
+    return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "svllreid"

@@ -115,7 +115,10 @@ def _read(path: Path, *, mmap: bool = False) -> tuple[Progress, dict[str, Any]] 
         done = {name: content.pop(name) for name in ("epoch", "step", "total")}
         # A note of more epochs than are trained belongs to an earlier run, whose state has been removed.
         progress = Progress(**done, **(settled if settled.get("settled", 0) <= done["epoch"] else {}))
-        if "pids" not in content:
+        counts = {name: value for name, value in vars(progress).items() if name != "best"}
+        if any(type(value) is not int or value < 0 for value in counts.values()) or type(progress.best) is not dict:
+            raise ValueError(f"progress is {progress}")
+        if type(content.get("pids")) is not list:
             raise KeyError("pids")
     except UNREADABLE as error:
         raise CheckpointError(

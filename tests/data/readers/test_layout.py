@@ -22,6 +22,14 @@ def test_folder_that_cannot_be_read_is_named(tmp_path):
         list_folder(tmp_path / "images")
 
 
+def test_links_that_lead_nowhere_are_no_images(tmp_path, touch):
+    touch(tmp_path, ["a.jpg"])
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "gone.jpg").symlink_to("nowhere.jpg")
+    assert list_folder(tmp_path).images == ("a.jpg",) and list_folder(tmp_path).others == ("gone.jpg", "loop.jpg")
+    assert absent([tmp_path / "a.jpg", tmp_path / "loop.jpg"]) == [tmp_path / "loop.jpg"]
+
+
 # What Pillow knows but reads no picture from: scientific data and videos that it only identifies, drawings that other
 # programs draw, and what it only writes.
 NO_PICTURES = {

@@ -122,6 +122,26 @@ def test_missing_columns_are_listed(manifest):
         read_manifest(manifest(head="path,id,camid,set"))
 
 
+@pytest.mark.parametrize("head", ["path,pid,camid,split,pid", "path,pid,camid,split, PID "])
+def test_a_column_twice_is_an_error(manifest, head):
+    with pytest.raises(DatasetError, match=r"list\.csv has several columns called pid"):
+        read_manifest(manifest([f"{row},7" for row in ROWS], head=head))
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "x/" * 5000, "nul\0.jpg", "loop"])
+def test_what_no_file_can_be_called_is_an_absent_image(manifest, tmp_path, path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(DatasetError, match=r"1 of the 5 images that .* names are absent"):
+        read_manifest(manifest([*ROWS, f"{path},1,0,train"]))
+
+
+def test_a_table_of_endless_faults_is_not_read_to_its_end(manifest):
+    with pytest.raises(DatasetError, match="has 1000 rows that repeat or contradict another"):
+        read_manifest(manifest([ROWS[0]] * 3000))
+    with pytest.raises(DatasetError, match=r"has 1000 bad rows: line 2: path has 40000 characters \(at most 32767\)"):
+        read_manifest(manifest([f"{'x' * 40_000},1,0,train"] * 1500))
+
+
 def test_file_without_rows_is_an_error(manifest):
     with pytest.raises(DatasetError, match=r"holds no image"):
         read_manifest(manifest([]))
@@ -199,6 +219,15 @@ def test_parquet_reads_as_csv_does(tmp_path, manifest):
         head="path,pid,camid,split,viewid",
     )
     assert read_manifest(tmp_path / "list.parquet") == read_manifest(csv)
+
+
+def test_values_of_parquet_that_python_has_no_type_for(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow = pytest.importorskip("pyarrow")
+    times = pyarrow.array([10**15], pyarrow.timestamp("s"))
+    parquet.write_table(pyarrow.table({"path": ["a.jpg"], "pid": times, "split": ["train"]}), tmp_path / "list.parquet")
+    with pytest.raises(DatasetError, match=r"list\.parquet cannot be read as Parquet"):
+        read_manifest(tmp_path / "list.parquet")
 
 
 def test_broken_parquet_and_missing_pyarrow_are_errors(tmp_path, monkeypatch):

@@ -50,6 +50,16 @@ def test_lists_written_with_back_slashes(tmp_path, lay):
     assert read_msmt17(tmp_path) == plain
 
 
+def test_an_image_listed_twice_counts_once_and_under_two_identities_is_refused(tmp_path, lay):
+    dataset = lay()
+    plain = read_msmt17(tmp_path)
+    (dataset / "list_val.txt").write_text(LISTS["list_val.txt"] + LISTS["list_train.txt"], encoding="utf-8")
+    assert read_msmt17(tmp_path) == plain
+    (dataset / "list_val.txt").write_text("0000/0000_000_01_0303morning_0015_0.jpg 1\n")
+    with pytest.raises(DatasetError, match=r"1 images more than one identity: 0000_000_01_0303morning_0015_0\.jpg"):
+        read_msmt17(tmp_path)
+
+
 def test_identities_beyond_64_bits_are_text(tmp_path, lay):
     dataset = lay()
     (dataset / "list_gallery.txt").write_text(LISTS["list_gallery.txt"].replace(".jpg 0", f".jpg {2**63}"))

@@ -73,6 +73,12 @@ def test_lists_that_disagree_are_refused(tmp_path, dataset):
         read_vehicleid(tmp_path)
 
 
+def test_a_training_image_of_two_identities_is_refused(tmp_path, dataset):
+    (dataset / "train_test_split/train_list.txt").write_text("0000002 10\n0000002 9\n")
+    with pytest.raises(DatasetError, match=r"1 images more than one identity: 0000002\.jpg"):
+        read_vehicleid(tmp_path)
+
+
 def test_any_image_format_answers_to_a_listed_name(tmp_path, dataset):
     (dataset / "image/0000001.jpg").rename(dataset / "image/0000001.JPG")
     assert read_vehicleid(tmp_path).train[0].path.name == "0000001.JPG"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import svllreid
 from svllreid.errors import EvaluationError
-from svllreid.evaluation import matrix
 from svllreid.evaluation.ranking import distance as module
+from svllreid.evaluation.ranking import matrix
 from svllreid.evaluation.ranking.distance import (
     PairwiseDistances,
     cosine,

@@ -21,6 +21,7 @@ from svllreid.data.readers.numbers import Labelled, require_cameras_fit
 from svllreid.data.readers.own_data import SPLITS, assemble
 from svllreid.data.readers.record import Dataset
 from svllreid.errors import DatasetError
+from svllreid.files import is_folder
 from svllreid.types import PERSON, UNKNOWN, Splits
 
 CAMERA = re.compile(r"_c(\d+)", re.ASCII)
@@ -54,7 +55,7 @@ def read_folder(root: Root, *, noun: str = PERSON) -> Splits:
 def _find(base: Path) -> tuple[dict[str, list[tuple[str, Path]]], list[str]]:
     """Identity and path of every image of each split, and notes on what was left out."""
     top = list_folder(base)
-    present = [split for split in SPLITS if (base / split).is_dir()]
+    present = [split for split in SPLITS if is_folder(base / split)]
     if not present:
         raise DatasetError(
             f"folder: {base} has none of the folders train, query, gallery; {contents(base)}. "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from svllreid.errors import DatasetError
+from svllreid.files import is_file, is_folder, user_path
 from svllreid.types import Sample
 
 Root = str | os.PathLike[str]
@@ -48,6 +50,25 @@ def note(place: str, what: str, names: Sequence[object]) -> list[str]:
     return [f"{place}: {what}: {len(names)} ({first_three(names)})"] if names else []
 
 
+def each_once(samples: Iterable[Sample], name: str, source: str) -> tuple[Sample, ...]:
+    """The samples of a list sorted by path, each once however often the list has it.
+
+    Args:
+        samples: of the lines.
+        name: the reader's name, for the message.
+        source: the list or lists, for the message.
+    Raises: DatasetError: an image under several identities.
+    """
+    distinct = by_path(set(samples))
+    lines = Counter(sample.path for sample in distinct)
+    if torn := [path.name for path, count in lines.items() if count > 1]:
+        raise DatasetError(
+            f"{name}: {source} give {len(torn)} images more than one identity: {first_three(torn)}. "
+            "Unpack the lists again."
+        )
+    return distinct
+
+
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Turns what the file system refuses into a DatasetError that names the path."""
@@ -85,9 +106,9 @@ def list_folder(folder: Path) -> Listing:
             lower = entry.name.lower()
             if lower.startswith(".") or lower in HIDDEN:
                 continue
-            if entry.is_dir():
+            if is_folder(entry):
                 folders.append(entry.name)
-            elif lower.endswith(IMAGE_SUFFIXES) and entry.is_file():
+            elif lower.endswith(IMAGE_SUFFIXES) and is_file(entry):
                 images.append(entry.name)
             else:
                 others.append(entry.name)
@@ -117,12 +138,12 @@ def existing_folder(root: Root, name: str, wanted: str) -> Path:
         wanted: what the folder should hold, for the message.
     Raises: DatasetError: nothing there, or a file.
     """
-    path = Path(root).expanduser()
-    if path.is_file():
+    path = user_path(root)
+    if is_file(path):
         raise DatasetError(
             f"{name}: ROOT_DIR {path} is a file. Give the folder that holds {wanted} (unpack an archive)."
         )
-    if not path.is_dir():
+    if not is_folder(path):
         raise DatasetError(f"{name}: ROOT_DIR {path} does not exist. Set it to the folder that holds {wanted}.")
     return path
 
@@ -139,9 +160,9 @@ def locate(root: Root, name: str, folder: str, parts: Sequence[str]) -> Path:
     """
     base = existing_folder(root, name, folder)
     for candidate in (base / folder, base / Path(folder).name):
-        if candidate.is_dir():
+        if is_folder(candidate):
             return candidate
-    if any((base / part).is_dir() for part in parts):
+    if any(is_folder(base / part) for part in parts):
         return base
     raise DatasetError(
         f"{name}: {base / folder} does not exist, and {base} does not hold {', '.join(parts)} itself; "
@@ -155,7 +176,7 @@ def require_folder(dataset: Path, part: str, name: str) -> Path:
     Raises: DatasetError: it is missing.
     """
     path = dataset / part
-    if not path.is_dir():
+    if not is_folder(path):
         raise DatasetError(
             f"{name}: folder {path} is missing; looked in {dataset}, {contents(dataset)}. "
             "Unpack the whole archive, with its own folder names."
@@ -168,8 +189,8 @@ def read_text(path: Path, name: str) -> str:
 
     Raises: DatasetError: missing, unreadable or in another encoding.
     """
-    if not path.is_file():
-        beside = contents(path.parent) if path.parent.is_dir() else f"the folder {path.parent} is missing too"
+    if not is_file(path):
+        beside = contents(path.parent) if is_folder(path.parent) else f"the folder {path.parent} is missing too"
         raise DatasetError(f"{name}: file {path} is missing; {beside}. Unpack the whole archive.")
     try:
         with readable(path):
@@ -215,16 +236,16 @@ def absent(paths: Iterable[Path]) -> list[Path]:
         if path.parent not in listed:
             listed[path.parent] = _file_names(path.parent)
         # A file system that ignores case finds names that its listing spells otherwise.
-        if path.name not in listed[path.parent] and not path.is_file():
+        if path.name not in listed[path.parent] and not is_file(path):
             missing.append(path)
     return missing
 
 
 def _file_names(folder: Path) -> frozenset[str]:
-    if not folder.is_dir():
+    if not is_folder(folder):
         return frozenset()
     with readable(folder), os.scandir(folder) as entries:
-        return frozenset(entry.name for entry in entries if entry.is_file())
+        return frozenset(entry.name for entry in entries if is_file(entry))
 
 
 def require_present(paths: Sequence[Path], name: str, source: Path) -> None:

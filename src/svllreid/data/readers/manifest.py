@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +17,7 @@ from svllreid.data.readers.numbers import LARGEST, Labelled, fits
 from svllreid.data.readers.own_data import SPLITS, assemble
 from svllreid.data.readers.record import Dataset
 from svllreid.errors import DatasetError
+from svllreid.files import is_file, is_folder, user_path
 from svllreid.types import PERSON, UNKNOWN, Splits
 
 REQUIRED = ("path", "pid", "split")
@@ -25,6 +26,12 @@ PARQUET = (".parquet", ".pq")
 # A whole number; tools that leave gaps in a column write it as 1.0.
 INDEX = re.compile(r"(-1|\d+)(?:\.0*)?", re.ASCII)
 Texts = dict[str, str]
+# What reading Parquet raises beside pyarrow's own errors: on damaged files, and on values that Python has no type for.
+UNREADABLE = (OSError, ValueError, ArithmeticError, LookupError, TypeError, NotImplementedError)
+# A small Parquet file can unfold to endless rows, or to endless values.
+BATCH = 128  # rows in memory at a time
+MAX_FAULTS = 1000  # after so many the rest of a table is not read
+MAX_CHARACTERS = 32_767  # no system's paths are longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +74,12 @@ def read_manifest(root: Root, *, noun: str = PERSON) -> Splits:
 
 
 def _existing_file(root: Root) -> Path:
-    file = Path(root).expanduser()
-    if file.is_dir():
+    file = user_path(root)
+    if is_folder(file):
         raise DatasetError(
             f"manifest: ROOT_DIR {file} is a folder; {contents(file)}. Give the CSV or Parquet file itself."
         )
-    if not file.is_file():
+    if not is_file(file):
         raise DatasetError(f"manifest: ROOT_DIR {file} does not exist. Give the path of a CSV or Parquet file.")
     if file.suffix.lower() not in (".csv", *PARQUET):
         raise DatasetError(f"manifest: {file} does not end in .csv, .parquet or .pq. Save it in one of these formats.")
@@ -86,27 +93,28 @@ def _check_columns(file: Path, columns: Iterable[str]) -> None:
             f"manifest: {file} lacks the columns {', '.join(missing)}; it has {', '.join(found) or 'none'}. "
             f"Needed are {', '.join(REQUIRED)}, separated by commas; {', '.join(OPTIONAL)} may be there."
         )
+    if repeated := [column for column in REQUIRED + OPTIONAL if found.count(column) > 1]:
+        raise DatasetError(f"manifest: {file} has several columns called {', '.join(repeated)}. Keep one of each.")
 
 
-def _csv(file: Path) -> list[tuple[int, Texts]]:
+def _csv(file: Path) -> Iterator[tuple[int, Texts]]:
     """Line number and values of every row; a row of too many fields keeps them under the name ''."""
     reader = csv.reader(io.StringIO(read_text(file, "manifest"), newline=""))
     try:
         columns = [column.strip().lower() for column in next(reader, [])]
         _check_columns(file, columns)
-        records = []
         for fields in reader:
             texts = dict(zip(columns, (field.strip() for field in fields), strict=False))
             if len(fields) > len(columns):
                 texts[""] = str(len(fields))
             if any(texts.values()):
-                records.append((reader.line_num, texts))
+                yield reader.line_num, texts
     except csv.Error as error:
         raise DatasetError(f"manifest: {file}, line {reader.line_num}: {error}. Save it as CSV in UTF-8.") from error
-    return records
 
 
-def _parquet(file: Path) -> list[tuple[int, Texts]]:
+def _parquet(file: Path) -> Iterator[tuple[int, Texts]]:
+    """Number and values of every row."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -119,10 +127,12 @@ def _parquet(file: Path) -> list[tuple[int, Texts]]:
             columns = table.schema_arrow.names
             _check_columns(file, columns)
             wanted = [column for column in REQUIRED + OPTIONAL if column in columns]
-            records = table.read(columns=wanted).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+            batches = table.iter_batches(batch_size=BATCH, columns=wanted)
+            records = (record for batch in batches for record in batch.to_pylist())
+            for number, record in enumerate(records, start=1):
+                yield number, {column: _text(value) for column, value in record.items()}
+    except (pyarrow.ArrowException, *UNREADABLE) as error:
         raise DatasetError(f"manifest: {file} cannot be read as Parquet: {error}") from error
-    return [(number, {k: _text(v) for k, v in record.items()}) for number, record in enumerate(records, start=1)]
 
 
 def _text(value: Any) -> str:
@@ -134,9 +144,14 @@ def _text(value: Any) -> str:
     return str(value).strip()
 
 
-def _parse(file: Path, unit: str, records: list[tuple[int, Texts]]) -> list[Row]:
-    rows, bad = [], []
+def _parse(file: Path, unit: str, records: Iterable[tuple[int, Texts]]) -> list[Row]:
+    """The rows; those read so far where MAX_FAULTS of them repeat others, which `_check_repeats` refuses."""
+    rows: list[Row] = []
+    bad: list[str] = []
+    images: set[tuple[str, str]] = set()
     for number, texts in records:
+        if len(bad) + len(rows) - len(images) >= MAX_FAULTS:
+            break
         place = f"{unit} {number}"
         fault = _fault(texts)
         if fault:
@@ -146,6 +161,7 @@ def _parse(file: Path, unit: str, records: list[tuple[int, Texts]]) -> list[Row]
         path = Path(os.path.normpath(file.parent / texts["path"]))
         camid, viewid = _index(texts.get("camid", "")), _index(texts.get("viewid", ""))
         rows.append(Row(place, path, texts["pid"], texts["split"].lower(), camid, viewid))
+        images.add((str(path), rows[-1].split))
     if bad:
         more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise DatasetError(f"manifest: {file} has {len(bad)} bad rows: {'; '.join(bad[:3])}{more}. Mend these rows.")
@@ -159,6 +175,8 @@ def _fault(texts: Texts) -> str | None:
     for column in REQUIRED:
         if not texts.get(column):
             return f"{column} is empty"
+        if len(texts[column]) > MAX_CHARACTERS:
+            return f"{column} has {len(texts[column])} characters (at most {MAX_CHARACTERS})"
     split = texts["split"]
     if split.lower() not in SPLITS:
         near = get_close_matches(split.lower(), SPLITS, n=1)

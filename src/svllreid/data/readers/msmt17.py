@@ -7,8 +7,8 @@ from pathlib import Path
 
 from svllreid.data.readers.layout import (
     Root,
-    by_path,
     contents,
+    each_once,
     first_three,
     locate,
     read_list,
@@ -18,6 +18,7 @@ from svllreid.data.readers.layout import (
 from svllreid.data.readers.numbers import Labelled, numbered, require_cameras_fit, to_samples
 from svllreid.data.readers.record import Dataset, Published
 from svllreid.errors import DatasetError
+from svllreid.files import is_folder
 from svllreid.types import Splits
 
 FOLDER = "MSMT17"
@@ -37,20 +38,22 @@ def read_msmt17(root: Root) -> Splits:
     Args:
         root: the folder that holds `MSMT17`, or that folder itself.
     Returns: cross-camera splits, cameras zero-based, samples sorted by path; a note says which version was found.
-    Raises: DatasetError: missing folders or lists, lines or names in another form, or listed images that are absent.
+    Raises: DatasetError: missing folders or lists, lines or names in another form, listed images that are absent, or an
+        image under two identities in one split.
     Source: Wei et al. 2018, arXiv:1711.08565.
     """
     dataset = locate(root, "msmt17", FOLDER, V1_FOLDERS + V2_FOLDERS)
     train, test, version = _folders(dataset)
     lists = {"list_train.txt": train, "list_val.txt": train, "list_query.txt": test, "list_gallery.txt": test}
     learned, validated, query, gallery = (_read(dataset, folder, name) for name, folder in lists.items())
-    train_samples, q_samples, g_samples = map(by_path, to_samples(numbered, learned + validated, query, gallery))
+    splits = to_samples(numbered, learned + validated, query, gallery)
+    train_samples, q_samples, g_samples = (each_once(samples, "msmt17", "the lists") for samples in splits)
     return Splits("msmt17", train_samples, q_samples, g_samples, notes=(version,))
 
 
 def _folders(dataset: Path) -> tuple[Path, Path, str]:
     """The image folders, and what they tell of the version."""
-    here = [folder for folder in (V1_FOLDERS, V2_FOLDERS) if any((dataset / part).is_dir() for part in folder)]
+    here = [folder for folder in (V1_FOLDERS, V2_FOLDERS) if any(is_folder(dataset / part) for part in folder)]
     if not here:
         raise DatasetError(
             f"msmt17: {dataset} has neither train and test nor mask_train_v2 and mask_test_v2; {contents(dataset)}. "

@@ -10,8 +10,8 @@ from pathlib import Path
 from svllreid.data.readers.layout import (
     IMAGE_SUFFIXES,
     Root,
-    by_path,
     contents,
+    each_once,
     first_three,
     list_folder,
     locate,
@@ -21,6 +21,7 @@ from svllreid.data.readers.layout import (
 from svllreid.data.readers.numbers import numbered
 from svllreid.data.readers.record import Dataset, Published
 from svllreid.errors import DatasetError
+from svllreid.files import is_file
 from svllreid.types import VEHICLE, Pid, Sample, Splits
 
 FOLDER = "VehicleID_V1.0"
@@ -54,16 +55,15 @@ def read_vehicleid(root: Root) -> Splits:
     files = {Path(name).stem: name for name in reversed(list_folder(images).images)}
     train = _samples(_read(images, files, lists / "train_list.txt"))
     sources = {size: lists / f"test_list_{count}.txt" for size, count in TEST_SIZES.items()}
-    absent = [source.name for source in sources.values() if not source.is_file()]
+    absent = [source.name for source in sources.values() if not is_file(source)]
     if len(absent) == len(sources):
         raise DatasetError(f"VehicleID: {lists} has none of {', '.join(absent)}; {contents(lists)}. Unpack it again.")
-    listed = {size: _read(images, files, source) for size, source in sources.items() if source.is_file()}
+    listed = {size: _read(images, files, source) for size, source in sources.items() if is_file(source)}
     tested = numbered(identity for lines in listed.values() for _, identity in lines)
     parts = {size: _samples(lines, tested) for size, lines in listed.items()}
     notes = [f"no {name}: that size is not tested" for name in absent]
     notes += [note for size, samples in parts.items() for note in _lonely(size, samples)]
-    query = by_path({sample for samples in parts.values() for sample in samples})
-    _check_agreement(query)
+    query = each_once((sample for samples in parts.values() for sample in samples), "VehicleID", "the test lists")
     return Splits("VehicleID", train, query, (), protocol="vehicleid-10", noun=VEHICLE, notes=tuple(notes), parts=parts)
 
 
@@ -73,19 +73,10 @@ def _lonely(size: str, samples: tuple[Sample, ...]) -> list[str]:
     return [f"{size}: {alone} identities have one image: in the gallery of every draw, never a query"] if alone else []
 
 
-def _check_agreement(query: tuple[Sample, ...]) -> None:
-    names = Counter(sample.path.name for sample in query)
-    if torn := [name for name, count in names.items() if count > 1]:
-        raise DatasetError(
-            f"VehicleID: the test lists give {len(torn)} images more than one identity: {first_three(torn)}. "
-            "Unpack the lists again."
-        )
-
-
 def _samples(lines: Sequence[tuple[Path, str]], pids: Mapping[str, Pid] | None = None) -> tuple[Sample, ...]:
     """Each image once; `pids` of the identities' digits, where other lists have a say in them."""
     known = numbered(identity for _, identity in lines) if pids is None else pids
-    return by_path({Sample(path, known[identity], 0) for path, identity in lines})
+    return each_once((Sample(path, known[identity], 0) for path, identity in lines), "VehicleID", "the lists")
 
 
 def _read(images: Path, files: dict[str, str], source: Path) -> list[tuple[Path, str]]:

@@ -11,6 +11,7 @@ from svllreid.data.readers.layout import Root, existing_folder, first_three, rea
 from svllreid.data.readers.record import Dataset, Published
 from svllreid.data.readers.three_folders import Layout, find, read_three_folders
 from svllreid.errors import DatasetError
+from svllreid.files import is_file
 from svllreid.types import UNKNOWN, VEHICLE, Sample, Splits
 
 LAYOUT = Layout(
@@ -47,7 +48,7 @@ def read_veri(root: Root, *, views_dir: Root | None = None, drop_unlabelled_test
     """
     splits = read_three_folders(root, LAYOUT)
     folder = find(root, LAYOUT) if views_dir is None else existing_folder(views_dir, "veri", " and ".join(LABEL_FILES))
-    if not any((folder / file).is_file() for file in LABEL_FILES):
+    if not any(is_file(folder / file) for file in LABEL_FILES):
         if views_dir is not None or drop_unlabelled_test:
             raise DatasetError(
                 f"veri: no viewpoint labels: {folder} holds neither {' nor '.join(LABEL_FILES)}. Set "

@@ -1,0 +1,176 @@
+"""Pictures of every mode and format, turned, damaged or made to fill the memory, through every door for images."""
+
+import random
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from damage import damaged, declared, with_checksums
+from pictures import HEIGHT, WIDTH, by_hand, chunk, every_format, png, with_orientation, with_texts, written, zeros
+from PIL import Image
+
+from svllreid.data.dataset import ImageDataset, TrainDataset
+from svllreid.data.describe import describe
+from svllreid.data.images import open_image
+from svllreid.data.transforms import TestTransform, TrainTransform
+from svllreid.errors import DatasetError, ImageError
+from svllreid.types import Sample, Splits
+
+pytestmark = pytest.mark.slow
+SIZE, HALF = (32, 16), (0.5, 0.5, 0.5)
+SUFFIXES = ("jpg", "png", "tif", "gif", "webp", "bmp", "avif", "jp2", "ppm", "")
+
+
+@pytest.fixture(scope="module")
+def doors(encoder):
+    """Sends a file through every door: a picture that all of them take, or the error of all of them."""
+    transforms = (
+        TrainTransform(SIZE, HALF, HALF, flip=0.5, padding=2, erase=0.5, views=2),
+        TestTransform(SIZE, HALF, HALF),
+    )
+
+    def enter(path):
+        sample = Sample(path, 1, 0, 0)
+        train = TrainDataset([sample], {1: 0}, transforms[0])[0, 7]
+        test = ImageDataset([sample], transforms[1])[0]
+        described = taken(lambda: describe(Splits("folder", (sample,), (), ())).sizes.frequent[0][0])
+        features = taken(lambda: encoder.encode([path]))
+        try:
+            picture = open_image(path)
+        except ImageError as error:
+            for found in (train, test, features):
+                assert isinstance(found, DatasetError) and str(found) == str(error)
+            assert str(path) in str(error) and "\n" not in str(error)
+            raise
+        assert picture.mode == "RGB" and 0 not in picture.size
+        assert described == (picture.height, picture.width)
+        assert all(image.shape == (3, *SIZE) and torch.isfinite(image).all() for image in (*train[0], *test[0]))
+        assert features.shape[0] == 1 and np.isfinite(features).all()
+        return picture
+
+    return enter
+
+
+def taken(door):
+    """What a door gives, or its error."""
+    try:
+        return door()
+    except DatasetError as error:
+        return error
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return [*every_format(), *by_hand()]
+
+
+def test_every_mode_and_format(campaign, doors, whole, tmp_path):
+    accepted = set()
+    with campaign("whole pictures of every mode and format", tmp_path) as run:
+        for name, content in whole:
+            path = tmp_path / f"{len(name)}.bin"
+            path.write_bytes(content)
+            with run.attempt(name):
+                doors(path)
+                accepted.add(name.split()[0])
+            path.unlink()
+    assert accepted >= {"JPEG", "PNG", "TIFF", "GIF", "WEBP", "BMP", "AVIF", "JPEG2000", "PPM", "TGA", "ICO", "MPO"}
+
+
+def test_orientations(campaign, doors, tmp_path):
+    with campaign("pictures turned by EXIF", tmp_path) as run:
+        for form in ("JPEG", "PNG", "WEBP", "TIFF", "MPO", "AVIF", "JPEG2000"):
+            for value in (*range(10), 255, 65535, "6", "top", (1, 2), b"6"):
+                content = with_orientation(form, value)
+                if content is None:
+                    continue
+                path = tmp_path / "turned.jpg"
+                path.write_bytes(content)
+                with run.attempt(f"{form}, orientation {value!r}"):
+                    turned = doors(path)
+                    sideways = value in (5, 6, 7, 8) and form != "JPEG2000"
+                    assert turned.size == ((HEIGHT, WIDTH) if sideways else (WIDTH, HEIGHT))
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_damaged(part, campaign, doors, whole, tmp_path):
+    contents = [content for _, content in whole]
+    with campaign(f"damaged pictures, part {part + 1}", tmp_path) as run:
+        for number in range(part * 1500, (part + 1) * 1500):
+            draw = random.Random(f"picture {number}")
+            name, content = draw.choice(whole)
+            content = declared(draw, content, HEIGHT, WIDTH) if number % 5 == 0 else damaged(draw, content, contents)
+            if number % 2:
+                content = with_checksums(content)
+            path = tmp_path / f"a.{draw.choice(SUFFIXES)}"
+            path.write_bytes(content)
+            with run.attempt(f"picture {number}, {name}"):
+                doors(path)
+            path.unlink()
+
+
+def bombs():
+    """Small files that unfold, or say they do, to more than a picture has."""
+    yield "PNG of 4 gigapixels", png(65535, 65535, 8, 2, zlib.compress(bytes(9)))
+    yield "PNG just over the limit", png(9500, 9500, 1, 0, zeros(9500 * 1189))
+    yield "PNG in the range where Pillow warns", png(12000, 10000, 1, 0, zeros(12000 * 1251))
+    yield "PNG with a large comment", with_texts(600 << 20)
+    yield (
+        "PNG with a large profile",
+        png(2, 2, 8, 0, zlib.compress(bytes(6)), chunk(b"iCCP", b"a\0\0" + zeros(600 << 20))),
+    )
+    yield "PNG with more rows than it says", png(2, 2, 8, 0, zeros(600 << 20))
+    icon = struct.pack("<3HBBBBHHII", 0, 1, 1, 0, 0, 0, 0, 1, 32, len(png(12000, 10000, 1, 0, zeros(12000 * 1251))), 22)
+    yield "ICO with a large PNG", icon + png(12000, 10000, 1, 0, zeros(12000 * 1251))
+    yield "PPM", b"P6 60000 60000 255\n" + bytes(99)
+    yield "PPM of long numbers", b"P3 1 1 255\n" + b"9" * 5_000_000
+    yield "BMP", b"BM" + struct.pack("<IIIIiiHHIIIIII", 99, 0, 54, 40, 2**31 - 1, 2**31 - 1, 1, 24, 0, 0, 0, 0, 0, 0)
+    yield "TGA", struct.pack("<BBBHHBHHHHBB", 0, 0, 2, 0, 0, 0, 0, 0, 65535, 65535, 24, 0) + bytes(99)
+    yield (
+        "GIF",
+        b"GIF89a"
+        + struct.pack("<HHBBB", 65535, 65535, 0xF7, 0, 0)
+        + bytes(768)
+        + b",\0\0\0\0\xff\xff\xff\xff\0\x08\0;",
+    )
+    yield "many GIF frames", (written(Image.new("L", (300, 300)), "GIF") or b"")[:-1] * 2000
+    yield "PSD", b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 30000, 30000, 8, 3) + bytes(14) + bytes(99)
+    yield (
+        "FITS",
+        b"".join(
+            card.ljust(80)
+            for card in (
+                b"SIMPLE  = T",
+                b"BITPIX  = -64",
+                b"NAXIS   = 2",
+                b"NAXIS1  = 99999",
+                b"NAXIS2  = 99999",
+                b"END",
+            )
+        ).ljust(2880),
+    )
+    yield "zeros", bytes(50_000_000)
+    yield "empty", b""
+
+
+def test_bombs(campaign, doors, tmp_path):
+    with campaign("pictures that would fill the memory", tmp_path, memory=300 << 20) as run:
+        for name, content in bombs():
+            path = tmp_path / "bomb.png"
+            path.write_bytes(content)
+            with run.attempt(name):
+                doors(path)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "F"])
+def test_the_largest_pictures(mode, campaign, tmp_path):
+    """What is just below the limit is read; its pixels, at most so many bytes each, are all that is kept of it."""
+    side = 9400
+    with campaign(f"the largest picture, {mode}", tmp_path, memory=24 * side * side) as run:
+        path = tmp_path / "large.tif"
+        Image.new(mode, (side, side)).save(path, compression="packbits" if mode in "1LRGB" else "tiff_lzw")
+        with run.attempt(mode):
+            assert open_image(path).size == (side, side)
+    assert run.outcomes == {"accepted": 1}
