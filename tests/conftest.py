@@ -20,8 +20,10 @@ import svllreid
 LONG_FILES = (
     "runtime/test_processes.py",
     "jobs/test_nothing_lost.py",
-    "jobs/test_testing.py",
     "test_readme.py",
+    "jobs/test_training.py",
+    "jobs/test_testing.py",
+    "jobs/test_input_pipeline.py",
 )
 
 

@@ -6,7 +6,7 @@ import torch
 from svllreid.errors import ConfigError, OutputError
 from svllreid.jobs.training import train
 
-SHORT = {"MODEL.USE_TEXT": False, "MODEL.USE_SSL_STAGE1": False}
+SHORT = {"MODEL.USE_TEXT": False, "MODEL.USE_SSL_STAGE1": False, "SOLVER.STAGE2.EVAL_PERIOD": 2}
 
 
 @pytest.fixture(scope="module")

@@ -51,6 +51,7 @@ def test_bfloat16_and_gradients_are_read_as_float32() -> None:
     assert squared_euclidean(features, features.bfloat16()).dtype == torch.float32
 
 
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_blocks_and_copies_of_rows_change_no_bit(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(module._TILE_SIDES, "cpu", (128, 1024))

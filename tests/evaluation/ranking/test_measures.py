@@ -139,6 +139,7 @@ def test_order_of_the_gallery_does_not_matter_without_ties(problem: dict[str, An
     same(evaluate_ranking(distmat, **labels), evaluate_ranking(distmat[:, order], **moved))
 
 
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_blocks_equal_the_whole_matrix(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(distance._TILE_SIDES, "cpu", (64, 512))
@@ -163,6 +164,7 @@ def test_float64_is_compared_in_float64() -> None:
     assert evaluate_features(narrow[:1], narrow[[2, 1]], [0], [1, 0]).cmc[0] == 0
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_reranked_blocks_equal_the_whole_matrix() -> None:
     random = np.random.default_rng(4)
     q_feats, g_feats = (random.standard_normal((n, 8), dtype=np.float32) for n in (150, 260))
