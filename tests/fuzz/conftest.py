@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -15,6 +16,7 @@ from rich.console import Console
 import svllreid
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.training import train
+from svllreid.models import clip
 
 ROOM = 12 << 30  # bytes of address space on top of what the process has: what asks for more fails at once
 
@@ -51,14 +53,38 @@ def bounded():
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-@pytest.fixture(scope="session")
-def run_folder(tmp_path_factory, small_config):
-    """A finished training run of the tiny model; not to be changed."""
+SMALLEST = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def smallest():
+    """The tiny backbone made so small that it is loaded in milliseconds, and one process computes with one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clip, "TINY", SMALLEST)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def words(smallest, small_arguments):
+    """Words of a command line that trains the smallest backbone on the small people."""
+    return [*small_arguments, "MODEL.PRETRAINED=random", "SOLVER.STAGE1.MAX_EPOCHS=1", "SOLVER.STAGE2.MAX_EPOCHS=1"]
+
+
+@pytest.fixture(scope="module")
+def run_folder(words, tmp_path_factory):
+    """A finished training run of an epoch each; not to be changed."""
     folder = tmp_path_factory.mktemp("fuzz") / "run"
-    train(small_config({"OUTPUT_DIR": str(folder)}), Options(device="cpu"), Console(quiet=True))
+    train(svllreid.load_config(None, [*words, f"OUTPUT_DIR={folder}"]), Options(device="cpu"), Console(quiet=True))
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def encoder(run_folder):
-    return svllreid.Encoder.load(run_folder / "tiny_2.pth", device="cpu")
+    return svllreid.Encoder.load(run_folder / "tiny_1.pth", device="cpu")

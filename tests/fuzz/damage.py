@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import struct
 import zlib
@@ -117,3 +118,27 @@ def with_checksums(content: bytes) -> bytes:
         parts += [content[at : at + 4], body, struct.pack(">I", zlib.crc32(body))]
         at += 12 + size
     return b"".join(parts) + content[at:]
+
+
+def odd_json(draw: random.Random, content: object) -> object:
+    """A JSON value with some of what it holds replaced, dropped or added."""
+    content = copy.deepcopy(content)
+    for _ in range(draw.choice((1, 1, 2, 4))):
+        place = content
+        while isinstance(place, dict | list) and place:
+            key = draw.choice(sorted(place)) if isinstance(place, dict) else draw.randrange(len(place))
+            if not isinstance(place[key], dict | list) or not place[key] or draw.random() < 0.3:
+                break
+            place = place[key]
+        if not place:
+            continue
+        value = draw.choice(
+            (None, True, -1, 0, 1.5, 10**30, "", "tiny", "a" * 1000, [], {}, [1], {"A": 1}, float("nan"))
+        )
+        if isinstance(place, dict) and draw.random() < 0.2:
+            del place[key]
+        elif isinstance(place, dict) and draw.random() < 0.2:
+            place[draw.choice(("extra", "MODEL", "", "pids"))] = value
+        else:
+            place[key] = value
+    return draw.choice((lambda: content,) * 9 + (lambda: [content], lambda: 7, lambda: None))()

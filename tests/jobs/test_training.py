@@ -137,6 +137,19 @@ def test_a_finished_run_is_not_run_again(copied):
     assert "this run is complete; --fresh starts over" in (folder / "log.txt").read_text()
 
 
+@pytest.mark.parametrize("damage", ["", '{"mAP": ', "[1]", '{"mAP": "high"}'])
+def test_numbers_of_a_finished_run_that_are_damaged_are_measured_again(copied, damage):
+    config, folder, metrics = copied
+    (folder / "metrics.json").write_text(damage)
+    before = stamps(folder)
+    assert train(config)["mAP"] == pytest.approx(metrics["mAP"])
+    assert stamps(folder) == before
+    assert "metrics.json does not hold the numbers of a test; they are measured again" in (
+        folder / "log.txt"
+    ).read_text()
+    assert json.loads((folder / "metrics.json").read_text())["num_queries"] == metrics["num_queries"]
+
+
 def test_fresh_starts_over_and_gives_the_same_weights(copied):
     config, folder, _ = copied
     (folder / "mine.txt").write_text("not the run's")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from svllreid.embedding.loop import extract
 from svllreid.errors import ConfigError
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import Outcome, check_countable, evaluate_protocol
+from svllreid.evaluation.ranking.measures import MEASURES
 from svllreid.files import user_path, write_json
 from svllreid.jobs.preparing import Options, check_cameras, load_test_splits, without_foreign_sie
 from svllreid.jobs.reporting import write_results
@@ -225,6 +227,21 @@ def embed_splits(model: SVLLReID, config: Config, splits: Splits, fabric: Fabric
     q_feats = features("query", splits.query)
     g_feats = features("gallery", splits.gallery) if splits.gallery else q_feats[:0]
     return FeatureSet.of(splits, q_feats, g_feats, embedder.spec)
+
+
+def read_tests(file: Path) -> dict[str, Any] | None:
+    """What `write_tests` wrote to metrics.json; None where the file, or a number that is shown of it, is missing."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        for row in content["datasets"].values() if "datasets" in content else [content]:
+            blocks = row["parts"].values() if "parts" in row else [row]
+            numbers = [block[name] for block in blocks for name in (*MEASURES, "num_queries", "num_gallery")]
+            numbers += [block["deviation"][name] for block in blocks if block.get("deviation") for name in MEASURES]
+            if not all(type(number) in (int, float) for number in numbers) or not isinstance(row["dataset"], str):
+                return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return content
 
 
 def rank(features: FeatureSet, config: Config, report: LiveReport) -> Outcome:

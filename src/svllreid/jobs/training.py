@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -37,7 +36,7 @@ from svllreid.jobs.preparing import (
 from svllreid.jobs.result_page import headline
 from svllreid.jobs.run_folder import RunFolder, output_dir
 from svllreid.jobs.starting_model import on_device, starting_model
-from svllreid.jobs.testing import Measured, measure, prepare_tests, write_tests
+from svllreid.jobs.testing import Measured, measure, prepare_tests, read_tests, write_tests
 from svllreid.models.checkpoint import (
     read_info,
 )
@@ -177,9 +176,12 @@ class TrainingRun:
 
     def finished_metrics(self, report: LiveReport) -> dict[str, Any]:
         """The metrics of a stage 2 that finished before: as it wrote them, or measured anew from its checkpoint."""
-        if self.folder.metrics.is_file():
+        written = read_tests(self.folder.metrics)
+        if written is not None:
             logger.info("this run is complete; --fresh starts over. Its numbers are in %s", self.folder.metrics)
-            return json.loads(self.folder.metrics.read_text(encoding="utf-8")) if self.fabric.is_global_zero else {}
+            return written if self.fabric.is_global_zero else {}
+        if self.folder.metrics.exists():
+            logger.warning("%s does not hold the numbers of a test; they are measured again", self.folder.metrics)
         model, _, _ = build.load_trained(self.folder.final(self.config, 2), self.config)
         return self.write((measure(test, model, self.fabric, report) for test in self.tests), report)
 
