@@ -144,9 +144,9 @@ def test_numbers_of_a_finished_run_that_are_damaged_are_measured_again(copied, d
     before = stamps(folder)
     assert train(config)["mAP"] == pytest.approx(metrics["mAP"])
     assert stamps(folder) == before
-    assert "metrics.json does not hold the numbers of a test; they are measured again" in (
-        folder / "log.txt"
-    ).read_text()
+    assert (
+        "metrics.json does not hold the numbers of a test; they are measured again" in (folder / "log.txt").read_text()
+    )
     assert json.loads((folder / "metrics.json").read_text())["num_queries"] == metrics["num_queries"]
 
 
