@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from svllreid.cli.main import run
 from svllreid.data import describe as describing
@@ -217,6 +218,36 @@ def test_interruption_exits_130(cli, monkeypatch, small_arguments, tmp_path):
     monkeypatch.setattr(training, "run_stage", interrupt)
     code, _, err = cli("train", *small_arguments, "OUTPUT_DIR", tmp_path)
     assert code == 130 and "the same command continues" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "out of memory (MemoryError); lower INPUT.SIZE_TRAIN"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried\nmore"), "out of memory (CUDA out of memory. Tried); lower"),
+        (
+            RuntimeError("[x] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+            "can't allocate memory: 9 bytes); lower",
+        ),
+    ],
+)
+def test_too_little_memory_exits_2(cli, monkeypatch, small_arguments, tmp_path, error, words):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("svllreid.jobs.training.run_stage", fail)
+    code, _, err = cli("train", *small_arguments, "OUTPUT_DIR", tmp_path)
+    assert code == 2 and words in err and "Traceback" not in err
+
+
+def test_other_errors_are_ours(monkeypatch, capsys):
+    def fail(*_):
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("svllreid.config.known_keys", fail)
+    monkeypatch.setattr(sys, "argv", ["svllreid", "config", "keys"])
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        run()
 
 
 def test_synth(cli, tmp_path):

@@ -247,3 +247,9 @@ def test_keys_that_may_change_while_a_run_is_continued():
         "SOLVER.WANDB",
     }
     assert {key for key, _ in known_keys() if key.startswith("TEST.")} <= free
+
+
+def test_seeds_are_numbers_of_64_bits():
+    assert load_config(overrides={"SOLVER.SEED": 2**63 - 1}).solver.seed == 2**63 - 1
+    with pytest.raises(ConfigError, match=r"SOLVER\.SEED.*less than 9223372036854775808"):
+        load_config(overrides={"SOLVER.SEED": 2**63})

@@ -23,7 +23,7 @@ class Refused(ReidError):
 
 @dataclass(frozen=True)
 class Called:
-    """What came of a command: exit code, what it said, and the files in the watched folder before it."""
+    """What came of a command: exit code, and what it said; without a word to say that is the help it printed."""
 
     code: int | str | None
     messages: str
@@ -40,8 +40,10 @@ def call(words: list[str], encoding: str = "utf-8") -> Called:
         ):
             run()
     except SystemExit as end:
-        streams[1].flush()
-        return Called(end.code, streams[1].buffer.getvalue().decode(encoding))
+        printed, said = (
+            stream.buffer.getvalue().decode(encoding, "replace") for stream in streams if not stream.flush()
+        )
+        return Called(end.code, said if said.strip() else printed)
     raise AssertionError("the command did not end with an exit code")
 
 
@@ -66,7 +68,7 @@ def check_call(
     said = called.messages
     if called.code != 2:
         campaign.fault(case, f"exit code {called.code}: {said[-300:]}")
-    ours = said.count("svllreid: ") + said.count("Usage: ")
+    ours = said.count("svllreid: ") + said.count("Usage: ") + said.count("Error: ")
     if not ours or len(said.splitlines()) > MOST_LINES:
         campaign.fault(case, f"said {said[-300:]!r}")
     if before is not None:

@@ -10,9 +10,9 @@ WORDS = [
     "a: b", "#", "a #b", "'", '"', '"\\x00"', '"\\ud800"', "'a", "&a b", "*a", "!!python/object/apply:os.system [ls]",
     "!!binary aGk=", "!!set {a, b}", "!!omap [a: 1]", "!!float x", "!!int 1.5", "!!bool x", "!!timestamp x", "!x y",
     "<<", "%", "@", "`", "|", ">", "? a", "---", "...", "--- a\n--- b", "\t", "ä", "人", "\u202e", "\ufeff", "\x85",
-    "a\u2028b", "Gr\udcf6", "\ud800", "[', a]",
-    "None", "market1501", "[market1501, veri]", "folder:/data/mine", "ViT-B-16", "tiny", "on", "SIMCLR", "1" * 400,
-    "9" * 5000, "a" * 70000, "../../etc/passwd", "~/x", "\\", "${HOME}", "{{x}}", "=", "=1", "32", "16-mixed", "tf32",
+    "a\u2028b", "Gr\udcf6", "\ud800", "[', a]", "None", "market1501", "[market1501, veri]", "folder:/data/mine",
+    "ViT-B-16", "tiny", "on", "SIMCLR", "100000", "1000000000", "[100000, 100000]", "1" * 400, "9" * 5000,
+    "a" * 70000, "../../etc/passwd", "~/x", "\\", "${HOME}", "{{x}}", "=", "=1", "32", "16-mixed", "tf32",
     "[[1], [2]]", "[1, a]", "[.nan, 1, 1]", "[1e999, 1]", "{a: {b: {c: d}}}", "1e-06", "+1", ".5", "5.", "1,5",
 ]  # fmt: skip
 

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 
 import numpy as np
 from damage import PNG
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 HEIGHT, WIDTH = 41, 23  # numbers that stand for nothing else in a header
-MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "F",
-         "I;16", "I;16L", "I;16B", "I;16N")  # fmt: skip
+MODES = (
+    "1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16",
+    "I;16L", "I;16B", "I;16N",
+)  # fmt: skip
 # More that the writers of some formats take.
 OPTIONS: dict[str, list[dict]] = {
     "JPEG": [{"progressive": True}, {"quality": 100, "subsampling": 0}, {"exif": b"Exif\0\0MM"}],
@@ -119,10 +121,3 @@ def zeros(size: int) -> bytes:
     for start in range(0, size, 1 << 20):
         parts.append(packer.compress(bytes(min(1 << 20, size - start))))
     return b"".join([*parts, packer.flush()])
-
-
-def with_texts(size: int) -> bytes:
-    """A PNG with a compressed comment of many zeros."""
-    info = PngImagePlugin.PngInfo()
-    info.add_text("a", "b", zip=True)
-    return png(2, 2, 8, 0, zlib.compress(bytes(6)), chunk(b"zTXt", b"a\0\0" + zeros(size)))

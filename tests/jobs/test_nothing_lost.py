@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from svllreid.cli.main import run
-from svllreid.errors import OutputError, TrainingError
+from svllreid.errors import ConfigError, OutputError, TrainingError
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.run_folder import RunFolder
 from svllreid.jobs.training import train
@@ -263,6 +263,12 @@ def test_too_small_a_disk_is_noticed_at_once(small_config, tmp_path, monkeypatch
     monkeypatch.setattr(module.shutil, "disk_usage", lambda place: type("Usage", (), {"free": 10**7}))
     with pytest.raises(OutputError, match=r"needs about 0\.1 GB .*0\.0 GB free"):
         train(small_config({"OUTPUT_DIR": str(tmp_path / "run")}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_stage_2_cannot_do_is_refused_before_stage_1(small_config, tmp_path):
+    with pytest.raises(ConfigError, match="FROZEN_BLOCKS 7: the encoder has 6 blocks; set at most that"):
+        train(small_config({"MODEL.FROZEN_BLOCKS": 7, "OUTPUT_DIR": str(tmp_path / "run")}))
     assert not (tmp_path / "run").exists()
 
 

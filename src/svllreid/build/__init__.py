@@ -28,6 +28,7 @@ from svllreid.build.model import (
     build_optimizer,
     build_stage1,
     build_stage2,
+    check_stage2,
 )
 from svllreid.build.trained import (
     Encoder,
@@ -53,6 +54,7 @@ __all__ = [
     "build_test_transform",
     "build_to_device",
     "build_train_loader",
+    "check_stage2",
     "entries",
     "load_dataset",
     "load_trained",

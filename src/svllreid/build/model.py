@@ -121,6 +121,26 @@ def build_stage1(config: Config, model: SVLLReID) -> Stage1Task:
     return Stage1Task(model, used, stage.ssl_loss_weight, stage.train_ssl_head)
 
 
+def check_stage2(config: Config, model: SVLLReID) -> None:
+    """Refuse settings of stage 2 that the image encoder does not have.
+
+    Raises: ConfigError: more frozen blocks than there are, or what a ResNet cannot do.
+    """
+    encoder, settings = model.image_encoder, config.model
+    if not (settings.frozen_blocks or settings.grad_checkpointing or config.solver.stage2.micro_batch):
+        return
+    if not isinstance(encoder, ViTEncoder):
+        raise ConfigError(
+            "MODEL.FROZEN_BLOCKS, MODEL.GRAD_CHECKPOINTING, SOLVER.STAGE2.MICRO_BATCH: not for a ResNet, whose "
+            "BatchNorm sees whole batches once; leave them off"
+        )
+    if settings.frozen_blocks > len(encoder.blocks):
+        raise ConfigError(
+            f"MODEL.FROZEN_BLOCKS {settings.frozen_blocks}: the encoder has {len(encoder.blocks)} blocks; set at most "
+            "that"
+        )
+
+
 def build_stage2(config: Config, model: SVLLReID) -> Stage2Task:
     """Stage 2's task; encodes every prompt once."""
     weights = LossWeights(
@@ -130,18 +150,10 @@ def build_stage2(config: Config, model: SVLLReID) -> Stage2Task:
         config.solver.stage2.ssl_loss_weight,
     )
     margin = None if config.model.no_margin else config.solver.margin
+    check_stage2(config, model)
     encoder, settings = model.image_encoder, config.model
-    if settings.frozen_blocks or settings.grad_checkpointing or config.solver.stage2.micro_batch:
-        if not isinstance(encoder, ViTEncoder):
-            raise ConfigError(
-                "MODEL.FROZEN_BLOCKS, MODEL.GRAD_CHECKPOINTING, SOLVER.STAGE2.MICRO_BATCH: not for a ResNet, whose "
-                "BatchNorm sees whole batches once; leave them off"
-            )
+    if isinstance(encoder, ViTEncoder):
         encoder.recompute = settings.grad_checkpointing
-        if settings.frozen_blocks > len(encoder.blocks):
-            raise ConfigError(
-                f"MODEL.FROZEN_BLOCKS {settings.frozen_blocks}: the encoder has {len(encoder.blocks)} blocks"
-            )
     model.micro_batch = config.solver.stage2.micro_batch
     if settings.compile:
         encoder.compile()

@@ -14,6 +14,10 @@ from svllreid.errors import ReidError
 from svllreid.files import UNENCODABLE
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
+ADVICE_ON_MEMORY = (
+    "lower INPUT.SIZE_TRAIN and SIZE_TEST, IMS_PER_BATCH of the stage, or MODEL.SSL_HIDDEN_DIM, or set "
+    "SOLVER.STAGE2.MICRO_BATCH or MODEL.GRAD_CHECKPOINTING; `svllreid bench` measures what fits"
+)
 
 app = typer.Typer(
     name="svllreid",
@@ -33,6 +37,12 @@ app.add_typer(config.app, name="config")
 app.add_typer(models.app, name="models")
 
 
+def _lacks_memory(error: Exception) -> bool:
+    """Whether there is not the memory that was asked for, on the CPU or a GPU; torch is not imported for it."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "DefaultCPUAllocator: " in str(error)
+
+
 def run() -> None:
     """Run the command line: exit 0 done, 2 the user's mistake, 1 ours, 130 interrupted."""
     for stream in (sys.stdout, sys.stderr):
@@ -46,6 +56,10 @@ def run() -> None:
         messages.print(f"svllreid: {error}")
         code = 2
     except Exception as error:
+        if _lacks_memory(error):
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            messages.print(f"svllreid: out of memory ({reason}); {ADVICE_ON_MEMORY}")
+            sys.exit(2)
         # typer's own usage errors know how to show themselves.
         if not hasattr(error, "exit_code") or not hasattr(error, "show"):
             raise

@@ -254,7 +254,7 @@ class Stage2(Section):
 class Solver(Section):
     """Optimisation."""
 
-    seed: Annotated[int, Field(ge=0)] = 1234
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1234
     """Seed of every random draw."""
     margin: Weight = 0.3
     """Margin of the triplet loss."""

@@ -74,6 +74,8 @@ def train(config: Config, options: Options = Options(), console: Console | None 
         model = run.build_model()
         if model is not None:
             folder.check_space(model)
+            if 2 in run.todo:
+                build.check_stage2(config, model)
     writers: list[Writer] = []
     if run.fabric.is_global_zero:
         if options.fresh:
