@@ -101,7 +101,7 @@ def test_command(command, workplace, ran, small_arguments, call, monkeypatch, ca
     ):
         words += [word for word in small_arguments if not word.startswith("DATASETS.")]
     if words[0] == "pretrain":
-        words += ["--sites", "2", "--epochs", "1", "--batch-size", "16"]
+        words += ["--sites", "1", "--epochs", "1", "--batch-size", "16"]
     if words[:2] == ["data", "synth"]:
         words[words.index("--identities") + 1] = "5"
     monkeypatch.chdir(workplace)

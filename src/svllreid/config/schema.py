@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from svllreid.data.readers import DATASETS
-from svllreid.defaults import RERANK_K1, RERANK_K2, RERANK_LAMBDA
+from svllreid.evaluation.ranking.rerank import RerankOptions
 from svllreid.models.prompt_augmentations import AUGMENTATIONS
 from svllreid.models.self_supervision import SELF_SUPERVISION
 
@@ -292,11 +292,11 @@ class Test(Section):
     """L2-normalise the features."""
     re_ranking: bool = False
     """Re-rank by k-reciprocal neighbours."""
-    re_ranking_k1: PositiveInt = RERANK_K1
+    re_ranking_k1: PositiveInt = RerankOptions.k1
     """Neighbours that re-ranking tests for reciprocity."""
-    re_ranking_k2: PositiveInt = RERANK_K2
+    re_ranking_k2: PositiveInt = RerankOptions.k2
     """Neighbours that re-ranking averages over; 1 averages nothing."""
-    re_ranking_lambda: Probability = RERANK_LAMBDA
+    re_ranking_lambda: Probability = RerankOptions.lambda_value
     """Weight of the original distance against re-ranking's Jaccard distance: 1 changes nothing."""
     veri_drop_unlabelled: bool = False
     """Leave VeRi's test images without viewpoint label out, as the published test does."""

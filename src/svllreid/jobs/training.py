@@ -37,9 +37,7 @@ from svllreid.jobs.result_page import headline
 from svllreid.jobs.run_folder import RunFolder, output_dir
 from svllreid.jobs.starting_model import on_device, starting_model
 from svllreid.jobs.testing import Measured, measure, prepare_tests, read_tests, write_tests
-from svllreid.models.checkpoint import (
-    read_info,
-)
+from svllreid.models.checkpoint import read_info
 from svllreid.models.reid import SVLLReID
 from svllreid.runtime.processes import is_first_process, leave_together
 from svllreid.runtime.progress import LiveReport, logging_to

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from svllreid.arguments import share, whole_number
-from svllreid.defaults import RERANK_K1, RERANK_K2, RERANK_LAMBDA
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.ranking.distance import (
     PairwiseDistances,
@@ -37,7 +36,7 @@ _Part = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class RerankOptions:
-    """How to re-rank.
+    """How to re-rank; the defaults are those of the published test.
 
     Args:
         k1: neighbours that are tested for reciprocity, at least 1; a list never exceeds the N images there are.
@@ -46,9 +45,9 @@ class RerankOptions:
     Raises: EvaluationError: a value out of range.
     """
 
-    k1: int = RERANK_K1
-    k2: int = RERANK_K2
-    lambda_value: float = RERANK_LAMBDA
+    k1: int = 50
+    k2: int = 15
+    lambda_value: float = 0.3
 
     def __post_init__(self) -> None:
         for name in ("k1", "k2"):
@@ -62,9 +61,9 @@ def rerank(
     q_feats: Any,
     g_feats: Any,
     *,
-    k1: int = RERANK_K1,
-    k2: int = RERANK_K2,
-    lambda_value: float = RERANK_LAMBDA,
+    k1: int = RerankOptions.k1,
+    k2: int = RerankOptions.k2,
+    lambda_value: float = RerankOptions.lambda_value,
     device: torch.device | str | None = None,
     progress: ProgressCallback | None = None,
 ) -> torch.Tensor | np.ndarray:
