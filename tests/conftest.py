@@ -15,7 +15,7 @@ from PIL import Image
 
 import svllreid
 
-# Files whose tests take longest, most first. Whole files are shared out to the test workers (--dist loadfile), so one
+# Files whose tests take longest, most first. Whole files go to the test workers (--dist loadfile), so one
 # that takes long must not start last.
 LONG_FILES = (
     "runtime/test_processes.py",

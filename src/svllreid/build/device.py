@@ -73,5 +73,5 @@ def shard_encoder(config: Config, model: SVLLReID, fabric: Fabric) -> None:
         return
     if fabric.strategy.precision.precision == "16-mixed":
         raise ConfigError("SOLVER.SHARD works in bf16-mixed, tf32 or 32; set SOLVER.PRECISION bf16-mixed")
-    model.image_encoder.to(memory_format=torch.contiguous_format)  # what can be shared out
+    model.image_encoder.to(memory_format=torch.contiguous_format)  # what can be sharded
     shard(model.image_encoder, model.image_encoder.blocks[:-1], fabric.device)  # the last one is never called whole

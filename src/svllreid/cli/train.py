@@ -53,7 +53,7 @@ def train(
         raise typer.Exit(launch(devices, device, without_option(sys.argv[1:], "--devices")))
     from svllreid.config import load_config
 
-    config = load_config(config_file, overrides or ())  # its mistakes are told before the slow imports below
+    config = load_config(config_file, overrides or ())  # its faults are reported before the slow imports below
     from svllreid.cli.tables import print_metrics
     from svllreid.jobs.preparing import Options
     from svllreid.jobs.training import train as train_model

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from svllreid.config.keys import is_section, key_names, near_keys
@@ -76,9 +77,10 @@ def _begins_pair(word: Any) -> bool:
     return (key.upper() if "." in key else key) in _every_key()
 
 
-def _every_key() -> set[str]:
+@cache
+def _every_key() -> frozenset[str]:
     """The keys of the schema and those that published files may also have."""
-    return {*key_names(), *UNUSED, *REPLACED, *(f"SOLVER.{key.upper()}" for key in FLAT_KEYS)}
+    return frozenset((*key_names(), *UNUSED, *REPLACED, *(f"SOLVER.{key.upper()}" for key in FLAT_KEYS)))
 
 
 def _may_be_key(word: str) -> bool:

@@ -77,7 +77,7 @@ class TorchEmbedder:
     def spec(self) -> EmbeddingSpec:
         """What the features are; the weights are read when it is first asked for.
 
-        Where they are shared out over processes, all must ask.
+        Where they are sharded over processes, all must ask.
         """
         model, used = self.model, self.side_information
         return EmbeddingSpec(

@@ -15,7 +15,7 @@ def weights_digest(module: nn.Module, prefixes: tuple[str, ...] = ("",)) -> str:
     """SHA-256 of all that an output in eval mode depends on: names, types, shapes and bytes of the entries.
 
     Also what shapes do not tell: strides, attention heads, and whether GELU is QuickGELU. BatchNorm's count of batches
-    is left out, which eval mode does not use. Weights shared out over processes (FSDP) are put together one by one:
+    is left out, which eval mode does not use. Weights sharded over processes (FSDP) are gathered one by one:
     then all processes must ask.
 
     Args:

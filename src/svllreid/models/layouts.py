@@ -1,4 +1,4 @@
-"""Layouts that weights come in, told by the names of their entries.
+"""Layouts that weights come in, recognised by the names of their entries.
 
 `openai` is OpenAI's own and open_clip's, `transformers` that of Hugging Face's CLIPModel, `reid` the published ReID
 checkpoints'.
@@ -26,7 +26,7 @@ HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetens
 _SIGNS = {REID: ("image_encoder.",), TRANSFORMERS: ("vision_model.", "text_model."), OPENAI: ("visual.",)}
 # What training code puts before every name: DistributedDataParallel, torch.compile, and modules that hold the network.
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
-# What torch puts into the middle of names, where a part of a network is compiled or shared out.
+# What torch puts into the middle of names, where a part of a network is compiled or sharded.
 _INSIDE = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _EXTRA_ENTRIES = ("input_resolution", "context_length", "vocab_size")
 

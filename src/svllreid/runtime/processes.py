@@ -79,7 +79,7 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
         return
     bucket: list[Tensor] = []
     for parameter in [*parameters, None]:
-        # What is shared out has been averaged where it was put together.
+        # What is sharded has been averaged where it was gathered.
         if parameter is not None and parameter.grad is not None and not isinstance(parameter.grad, DTensor):
             bucket.append(parameter.grad)
         if bucket and (parameter is None or sum(grad.numel() for grad in bucket) >= _BUCKET_NUMBERS):

@@ -46,7 +46,7 @@ def make_optimizer(
         below = 0 if depth is None or layer_decay == 1 else top - depth
         factor = (bias_lr_factor if bias else 1.0) * layer_decay**below
         start = {"names": [], "params": [], "lr_factor": factor, "weight_decay": bias_decay if bias else weight_decay}
-        # Fused steps take parameters that are shared out, or such that are whole, but not both at once.
+        # Fused steps take parameters that are sharded, or such that are whole, but not both at once.
         group = groups.setdefault((bias, below, isinstance(parameter, DTensor)), {**start, "lr": lr * factor})
         group["names"].append(key)
         group["params"].append(parameter)

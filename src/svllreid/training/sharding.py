@@ -1,4 +1,4 @@
-"""Weights, gradients and optimiser state of an encoder shared out over the processes (FSDP), for large backbones."""
+"""Weights, gradients and optimiser state of an encoder sharded over the processes (FSDP), for large backbones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def shard(encoder: nn.Module, blocks: Sequence[nn.Module], device: torch.device)
 
 
 def whole(tree: Any) -> Any:
-    """The tree with every shared-out tensor put together; all processes must ask for it."""
+    """The tree with every sharded tensor gathered; all processes must ask for it."""
     if isinstance(tree, dict):
         return {key: whole(value) for key, value in tree.items()}
     if isinstance(tree, list):
@@ -38,14 +38,14 @@ def whole(tree: Any) -> Any:
 
 
 def like(value: Tensor, reference: Tensor) -> Tensor:
-    """A whole tensor shared out as `reference` is; itself where that is whole, or of another shape."""
+    """A whole tensor sharded as `reference` is; itself where that is whole, or of another shape."""
     if not isinstance(reference, DTensor) or value.shape != reference.shape:
         return value
     return distribute_tensor(value.to(reference.device), reference.device_mesh, reference.placements)
 
 
 def optimizer_state_like(state: dict[str, Any], parameters: Sequence[nn.Parameter]) -> dict[str, Any]:
-    """An optimiser's state dict shared out as its parameters, in their order, are."""
+    """An optimiser's state dict sharded as its parameters, in their order, are."""
     shared = {
         number: {name: like(v, parameters[number]) if isinstance(v, Tensor) else v for name, v in own.items()}
         for number, own in state["state"].items()
@@ -61,6 +61,6 @@ def gradient_norm(parameters: Sequence[nn.Parameter]) -> float:
 
 
 def alike(tensors: Mapping[str, Tensor]) -> list[list[str]]:
-    """Names of the tensors that are whole, and of those shared out, as no operation takes both; no empty list."""
+    """Names of the tensors that are whole, and of those sharded, as no operation takes both; no empty list."""
     groups = ([name for name, value in tensors.items() if isinstance(value, DTensor) is kind] for kind in (False, True))
     return [group for group in groups if group]
