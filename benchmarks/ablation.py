@@ -37,7 +37,7 @@ from rich.progress import Progress
 from svllreid import build, load_config
 from svllreid.config import Config
 from svllreid.errors import ReidError
-from svllreid.files import write_beside
+from svllreid.files import atomic_write
 from svllreid.jobs.demo import measure_raw_pixels, measure_untrained
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.training import train
@@ -247,7 +247,7 @@ def read(file: Path) -> list[Line]:
 
 def write(file: Path, lines: Sequence[Line]) -> None:
     """Write a table."""
-    with write_beside(file) as temporary, temporary.open("w", newline="") as stream:
+    with atomic_write(file) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(lines[0]))
         writer.writeheader()
         writer.writerows(lines)

@@ -1,12 +1,12 @@
 """Images per second of stage 2's input pipeline against a plain one, ratios taken within one run.
 
-    python benchmarks/pipeline.py [--quick] [--root DIR] [--workers N] [--views 2] [--repeats N] [--device NAME]
+    python benchmarks/pipeline.py [--quick] [--root DIR] [--workers N] [--augmented 2] [--repeats N] [--device NAME]
 
-One image counts once, whatever its views. The plain pipeline decodes, resizes and augments anew for the image and for
-each view. Everything else is what training uses; caches are filled before the clock starts. Each pass loads every image
-once in batches of 64, the pipelines taking turns; the median of the passes is reported. Images are drawn (Market-1501's
-size) unless --root names a folder with a Market-1501-v15.09.15. With --device the images are augmented there, from the
-memory cache.
+One image counts once, whatever its augmented copies. The plain pipeline decodes, resizes and augments anew for the
+image and for each copy. Everything else is what training uses; caches are filled before the clock starts. Each pass
+loads every image once in batches of 64, the pipelines taking turns; the median of the passes is reported. Images are
+drawn (Market-1501's size) unless --root names a folder with a Market-1501-v15.09.15. With --device the images are
+augmented there, from the memory cache.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from svllreid import load_dataset
 from svllreid.data.cache import CachePlan
 from svllreid.data.dataset import TrainDataset, batches, label_of, loader
 from svllreid.data.device_augment import DeviceAugment, LeaveToDevice, ResizedBatch
-from svllreid.data.transforms import MIN_AREA, VIEW_AREA, TrainTransform
+from svllreid.data.transforms import AUGMENTED_AREA, MIN_AREA, TrainTransform
 from svllreid.rendered import synthesize
 from svllreid.types import Sample
 
@@ -40,9 +40,9 @@ SIZE, HALF, BATCH = (256, 128), (0.5, 0.5, 0.5), 64
 class Plain(Dataset[Any]):
     """Every view from its file."""
 
-    def __init__(self, samples: tuple[Sample, ...], views: int) -> None:
+    def __init__(self, samples: tuple[Sample, ...], augmented: int) -> None:
         self.samples, self.labels = samples, label_of(samples)
-        self.vary = [self._chain(MIN_AREA, 1 / 3)] + [self._chain(*VIEW_AREA)] * views
+        self.vary = [self._chain(MIN_AREA, 1 / 3)] + [self._chain(*AUGMENTED_AREA)] * augmented
 
     @staticmethod
     def _chain(low: float, high: float) -> Callable[[Image.Image], torch.Tensor]:
@@ -84,9 +84,9 @@ def pipelines(
     """Each pipeline's loader, and what is done to its batches."""
     paths, labels = tuple(sample.path for sample in samples), label_of(samples)
     memory, disk = (CachePlan(kind, paths, SIZE, folder, args.workers > 0).open() for kind in ("memory", "disk"))
-    ours = TrainTransform(SIZE, HALF, HALF, views=args.views)
+    ours = TrainTransform(SIZE, HALF, HALF, augmented=args.augmented)
     datasets: dict[str, Dataset[Any]] = {
-        "plain": Plain(samples, args.views),
+        "plain": Plain(samples, args.augmented),
         "ours": TrainDataset(samples, labels, ours),
         "ours, memory cache": TrainDataset(samples, labels, ours, memory),
         "ours, disk cache": TrainDataset(samples, labels, ours, disk),
@@ -99,7 +99,7 @@ def pipelines(
     if args.device:
         device = torch.device(args.device)
         resized = TrainDataset(samples, labels, LeaveToDevice(SIZE), memory)
-        augment = DeviceAugment(device, SIZE, HALF, HALF, views=args.views)
+        augment = DeviceAugment(device, SIZE, HALF, HALF, augmented=args.augmented)
         found[f"memory cache, {device}"] = loading(resized, pin=device.type == "cuda", kind=ResizedBatch), augment
     return found
 
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="256 images, 3 passes")
     parser.add_argument("--root", type=Path, help="folder that holds a Market-1501-v15.09.15; default: drawn images")
     parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--views", type=int, default=2, help="self-supervision views beside the image")
+    parser.add_argument("--augmented", type=int, default=2, help="augmented copies beside the image")
     parser.add_argument("--repeats", type=int, default=5, help="passes")
     parser.add_argument("--device", help="also augment on cuda, cpu, ...")
     args = parser.parse_args()
@@ -134,7 +134,9 @@ def main() -> None:
             for name, (source, arrive) in compared.items():
                 taken = seconds(source, arrive)
                 times[name] += [taken] * (turn > 0)
-    print(f"{len(samples)} images, {args.views} views, {args.workers} workers, median of {repeats} passes")
+    print(
+        f"{len(samples)} images, {args.augmented} augmented copies, {args.workers} workers, median of {repeats} passes"
+    )
     print(f"{'pipeline':<24}{'images/s':>10}{'ratio':>8}")
     medians = {name: statistics.median(taken) for name, taken in times.items()}
     for name, taken in medians.items():

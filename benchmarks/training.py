@@ -8,7 +8,7 @@ with its whole matrix, Adam parameter by parameter, float32. Weights are random:
 are medians of interleaved runs of a whole step (losses, gradients, optimiser); losses are compared on the same batch.
 
     stage1       text tower of ViT-B/16, batch 32, labels drawn from 751 identities; float32
-    stage2       ViT-B/16, 256 x 128, stride 12, batch 8 with two views, side information; float32
+    stage2       ViT-B/16, 256 x 128, stride 12, batch 8 with two augmented copies, side information; float32
     stage2-bf16  ours in bfloat16 autocast against plain in float32
 """
 
@@ -109,8 +109,8 @@ class Stage1:
             with sdpa_kernel(SDPBackend.MATH):
                 prompts = model.prompt_learner(self.labels)  # (B, 77, T)
                 unique = model.prompt_learner(identities)
-                views = [task.augment(unique, generator)[column] for _ in range(2)]
-                text, *encoded = (encode(part) for part in (prompts, *views))
+                augmented = [task.augment(unique, generator)[column] for _ in range(2)]
+                text, *encoded = (encode(part) for part in (prompts, *augmented))
             terms = {
                 "loss_i2t": supcon_loss(self.features, text, self.labels, self.labels),
                 "loss_t2i": supcon_loss(text, self.features, self.labels, self.labels),
@@ -151,7 +151,7 @@ class Stage2:
         def loss_of() -> tuple[Tensor, dict[str, Tensor]]:
             with sdpa_kernel(SDPBackend.MATH):
                 features = model.encode_image(batch.images, batch.camids, batch.viewids)
-                finals = [model.encode_image(view).final for view in (batch.view1, batch.view2)]
+                finals = [model.encode_image(copy).final for copy in (batch.augmented1, batch.augmented2)]
             scores, weights = model.classify(features), task.weights
             terms = {
                 "loss_id": sum(identity_loss(score, batch.labels, task.smooth) for score in scores),

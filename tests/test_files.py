@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from svllreid.errors import OutputError
-from svllreid.files import file_name, file_stamp, is_file, is_folder, user_path, write_beside, write_json
+from svllreid.files import atomic_write, file_name, file_stamp, is_file, is_folder, user_path, write_json
 
 
 def test_renamed_when_done(tmp_path):
@@ -30,14 +30,14 @@ def test_renamed_when_done(tmp_path):
 def test_a_failed_write_keeps_the_old_file(tmp_path, error, words):
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(OutputError, match=words), write_beside(path) as temporary:
+    with pytest.raises(OutputError, match=words), atomic_write(path) as temporary:
         temporary.write_text("half")
         raise error
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_other_errors_pass_through(tmp_path):
-    with pytest.raises(RuntimeError, match="mine"), write_beside(tmp_path / "file") as temporary:
+    with pytest.raises(RuntimeError, match="mine"), atomic_write(tmp_path / "file") as temporary:
         temporary.write_text("half")
         raise RuntimeError("mine")
     assert not list(tmp_path.iterdir())
@@ -45,7 +45,7 @@ def test_other_errors_pass_through(tmp_path):
 
 def test_torch_fails_on_a_full_device_as_expected(tmp_path):
     """What torch.save raises on a device without space is what is recognised."""
-    with pytest.raises(OutputError, match="no space left"), write_beside(tmp_path / "file"):
+    with pytest.raises(OutputError, match="no space left"), atomic_write(tmp_path / "file"):
         torch.save({"x": torch.zeros(100_000)}, "/dev/full")
 
 

@@ -78,7 +78,7 @@ def vit(golden, recipe):
     state = clip_state(recipe, prefix, recipe.clip_shapes(**table["dims"]))
     cameras = torch.from_numpy(recipe.integers(prefix + "cams", (16,), table["num_cameras"]))
     names = ("images", "aug1", "aug2")
-    images, view1, view2 = (
+    images, augmented1, augmented2 = (
         torch.from_numpy(recipe.uniform(prefix + name, (16, 3, *table["image_size"]))) for name in names
     )
 
@@ -96,7 +96,7 @@ def vit(golden, recipe):
             keys |= {name: tuple(p.shape) for name, p in model.state_dict().items() if name.startswith("image_mlp.")}
         return config, fill(model, recipe, prefix, keys)
 
-    batch = Batch(images, LABELS, cameras, torch.full((16,), -1), view1, view2)
+    batch = Batch(images, LABELS, cameras, torch.full((16,), -1), augmented1, augmented2)
     return SimpleNamespace(make=make, batch=batch, prefix=prefix, table=table, arrays=data.arrays)
 
 
@@ -179,8 +179,8 @@ def test_stage2(vit, ssl_type):
         task.trained.items(), lr=5e-6, weight_decay=stage.weight_decay, bias_lr_factor=stage.bias_lr_factor
     )
     seen = {}
-    encode, classify = model.encode_views, model.classify
-    model.encode_views = lambda *args: seen.setdefault("features", encode(*args))
+    encode, classify = model.encode_augmented, model.classify
+    model.encode_augmented = lambda *args: seen.setdefault("features", encode(*args))
     model.classify = lambda *args: seen.setdefault("scores", classify(*args))
     result = task(vit.batch)
     result.loss.backward()
@@ -319,8 +319,8 @@ def test_rn50(rn50):
     near(task.text_features, arrays["eval/text_features"])
 
     seen = {}
-    encode, classify = model.encode_views, model.classify
-    model.encode_views = lambda *args: seen.setdefault("features", encode(*args))
+    encode, classify = model.encode_augmented, model.classify
+    model.encode_augmented = lambda *args: seen.setdefault("features", encode(*args))
     model.classify = lambda *args: seen.setdefault("scores", classify(*args))
     unknown = torch.full((8,), -1)
     result = task(Batch(images, torch.tensor([0, 0, 2, 2, 5, 5, 7, 7]), unknown, unknown))

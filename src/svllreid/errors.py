@@ -1,11 +1,21 @@
-"""Every error a user can cause: the text says what is wrong, where, and how to mend it.
+"""Every error a user can cause: the text says what is wrong, where, and how to fix it.
 
 The command line prints it and exits 2.
 """
 
 
 class ReidError(Exception):
-    """Base of all errors that are the user's to mend."""
+    """Base of all errors that the user can fix.
+
+    Args:
+        message: what is wrong, where, and how to fix it.
+        settings: what to set otherwise, in words such as `batch size`. The rooms below the configuration name settings
+            so; `svllreid.config.hints` knows the key of each, and the command line adds the keys to the message.
+    """
+
+    def __init__(self, message: str, settings: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.settings = settings
 
 
 class ConfigError(ReidError):

@@ -1,4 +1,4 @@
-"""Files are written beside and renamed: a reader sees the old one or the new one, never half of either."""
+"""Atomic writes: a reader sees a file's old content or its new one, never a half of either."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TEMPORARY = re.compile(r"\..+\.(\d+)")
 
 
 @contextmanager
-def write_beside(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path that becomes `path` when the block ends well, and is removed when it does not.
 
     Raises: OutputError: the folder cannot be written, or the disk is full.
@@ -96,13 +96,13 @@ def _refusal(path: Path, error: OSError | RuntimeError) -> OutputError | None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file beside and rename it."""
-    with write_beside(path) as temporary:
+    """Write a text file atomically."""
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors=UNENCODABLE, newline="\n")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file beside and rename it."""
+    """Write a JSON file atomically."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 

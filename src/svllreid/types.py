@@ -155,21 +155,21 @@ class Batch(NamedTuple):
         images: (B, 3, H, W) float, normalised.
         labels: (B,) int64, contiguous training labels, or -1 at test.
         camids, viewids: (B,) int64, rows of the side information (see SideRows), -1 where unknown.
-        view1, view2: (B, 3, H, W) float, the two self-supervision views; None where not asked for.
+        augmented1, augmented2: (B, 3, H, W) float, the copies for self-supervision; None where there are none.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     camids: torch.Tensor
     viewids: torch.Tensor
-    view1: torch.Tensor | None = None
-    view2: torch.Tensor | None = None
+    augmented1: torch.Tensor | None = None
+    augmented2: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
         images, labels, camids, viewids = (value.to(device, non_blocking=True) for value in self[:4])
-        view1, view2 = (value if value is None else value.to(device, non_blocking=True) for value in self[4:])
-        return Batch(images, labels, camids, viewids, view1, view2)
+        augmented1, augmented2 = (value if value is None else value.to(device, non_blocking=True) for value in self[4:])
+        return Batch(images, labels, camids, viewids, augmented1, augmented2)
 
 
 class StepResult(NamedTuple):

@@ -50,7 +50,7 @@ def decoded(monkeypatch):
 
 
 def dataset(samples, cache=None):
-    return TrainDataset(samples, label_of(samples), TrainTransform(SIZE, HALF, HALF, padding=2, views=2), cache)
+    return TrainDataset(samples, label_of(samples), TrainTransform(SIZE, HALF, HALF, padding=2, augmented=2), cache)
 
 
 def loaded(data, workers=0):

@@ -33,14 +33,14 @@ def test_without_draws_exactly_the_other_transform(flip, views):
     batch = DeviceAugment(CPU, SIZE, MEAN, STD, **options)(batch_of(images))
     one_by_one = TrainTransform(SIZE, MEAN, STD, **options)
     expected = [torch.stack(column) for column in zip(*(one_by_one.vary(image, 0) for image in images), strict=True)]
-    found = [batch.images, *(view for view in (batch.view1, batch.view2) if view is not None)]
+    found = [batch.images, *(view for view in (batch.augmented1, batch.augmented2) if view is not None)]
     assert len(found) == 1 + views
     assert all(torch.equal(a, b) and a.is_contiguous() for a, b in zip(found, expected, strict=True))
 
 
 def test_labels_stay_with_their_images():
-    batch = DeviceAugment(CPU, SIZE, HALF, HALF, views=2)(batch_of(random_images(4)))
-    assert batch.images.shape == batch.view1.shape == batch.view2.shape == (4, 3, *SIZE)
+    batch = DeviceAugment(CPU, SIZE, HALF, HALF, augmented=2)(batch_of(random_images(4)))
+    assert batch.images.shape == batch.augmented1.shape == batch.augmented2.shape == (4, 3, *SIZE)
     assert (batch.labels.tolist(), batch.camids.tolist(), batch.viewids.tolist()) == (
         [0, 1, 2, 3],
         [4, 5, 6, 7],
@@ -49,7 +49,7 @@ def test_labels_stay_with_their_images():
 
 
 def test_same_seeds_same_batch():
-    augment = DeviceAugment(CPU, SIZE, HALF, HALF, views=2)
+    augment = DeviceAugment(CPU, SIZE, HALF, HALF, augmented=2)
     torch.manual_seed(5)
     before = torch.rand(1)
     torch.manual_seed(5)
@@ -57,7 +57,7 @@ def test_same_seeds_same_batch():
     assert torch.rand(1) == before
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first.images, other.images)
-    assert not torch.equal(first.images, first.view1) and not torch.equal(first.view1, first.view2)
+    assert not torch.equal(first.images, first.augmented1) and not torch.equal(first.augmented1, first.augmented2)
 
 
 def test_flips_half_of_them():
@@ -105,7 +105,7 @@ def test_erased_areas_as_one_by_one():
     one_by_one = TrainTransform(size, HALF, HALF, **options)
     pixels = grey(1, size)[0]
     singles = [torch.stack(column) for column in zip(*(one_by_one.vary(pixels, s) for s in range(count)), strict=True)]
-    for many, single in zip((batch.images, batch.view1, batch.view2), singles, strict=True):
+    for many, single in zip((batch.images, batch.augmented1, batch.augmented2), singles, strict=True):
         ours, theirs = np.array(rectangles(many)), np.array(rectangles(single))
         areas, expected = ours[0] * ours[1] / 2048, theirs[0] * theirs[1] / 2048
         assert abs((areas > 0).mean() - 0.5) < 0.03
@@ -129,8 +129,8 @@ def test_erases_as_often_as_asked_with_normal_noise():
 
 def test_a_rectangle_that_never_fits_is_not_drawn():
     wide = (2, 400)  # any aspect ratio from 0.3 makes a third of it taller than the image
-    images = DeviceAugment(CPU, wide, HALF, HALF, flip=0.0, padding=0, erase=1.0, views=2)(batch_of(grey(9, wide)))
-    assert torch.equal(images.view1, images.view1[:1, :, :1, :1].expand(9, 3, *wide))
+    images = DeviceAugment(CPU, wide, HALF, HALF, flip=0.0, padding=0, erase=1.0, augmented=2)(batch_of(grey(9, wide)))
+    assert torch.equal(images.augmented1, images.augmented1[:1, :, :1, :1].expand(9, 3, *wide))
 
 
 def test_the_loader_leaves_the_work_and_sends_the_seed():

@@ -20,7 +20,7 @@ from svllreid.data.dataset import (
     readable,
 )
 from svllreid.data.images import open_image
-from svllreid.data.transforms import MIN_AREA, VIEW_AREA, TestTransform, TrainTransform, seeded
+from svllreid.data.transforms import AUGMENTED_AREA, MIN_AREA, TestTransform, TrainTransform, seeded
 from svllreid.errors import ImageError
 from svllreid.types import Sample, SideRows
 
@@ -40,7 +40,7 @@ def test_test_transform_is_resize_and_normalise(image):
 
 
 def test_same_seed_same_views_and_nothing_leaks(image):
-    transform = TrainTransform((32, 16), HALF, HALF, erase=1.0, padding=2, views=2)
+    transform = TrainTransform((32, 16), HALF, HALF, erase=1.0, padding=2, augmented=2)
     torch.manual_seed(5)
     random.seed(5)
     before = (torch.rand(1), random.random())
@@ -64,9 +64,9 @@ def test_as_torchvision_and_timm_step_by_step(image, options):
         v2.ToDtype(torch.float32, scale=True),
         v2.Normalize(mean, std),
     ]
-    areas = [(MIN_AREA, 0.25), VIEW_AREA, VIEW_AREA]
+    areas = [(MIN_AREA, 0.25), AUGMENTED_AREA, AUGMENTED_AREA]
     erasing = [RandomErasing(settings["erase"], *area, mode="pixel", max_count=1, device="cpu") for area in areas]
-    transform = TrainTransform((32, 16), mean, std, max_area=0.25, views=2, **settings)
+    transform = TrainTransform((32, 16), mean, std, max_area=0.25, augmented=2, **settings)
     resized = v2.functional.pil_to_tensor(image.resize((16, 32), Image.Resampling.BICUBIC))
     for seed in range(40):
         with seeded(seed):
@@ -76,7 +76,7 @@ def test_as_torchvision_and_timm_step_by_step(image, options):
 
 
 def test_varying_leaves_the_resized_image_alone(image):
-    transform = TrainTransform((32, 16), HALF, HALF, padding=0, erase=1.0, views=2)
+    transform = TrainTransform((32, 16), HALF, HALF, padding=0, erase=1.0, augmented=2)
     pixels = transform.resize(image)
     before = pixels.clone()
     transform.vary(pixels, 0)
@@ -89,14 +89,14 @@ def erased_share(tensor, clean):
 
 def test_erased_areas():
     flat = Image.new("RGB", (50, 100), (90, 90, 90))
-    clean = TrainTransform((100, 50), HALF, HALF, erase=0.0, padding=0, views=2)(flat, 0)
+    clean = TrainTransform((100, 50), HALF, HALF, erase=0.0, padding=0, augmented=2)(flat, 0)
     assert torch.equal(clean[0], clean[1])
-    transform = TrainTransform((100, 50), HALF, HALF, erase=1.0, padding=0, max_area=0.25, views=2)
+    transform = TrainTransform((100, 50), HALF, HALF, erase=1.0, padding=0, max_area=0.25, augmented=2)
     shares = [[erased_share(t, c) for t, c in zip(transform(flat, seed), clean, strict=True)] for seed in range(60)]
     image_shares, view_shares = np.array(shares)[:, 0], np.array(shares)[:, 1:]
     assert image_shares.min() < 0.1 and 0.2 < image_shares.max() < 0.27
     assert view_shares.min() > 0.29 and view_shares.max() < 0.36
-    half = TrainTransform((100, 50), HALF, HALF, erase=0.5, padding=0, views=2)
+    half = TrainTransform((100, 50), HALF, HALF, erase=0.5, padding=0, augmented=2)
     erased = np.array([[erased_share(t, c) > 0 for t, c in zip(half(flat, s), clean, strict=True)] for s in range(200)])
     assert (abs(erased.mean(axis=0) - 0.5) < 0.12).all()
 
@@ -123,11 +123,11 @@ def samples(tmp_path, image):
 def test_an_image_is_decoded_once_for_all_its_views(samples, monkeypatch):
     opened = []
     monkeypatch.setattr(dataset_module, "open_image", lambda path: opened.append(path) or open_image(path))
-    transform = TrainTransform((32, 16), HALF, HALF, views=2)
+    transform = TrainTransform((32, 16), HALF, HALF, augmented=2)
     item = TrainDataset(samples, label_of(samples), transform)[0, 3]
     assert len(item[0]) == 3 and len(opened) == 1
     batch = collate([item, item])
-    assert batch.images.shape == batch.view1.shape == batch.view2.shape == (2, 3, 32, 16)
+    assert batch.images.shape == batch.augmented1.shape == batch.augmented2.shape == (2, 3, 32, 16)
     # The samples' only camera, 1, has the first row.
     assert (batch.labels.tolist(), batch.camids.tolist(), batch.viewids.tolist()) == ([0, 0], [0, 0], [-1, -1])
     wider = TrainDataset(samples, label_of(samples), transform, side_rows=SideRows((0, 1), ()))

@@ -19,7 +19,7 @@ from svllreid.jobs.testing import run_features
 from svllreid.models.checkpoint import CheckpointInfo, save_checkpoint
 from svllreid.models.clip import load_clip
 from svllreid.models.weight_file import read_state
-from svllreid.training.state import Progress, StateFile, read_progress
+from svllreid.training.state import StateFile, TrainingProgress, read_progress
 from svllreid.types import Sample
 
 STATE = {"image_encoder.conv1.weight": torch.arange(12.0).view(3, 4), "classifier.weight": torch.ones(2)}
@@ -207,8 +207,10 @@ def test_weights_to_start_from(campaign, config, tmp_path):
 @sizes(30, 1500)
 def test_states(count, campaign, tmp_path):
     file = StateFile(tmp_path / "stage1.pt", [1, 2], "abc")
-    file.save(Progress(1, 2, 3), {"weights": {"a": torch.ones(3)}, "optimizer": {"state": {}, "param_groups": []}})
-    file.settle(Progress(1, 2, 3, best_epoch=1, best={"mAP": 0.5}))
+    file.save(
+        TrainingProgress(1, 2, 3), {"weights": {"a": torch.ones(3)}, "optimizer": {"state": {}, "param_groups": []}}
+    )
+    file.settle(TrainingProgress(1, 2, 3, best_epoch=1, best={"mAP": 0.5}))
     state, note = file.path.read_bytes(), file.settled_path.read_bytes()
     content = {"epoch": 1, "step": 2, "total": 3, "pids": [1, 2], "prompts": "abc", "weights": {"a": torch.ones(3)}}
     with campaign("states to continue from", tmp_path, memory=MEMORY) as run:

@@ -32,7 +32,7 @@ SUFFIXES = ("jpg", "png", "tif", "gif", "webp", "bmp", "avif", "jp2", "ppm", "")
 @pytest.fixture(scope="module")
 def doors(encoder):
     """Sends a file through every door: a picture that all of them take, or the error of all of them."""
-    train_transform = TrainTransform(SIZE, HALF, HALF, flip=0.5, padding=2, erase=0.5, views=2)
+    train_transform = TrainTransform(SIZE, HALF, HALF, flip=0.5, padding=2, erase=0.5, augmented=2)
     test_transform = TestTransform(SIZE, HALF, HALF)
 
     def enter(path):

@@ -59,17 +59,19 @@ def test_stage2_equals_one_process_that_plays_both(processes):
     config = worker.settings()
     model = build_model(config, num_classes=8).train()
     task = build_stage2(config, model)
-    total, views = 0, []
+    total, augmented = 0, []
     for rank in range(2):
         batch = worker.batch_of(rank)
-        features, finals = model.encode_views(batch.images, (batch.view1, batch.view2), batch.camids, batch.viewids)
+        features, finals = model.encode_augmented(
+            batch.images, (batch.augmented1, batch.augmented2), batch.camids, batch.viewids
+        )
         for score in model.classify(features):
             total = total + task.weights.identity * identity_loss(score, batch.labels, True) / 2
         for feature in features:
             total = total + task.weights.triplet * triplet_loss(feature, batch.labels, 0.3) / 2
         total = total + task.weights.i2t * identity_loss(features.proj @ task.text_features.T, batch.labels, True) / 2
-        views.append([model.image_mlp(final) for final in finals])
-    total = total + task.weights.ssl * simclr_loss(*(torch.cat(view) for view in zip(*views, strict=True)))
+        augmented.append([model.image_mlp(final) for final in finals])
+    total = total + task.weights.ssl * simclr_loss(*(torch.cat(copies) for copies in zip(*augmented, strict=True)))
     total.backward()
     close(processes[0]["stage2"], worker.gradients(task))
 
@@ -85,8 +87,8 @@ def test_stage1_equals_one_process_that_plays_both(processes):
         identities, column = labels.unique(return_inverse=True)
         generator = torch.Generator().manual_seed(rank)
         prompts = model.prompt_learner(identities)
-        views = [task.augment(prompts, generator) for _ in range(2)]
-        text, *encoded = (model.encode_prompts(part) for part in (prompts, *views))
+        augmented = [task.augment(prompts, generator) for _ in range(2)]
+        text, *encoded = (model.encode_prompts(part) for part in (prompts, *augmented))
         for anchors, others in ((features, text[column]), (text[column], features)):
             total = total + supcon_loss(anchors, others, labels, labels) / 2
         heads.append([model.text_mlp(view) for view in encoded])

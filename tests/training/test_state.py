@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from svllreid.errors import CheckpointError
-from svllreid.training.state import Progress, StateFile
+from svllreid.training.state import StateFile, TrainingProgress
 
 
 def test_what_is_saved_is_loaded(tmp_path):
     file = StateFile(tmp_path / "stage2.pt", ["a", 1])
     assert file.load() is None
-    progress = Progress(epoch=2, step=3, total=9)
+    progress = TrainingProgress(epoch=2, step=3, total=9)
     file.save(progress, {"model": {"w": torch.ones(2)}})
     file.settle(progress)
     found, parts = file.load()
@@ -23,7 +23,7 @@ def test_what_is_saved_is_loaded(tmp_path):
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "object", "other content", "broken json"])
 def test_a_damaged_state_names_the_way_on_and_never_torchs_advice(damage, tmp_path):
     file = StateFile(tmp_path / "stage2.pt", [1])
-    file.save(Progress(), {"model": {"w": torch.ones(2)}})
+    file.save(TrainingProgress(), {"model": {"w": torch.ones(2)}})
     whole = file.path.read_bytes()
     if damage == "object":
         torch.save(torch.nn.Linear(2, 2), file.path)

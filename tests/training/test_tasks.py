@@ -12,11 +12,11 @@ from svllreid.types import Batch
 LABELS = torch.tensor([0, 0, 2, 2, 3, 3, 1, 1])
 
 
-def batch_of(views=True, seed=0):
+def batch_of(augmented=True, seed=0):
     images = torch.randn(3, 8, 3, 32, 16, generator=torch.Generator().manual_seed(seed))
     camids = torch.arange(8) % 2
     unknown = torch.full((8,), -1)
-    return Batch(images[0], LABELS, camids, unknown, *(images[1:] if views else ()))
+    return Batch(images[0], LABELS, camids, unknown, *(images[1:] if augmented else ()))
 
 
 def model_of(config):
@@ -129,11 +129,11 @@ def test_switches_leave_their_loss_out(small_config):
         "loss_i2t",
         "loss_t2i",
     }
-    assert set(build_stage2(off, model)(batch_of(views=False)).terms) == {"loss_id", "loss_triplet", "loss_i2t"}
+    assert set(build_stage2(off, model)(batch_of(augmented=False)).terms) == {"loss_id", "loss_triplet", "loss_i2t"}
     base = small_config({"MODEL.USE_TEXT": False, "MODEL.USE_SSL": False})
     model = model_of(base)
     assert not hasattr(model, "text_encoder")
-    assert set(build_stage2(base, model)(batch_of(views=False)).terms) == {"loss_id", "loss_triplet"}
+    assert set(build_stage2(base, model)(batch_of(augmented=False)).terms) == {"loss_id", "loss_triplet"}
 
 
 def test_one_pass_for_three_views_equals_three(small_config):
@@ -141,17 +141,19 @@ def test_one_pass_for_three_views_equals_three(small_config):
     model = model_of(config).eval()
     batch = batch_of()
     with torch.no_grad():
-        together, finals = model.encode_views(batch.images, (batch.view1, batch.view2), batch.camids, batch.viewids)
+        together, finals = model.encode_augmented(
+            batch.images, (batch.augmented1, batch.augmented2), batch.camids, batch.viewids
+        )
         apart = model.encode_image(batch.images, batch.camids, batch.viewids)
         torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5)
-        for final, view in zip(finals, (batch.view1, batch.view2), strict=True):
+        for final, view in zip(finals, (batch.augmented1, batch.augmented2), strict=True):
             torch.testing.assert_close(final, model.encode_image(view).final, rtol=1e-4, atol=1e-5)
 
 
 def test_label_smoothing_and_soft_margin_are_switched(small_config):
     def losses(overrides):
         config = small_config({"MODEL.USE_SSL": False, **overrides})
-        return build_stage2(config, model_of(config))(batch_of(views=False)).terms
+        return build_stage2(config, model_of(config))(batch_of(augmented=False)).terms
 
     plain, off, soft = losses({}), losses({"MODEL.IF_LABELSMOOTH": "off"}), losses({"MODEL.NO_MARGIN": True})
     assert plain["loss_i2t"] != off["loss_i2t"] and plain["loss_triplet"] == off["loss_triplet"]

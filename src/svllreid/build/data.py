@@ -166,7 +166,7 @@ def build_train_loader(config: Config, data: TrainingData, sampler: PKSampler, f
 
 
 def build_to_device(config: Config, fabric: Fabric) -> Callable[[Any], Batch]:
-    """What brings a batch of `build_train_loader` to the device, augmented, with both views for self-supervision."""
+    """What brings a batch of `build_train_loader` to the device, augmented, with both copies for self-supervision."""
     if config.input.augment_on == "device":
         return DeviceAugment(fabric.device, **_augmentation(config))
     return lambda batch: batch.to(fabric.device)
@@ -194,7 +194,7 @@ def _augmentation(config: Config) -> dict[str, Any]:
         "padding": inputs.padding,
         "erase": inputs.re_prob,
         "max_area": inputs.re_max_area or 1 / 3,
-        "views": 2 if config.model.use_ssl else 0,
+        "augmented": 2 if config.model.use_ssl else 0,
     }
 
 

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from svllreid.cli import bench, config, convert, data, demo, models, pretrain, test, train
+from svllreid.config.hints import with_keys
 from svllreid.errors import ReidError
 from svllreid.files import UNENCODABLE
 
@@ -53,7 +54,7 @@ def run() -> None:
     try:
         code = app(standalone_mode=False)
     except ReidError as error:
-        messages.print(f"svllreid: {error}")
+        messages.print(f"svllreid: {with_keys(error)}")
         code = 2
     except Exception as error:
         if _lacks_memory(error):

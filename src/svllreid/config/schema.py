@@ -109,7 +109,7 @@ class Input(Section):
     prob: Probability = 0.5
     """Probability of a horizontal flip."""
     re_prob: Probability = 0.5
-    """Probability of random erasing, for the training image and both self-supervision views."""
+    """Probability of random erasing, for the training image and both augmented copies of self-supervision."""
     re_max_area: Annotated[float, Field(gt=0.02, le=1)] | None = None
     """Largest share of the image that random erasing covers; null: 1/3, and 1/4 where there is no text stage."""
     padding: Annotated[int, Field(ge=0)] = 10
@@ -215,8 +215,8 @@ class Stage2(Section):
     max_epochs: PositiveInt = 60
     """Passes over the training set."""
     micro_batch: Annotated[int, Field(ge=0)] = 0
-    """Images (views counted) whose activations are in memory at once; 0: all. The losses see the whole batch all the
-    same: features are computed part by part, and again in the backward pass. ViT only."""
+    """Images (augmented copies counted) whose activations are in memory at once; 0: all. The losses see the whole batch
+    all the same: features are computed part by part, and again in the backward pass. ViT only."""
     optimizer_name: Literal["Adam", "AdamW"] = "Adam"
     """Optimiser; Adam has L2 weight decay in the gradient, AdamW decays the weights themselves."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -70,7 +70,7 @@ class TrainDataset(Dataset[Any]):
     Args:
         samples: the training split.
         labels: of each pid.
-        transform: resizes, then makes the tensors of the image and its views.
+        transform: resizes, then makes the tensors of the image and its augmented copies.
         cache: where resized images are kept; None decodes each anew.
         side_rows: where cameras and viewpoints stand in the side information; None: a row for each of the samples'.
     """
@@ -144,7 +144,7 @@ def collate(items: Sequence[Any], kind: Callable[..., Any] = Batch) -> Any:
         if isinstance(item, ImageError):
             return item
     images, labels, camids, viewids = zip(*items, strict=True)
-    stacked = [torch.stack(views) for views in zip(*images, strict=True)]
+    stacked = [torch.stack(copies) for copies in zip(*images, strict=True)]
     numbers = (torch.tensor(column, dtype=torch.int64) for column in (labels, camids, viewids))
     return kind(stacked[0], *numbers, *stacked[1:])
 

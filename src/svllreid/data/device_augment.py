@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
-from svllreid.data.transforms import MIN_AREA, VIEW_AREA, bicubic, normalised, per_channel
+from svllreid.data.transforms import AUGMENTED_AREA, MIN_AREA, bicubic, normalised, per_channel
 from svllreid.types import Batch
 
 # Of timm's RandomErasing, as TrainTransform uses it: aspect ratios, and how often a rectangle is drawn until it fits.
@@ -62,7 +62,7 @@ class DeviceAugment:
 
     Args:
         device: where batches go.
-        size, mean, std, flip, padding, erase, max_area, views: as of TrainTransform.
+        size, mean, std, flip, padding, erase, max_area, augmented: as of TrainTransform.
     """
 
     def __init__(
@@ -76,16 +76,16 @@ class DeviceAugment:
         padding: int = 10,
         erase: float = 0.5,
         max_area: float = 1 / 3,
-        views: int = 0,
+        augmented: int = 0,
     ) -> None:
         self.device, self.size = device, size
         self.mean, self.std = per_channel(mean).to(device), per_channel(std).to(device)
         self.flip, self.padding, self.erase = flip, padding, erase
-        self.areas = [(MIN_AREA, max_area), *[VIEW_AREA] * views]
+        self.areas = [(MIN_AREA, max_area), *[AUGMENTED_AREA] * augmented]
         self.noise = torch.Generator(device)
 
     def __call__(self, batch: ResizedBatch) -> Batch:
-        """The batch on the device: images and views (B, 3, H, W) float."""
+        """The batch on the device: images and copies (B, 3, H, W) float."""
         seeds = np.random.SeedSequence(batch.seeds.tolist()).generate_state(2, np.uint64) >> 1
         draws = torch.Generator().manual_seed(int(seeds[0]))
         self.noise.manual_seed(int(seeds[1]))
@@ -99,8 +99,8 @@ class DeviceAugment:
         padded = pad(images, [self.padding] * 4).movedim(1, -1)  # (B, H + 2p, W + 2p, 3)
         varied = padded[which, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)  # (copies * B, 3, H, W)
         varied = self._erase(normalised(varied.contiguous(), self.mean, self.std), *edges)
-        image, *views = varied.unflatten(0, (copies, count))
-        return Batch(image, *numbers, *views)
+        image, *augmented = varied.unflatten(0, (copies, count))
+        return Batch(image, *numbers, *augmented)
 
     def _crops(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
         """Rows (count, H) and columns (count, W) of the padded image, the columns backwards where it is flipped."""

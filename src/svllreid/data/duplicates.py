@@ -13,12 +13,12 @@ from svllreid.data.describe import identity_of
 from svllreid.data.readers import DATASETS
 from svllreid.types import Pid, Sample, Splits
 
-Progress = Callable[[int], None]
+CountCallback = Callable[[int], None]
 Pair = tuple[Sample, Sample]
 NAMED = 3
 
 
-def same_pictures(paths: Iterable[Path], progress: Progress | None = None) -> dict[Path, int]:
+def same_pictures(paths: Iterable[Path], progress: CountCallback | None = None) -> dict[Path, int]:
     """The number of the picture behind each path: equal for one file under several names, and for equal bytes.
 
     Only files of equal size are read. A file that is empty or cannot be read is a picture of its own: it is reported
@@ -109,7 +109,7 @@ def overlap(
     return Overlap(tuple(queries), tuple(sample for sample in gallery if sample in met), tuple(examples[:NAMED]))
 
 
-def within_identities(samples: Iterable[Sample], progress: Progress | None = None) -> dict[Path, int]:
+def within_identities(samples: Iterable[Sample], progress: CountCallback | None = None) -> dict[Path, int]:
     """As `same_pictures`, but only images of one identity are compared: hardly a file is read."""
     paths: dict[Pid, list[Path]] = defaultdict(list)
     for sample in samples:
@@ -144,7 +144,7 @@ class Duplicates:
     examples: tuple[Pair, ...]
 
 
-def find_duplicates(splits: Splits, progress: Progress | None = None) -> Duplicates:
+def find_duplicates(splits: Splits, progress: CountCallback | None = None) -> Duplicates:
     """Counts pictures that stand more than once in the splits, see `same_pictures`."""
     named = {"train": splits.train, "query": splits.query, "gallery": splits.gallery}
     numbers = same_pictures((sample.path for samples in named.values() for sample in samples), progress)

@@ -1,4 +1,4 @@
-"""From a decoded image to tensors: the test transform, and the training transform with its self-supervision views."""
+"""From a decoded image to tensors: the test transform, and the training transform with its augmented copies."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch.nn.functional import pad
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-# Both self-supervision views erase an area in this (published, near-degenerate) range of the image.
-VIEW_AREA = (0.33, 1 / 3)
+# Both augmented copies erase an area in this (published, near-degenerate) range of the image.
+AUGMENTED_AREA = (0.33, 1 / 3)
 MIN_AREA = 0.02
 
 
@@ -52,7 +52,7 @@ class TestTransform:
 
 
 class TrainTransform:
-    """Resize bicubically once; then flip, pad and crop, normalise, erase: once for the image, once for each view.
+    """Resize bicubically once; then flip, pad and crop, normalise, erase: for the image and each augmented copy.
 
     Args:
         size: height and width.
@@ -61,8 +61,8 @@ class TrainTransform:
         padding: black border from which the crop is taken.
         erase: probability of random erasing, filled with noise per pixel.
         max_area: largest share of the image erased (the smallest is 0.02).
-        views: self-supervision views, 0 or 2; they erase about a third of the image.
-    Source: Zhong et al. 2020, arXiv:1708.04896 (random erasing); Wang et al. 2025, arXiv:2407.20647 (views).
+        augmented: copies for self-supervision, 0 or 2; they erase about a third of the image.
+    Source: Zhong et al. 2020, arXiv:1708.04896 (random erasing); Wang et al. 2025, arXiv:2407.20647 (copies).
     """
 
     def __init__(
@@ -75,14 +75,14 @@ class TrainTransform:
         padding: int = 10,
         erase: float = 0.5,
         max_area: float = 1 / 3,
-        views: int = 0,
+        augmented: int = 0,
     ) -> None:
         self.size, self.mean, self.std = size, per_channel(mean), per_channel(std)
         self.flip, self.padding = flip, padding
-        self.erase = [_erasing(erase, MIN_AREA, max_area)] + [_erasing(erase, *VIEW_AREA)] * views
+        self.erase = [_erasing(erase, MIN_AREA, max_area)] + [_erasing(erase, *AUGMENTED_AREA)] * augmented
 
     def __call__(self, image: Image.Image, seed: int) -> tuple[Tensor, ...]:
-        """(3, H, W) float of the image and of each view; the same seed gives the same tensors."""
+        """(3, H, W) float of the image and of each copy; the same seed gives the same tensors."""
         return self.vary(self.resize(image), seed)
 
     def resize(self, image: Image.Image) -> Tensor:
@@ -91,7 +91,7 @@ class TrainTransform:
 
     def vary(self, pixels: Tensor, seed: int) -> tuple[Tensor, ...]:
         """As `__call__`, of a resized image (3, H, W) uint8, which stays as it is."""
-        # Normalised once, border included; each view then copies its crop out.
+        # Normalised once, border included; each copy then takes its crop out.
         padded = normalised(pad(pixels, [self.padding] * 4), self.mean, self.std)
         with seeded(seed):
             return tuple(erase(self._crop(padded)) for erase in self.erase)

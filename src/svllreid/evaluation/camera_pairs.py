@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from svllreid.evaluation.ranking.distance import Progress, ProgressCallback
+from svllreid.evaluation.ranking.distance import ProgressCallback, ProgressCounter
 from svllreid.evaluation.ranking.measures import evaluate_features
 
 
@@ -54,7 +54,7 @@ def compare_cameras(
     cameras = [np.unique(side) for side in sides]
     shape = len(cameras[0]), len(cameras[1])
     mean_ap, rank1, counts = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, np.int64)
-    tracker = Progress(progress, shape[0] * shape[1])
+    tracker = ProgressCounter(progress, shape[0] * shape[1])
     for i, q_camera in enumerate(cameras[0]):
         q_rows = np.flatnonzero(sides[0] == q_camera)
         for j, g_camera in enumerate(cameras[1]):

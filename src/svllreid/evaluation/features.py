@@ -16,7 +16,7 @@ import numpy as np
 
 from svllreid.embedding.contract import EmbeddingSpec, check_same
 from svllreid.errors import EvaluationError
-from svllreid.files import file_name, is_file, write_beside
+from svllreid.files import atomic_write, file_name, is_file
 from svllreid.types import UNKNOWN, Sample, Splits
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class FeatureSet:
         arrays |= {f"{_PART}{part}": rows for part, rows in self.parts.items()}
         if self.pictures is not None:
             arrays["q_pictures"], arrays["g_pictures"] = self.pictures
-        with write_beside(Path(path)) as temporary, temporary.open("wb") as file:
+        with atomic_write(Path(path)) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
 
     @classmethod

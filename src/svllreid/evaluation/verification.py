@@ -15,7 +15,7 @@ import torch
 
 from svllreid.arguments import share
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.ranking.distance import PairwiseDistances, Progress, ProgressCallback, in_threads
+from svllreid.evaluation.ranking.distance import PairwiseDistances, ProgressCallback, ProgressCounter, in_threads
 from svllreid.evaluation.ranking.labels import Labels
 from svllreid.evaluation.ranking.matrix import Features
 
@@ -106,7 +106,7 @@ def verify_features(
     query = Features(q_feats, "q_feats", device)
     gallery = Features(g_feats, "g_feats", query.device)
     labels = Labels((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
-    pairs = _Pairs(PairwiseDistances(query, gallery, metric), labels, Progress(progress, 2 * query.count))
+    pairs = _Pairs(PairwiseDistances(query, gallery, metric), labels, ProgressCounter(progress, 2 * query.count))
     distances, genuine = np.unique(pairs.genuine(), return_counts=True)
     num_genuine, num_impostor = int(genuine.sum()), query.count * gallery.count - int(labels.counts.sum())
     if not num_genuine or not num_impostor:
@@ -132,7 +132,7 @@ def verify_features(
 class _Pairs:
     """Distances of genuine and of impostor pairs, block by block, each in a pass of its own."""
 
-    def __init__(self, source: PairwiseDistances, labels: Labels, tracker: Progress) -> None:
+    def __init__(self, source: PairwiseDistances, labels: Labels, tracker: ProgressCounter) -> None:
         self.source, self.labels, self.tracker = source, labels, tracker
         count, step = source.shape[0], source.block_rows()
         self.blocks = [(start, min(start + step, count)) for start in range(0, count, step)]

@@ -139,9 +139,9 @@ def _images(config: Config, fabric: Fabric, size: int) -> torch.Tensor:
 def _batch(config: Config, fabric: Fabric, size: int) -> Batch:
     k = config.dataloader.num_instance
     labels = torch.arange(size // k, device=fabric.device).repeat_interleave(k)
-    views = [_images(config, fabric, size) for _ in range(2)] if config.model.use_ssl else [None, None]
+    augmented = [_images(config, fabric, size) for _ in range(2)] if config.model.use_ssl else [None, None]
     zeros = torch.zeros(size, dtype=torch.int64, device=fabric.device)
-    return Batch(_images(config, fabric, size), labels, zeros, zeros, *views)
+    return Batch(_images(config, fabric, size), labels, zeros, zeros, *augmented)
 
 
 def _stage1_step(config: Config, fabric: Fabric, size: int) -> Callable[[], None]:

@@ -13,7 +13,7 @@ from svllreid.jobs.run_folder import RunFolder, settings_of
 from svllreid.models.checkpoint import CheckpointInfo, save_checkpoint
 from svllreid.models.reid import SVLLReID
 from svllreid.training.sharding import whole
-from svllreid.training.state import Progress
+from svllreid.training.state import TrainingProgress
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Checkpoints:
             if stage == 2:
                 self.folder.keep_last(self.config.solver.keep_last)
 
-    def keep_best(self, model: SVLLReID, epoch: int, score: dict[str, Any], progress: Progress) -> None:
+    def keep_best(self, model: SVLLReID, epoch: int, score: dict[str, Any], progress: TrainingProgress) -> None:
         """Write the checkpoint of the best evaluation where this is the best yet.
 
         Args:

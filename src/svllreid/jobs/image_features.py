@@ -16,7 +16,7 @@ from svllreid.config import Config
 from svllreid.data.dataset import batches
 from svllreid.data.images import DECODING
 from svllreid.embedding.loop import extract
-from svllreid.files import file_stamp, write_beside
+from svllreid.files import atomic_write, file_stamp
 from svllreid.models.digest import weights_digest
 from svllreid.models.reid import SVLLReID
 from svllreid.runtime.processes import all_shares, own_share
@@ -39,7 +39,7 @@ def image_features(
     if features is None:
         features = _compute(config, model, data, fabric, report)
         if fabric.is_global_zero:
-            with write_beside(file) as temporary:
+            with atomic_write(file) as temporary:
                 save_file({"features": features}, temporary, metadata={"key": key})
     else:
         logger.info("image features of stage 1 are taken from %s", file)

@@ -20,9 +20,9 @@ from svllreid.runtime.gather import num_processes
 from svllreid.runtime.processes import rank
 from svllreid.training.loop import StagePlan
 from svllreid.training.schedule import cosine_lr, step_lr
-from svllreid.training.state import Progress
+from svllreid.training.state import TrainingProgress
 
-AfterEpoch = Callable[[int, Progress], None]
+AfterEpoch = Callable[[int, TrainingProgress], None]
 
 
 def stage1_plan(

@@ -15,7 +15,7 @@ from svllreid.evaluation.confidence import bootstrap
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import Outcome, Part
 from svllreid.evaluation.verification import OperatingPoint, Verification, verify_features
-from svllreid.files import UNENCODABLE, write_beside, write_json
+from svllreid.files import UNENCODABLE, atomic_write, write_json
 from svllreid.jobs.result_page import caption, headline, pick_rows, result_page
 from svllreid.runtime.progress import LiveReport
 from svllreid.viz.ranklist import draw_ranklist
@@ -132,7 +132,7 @@ def _pairs(cameras: CameraPairs) -> list[dict[str, Any]]:
 def _write_queries(path: Path, parts: Sequence[Part]) -> None:
     """A line per query: its file, identity, camera, and how it was ranked; empty numbers where it is not counted."""
     with (
-        write_beside(path) as temporary,
+        atomic_write(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors=UNENCODABLE) as file,
     ):
         writer = csv.writer(file)

@@ -44,7 +44,7 @@ from svllreid.runtime.progress import LiveReport, logging_to
 from svllreid.runtime.writers import Writer, check_wandb, open_writers
 from svllreid.training.loop import run_stage
 from svllreid.training.profile import trace
-from svllreid.training.state import Progress, read_progress
+from svllreid.training.state import TrainingProgress, read_progress
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class TrainingRun:
 
     def trained_before(self) -> dict[str, int]:
         """How far the stage to be trained next is."""
-        progress = read_progress(self.folder.state(self.todo[0])) or Progress()
+        progress = read_progress(self.folder.state(self.todo[0])) or TrainingProgress()
         return {"stage": self.todo[0], "epochs": progress.epoch, "steps": progress.step}
 
     def run(self, model: SVLLReID | None, report: LiveReport) -> dict[str, Any] | None:
@@ -231,7 +231,7 @@ class TrainingRun:
         features = image_features(self.config, model, self.data, self.fabric, report, self.folder.path / "state")
         stage = self.config.solver.stage1
 
-        def after_epoch(epoch: int, progress: Progress) -> None:
+        def after_epoch(epoch: int, progress: TrainingProgress) -> None:
             self.checkpoints.after_epoch(model, 1, epoch)
             if epoch % SIMILARITY_PERIOD == 0 or epoch == stage.max_epochs:
                 similarity = mean_similarity(model.encode_all_text())
@@ -250,7 +250,7 @@ class TrainingRun:
         build.shard_encoder(self.config, model, self.fabric)
         sampler = build.build_sampler(self.config, self.data)
 
-        def after_epoch(epoch: int, progress: Progress) -> None:
+        def after_epoch(epoch: int, progress: TrainingProgress) -> None:
             last = epoch == stage.max_epochs
             self.checkpoints.after_epoch(model, 2, epoch)  # first, so that no failing evaluation costs it
             if self.tests and (epoch % stage.eval_period == 0 or last):

@@ -9,22 +9,24 @@ from torch.nn import functional as F
 from svllreid.runtime.gather import gather_rows, num_processes
 
 
-def simclr_loss(view1: Tensor, view2: Tensor, temperature: float = 0.1, identities: Tensor | None = None) -> Tensor:
-    """Each row's positive is the same row of the other view; all other rows of both views are negatives.
+def simclr_loss(
+    augmented1: Tensor, augmented2: Tensor, temperature: float = 0.1, identities: Tensor | None = None
+) -> Tensor:
+    """Each row's positive is the same row of the other copy; all other rows of both copies are negatives.
 
     Where several processes train together the rows of all are compared, and the mean of their results is the loss over
     all rows, however unequally these are shared.
 
     Args:
-        view1, view2: (B, D) float, any length; normalised here.
+        augmented1, augmented2: (B, D) float, any length; normalised here.
         temperature: divides the cosines.
         identities: (B,) int64, what each row is; the same one on another process is no negative. None: all differ.
-    Returns: scalar, the mean of the two views' losses; symmetric in the views; 0 for a single row.
+    Returns: scalar, the mean of the two copies' losses; symmetric in the copies; 0 for a single row.
     Source: Chen et al. 2020, arXiv:2002.05709.
     """
-    count = len(view1)
-    with torch.autocast(view1.device.type, enabled=False):
-        own1, own2 = F.normalize(view1.float(), dim=1), F.normalize(view2.float(), dim=1)
+    count = len(augmented1)
+    with torch.autocast(augmented1.device.type, enabled=False):
+        own1, own2 = F.normalize(augmented1.float(), dim=1), F.normalize(augmented2.float(), dim=1)
         rows, first = gather_rows(torch.stack([own1, own2], dim=1))  # (N, 2, D)
         logits = torch.cat([own1, own2]) @ rows.transpose(0, 1).flatten(0, 1).T / temperature  # (2B, 2N)
     total = len(rows)

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 def simsiam_loss(prediction1: Tensor, prediction2: Tensor, target1: Tensor, target2: Tensor) -> Tensor:
-    """Minus the mean cosine of each view's prediction and the other view's feature.
+    """Minus the mean cosine of each augmented copy's prediction and the other copy's feature.
 
     Args:
         prediction1, prediction2: (B, D) outputs of the predictor.

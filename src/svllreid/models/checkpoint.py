@@ -14,7 +14,7 @@ import torch
 from open_clip.transformer import QuickGELU
 
 from svllreid.errors import CheckpointError
-from svllreid.files import is_file, user_path, write_beside, write_json
+from svllreid.files import atomic_write, is_file, user_path, write_json
 from svllreid.models.clip import uses_quick_gelu
 from svllreid.models.layouts import OPENAI, TRANSFORMERS, State, clean, layout_of, refuse_nan, some_names
 from svllreid.models.reid import SVLLReID
@@ -126,7 +126,7 @@ def save_checkpoint(path: Path, model: SVLLReID, info: CheckpointInfo, state: St
     quick_gelu = any(isinstance(module, QuickGELU) for module in model.modules())
     # The weights last: where they are, all is there.
     write_json(path.with_suffix(".json"), asdict(replace(info, quick_gelu=quick_gelu, prompts=prompts_digest(state))))
-    with write_beside(path) as temporary:
+    with atomic_write(path) as temporary:
         torch.save(state, temporary)
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save
 
 from svllreid.errors import CheckpointError, OutputError
-from svllreid.files import write_beside, write_json
+from svllreid.files import atomic_write, write_json
 from svllreid.models.checkpoint import describe, read_info
 from svllreid.models.clip import check_whole, read_weights
 from svllreid.models.layouts import OPENAI, REID, TRANSFORMERS, State
@@ -62,7 +62,7 @@ def published(state: State) -> State:
 def _write(target: Path, state: State) -> None:
     # Cloned: of a view torch would write all it is a view of, and safetensors nothing.
     state = {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
-    with write_beside(target) as temporary:
+    with atomic_write(target) as temporary:
         if target.suffix == SAFETENSORS:
             temporary.write_bytes(save(state))
         else:

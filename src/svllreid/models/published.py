@@ -25,7 +25,7 @@ CATALOGUE = Path(__file__).with_suffix(".yml")
 QUOTA = "Google Drive does so when a file's quota is exceeded: try again later"
 CONNECT_SECONDS, SILENT_SECONDS = 20, 60
 
-Progress = Callable[[int, int | None], None]
+DownloadCallback = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def cached(model: PublishedModel, folder: Path | None = None) -> Path:
 
 
 def fetch(
-    model: PublishedModel, folder: Path | None = None, *, url: str = DRIVE, progress: Progress | None = None
+    model: PublishedModel, folder: Path | None = None, *, url: str = DRIVE, progress: DownloadCallback | None = None
 ) -> Fetched:
     """Fetch a published file into the cache, unless it is there; nothing in it is executed.
 
@@ -204,7 +204,7 @@ def fetch(
     return Fetched(path, True, _table_rows(state))
 
 
-def _download(address: str, part: Path, progress: Progress | None) -> None:
+def _download(address: str, part: Path, progress: DownloadCallback | None) -> None:
     """Download to `part`; until all has arrived, gdown keeps it under a longer name beside, which it finds again."""
     try:
         import gdown

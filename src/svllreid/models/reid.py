@@ -124,19 +124,19 @@ class SVLLReID(nn.Module):
         ]
         return ImageFeatures(*(torch.cat(features) for features in zip(*parts, strict=True)))
 
-    def encode_views(
-        self, images: Tensor, views: tuple[Tensor, ...], camids: Tensor, viewids: Tensor
+    def encode_augmented(
+        self, images: Tensor, augmented: tuple[Tensor, ...], camids: Tensor, viewids: Tensor
     ) -> tuple[ImageFeatures, list[Tensor]]:
-        """Features of the images with side information, and `final` of each view without it.
+        """Features of the images with side information, and `final` of each augmented copy without it.
 
         One pass for all where nothing in the encoder depends on its batch; a ResNet's BatchNorm sees each by itself.
         """
-        if self.has_batchnorm or not views:
-            return self.encode_image(images, camids, viewids), [self.encode_image(view).final for view in views]
+        if self.has_batchnorm or not augmented:
+            return self.encode_image(images, camids, viewids), [self.encode_image(copy).final for copy in augmented]
         added = self.side_information(camids, viewids)
         if added is not None:
-            added = torch.cat([added, added.new_zeros(len(views) * len(images), added.shape[1])])
-        every = self._encode(torch.cat([images, *views]), added)
+            added = torch.cat([added, added.new_zeros(len(augmented) * len(images), added.shape[1])])
+        every = self._encode(torch.cat([images, *augmented]), added)
         count = len(images)
         return ImageFeatures(*(feature[:count] for feature in every)), list(every.final[count:].split(count))
 

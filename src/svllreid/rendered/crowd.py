@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from svllreid.errors import DatasetError
-from svllreid.files import remove_leftovers, write_beside
+from svllreid.files import atomic_write, remove_leftovers
 from svllreid.rendered.attributes import Person, draw_person
 from svllreid.rendered.camera import MAX_CAMERAS, make_camera
 from svllreid.rendered.shot import draw_image
@@ -81,7 +81,7 @@ def render(
     missing = [site for site, file in enumerate(files) if not file.is_file()]
     done = crowd.sites - len(missing)
     for site, pixels in _rendered(crowd, missing, workers):
-        with write_beside(files[site]) as temporary, temporary.open("wb") as stream:
+        with atomic_write(files[site]) as temporary, temporary.open("wb") as stream:
             np.save(stream, pixels)
         done += 1
         if progress is not None:

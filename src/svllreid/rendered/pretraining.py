@@ -21,7 +21,7 @@ from svllreid.config import load_config
 from svllreid.data.transforms import normalised, per_channel
 from svllreid.errors import CheckpointError, ConfigError, OutputError
 from svllreid.evaluation.ranking.measures import evaluate_features
-from svllreid.files import remove_leftovers, write_beside, write_json
+from svllreid.files import atomic_write, remove_leftovers, write_json
 from svllreid.models.clip import load_clip
 from svllreid.rendered.alignment import probe, retrieval_rank1
 from svllreid.rendered.camera_jitter import CameraJitter
@@ -34,7 +34,7 @@ from svllreid.runtime.interrupt import StopSignals
 from svllreid.runtime.progress import LiveReport, logging_to
 from svllreid.runtime.writers import check_folder, open_writers
 from svllreid.training.loop import StagePlan, run_stage
-from svllreid.training.state import Progress
+from svllreid.training.state import TrainingProgress
 
 logger = logging.getLogger(__name__)
 
@@ -240,7 +240,7 @@ class PretrainRun:
 
         return len(order), steps()
 
-    def after_epoch(self, epoch: int, progress: Progress) -> None:
+    def after_epoch(self, epoch: int, progress: TrainingProgress) -> None:
         """Measure."""
         scores = self.scores()
         self.report.scalars("eval", {name: value for name, value in scores.items() if isinstance(value, float)}, epoch)
@@ -298,7 +298,7 @@ class PretrainRun:
         scores = self.scores()
         card = {"quick_gelu": True, "recipe": asdict(self.recipe), "scores": scores}
         write_json(self.folder / CARD, card)
-        with write_beside(self.folder / WEIGHTS) as temporary:
+        with atomic_write(self.folder / WEIGHTS) as temporary:
             temporary.write_bytes(save(state))
         logger.info(
             "the weights are %s; use them with MODEL.NAME tiny MODEL.PRETRAINED %s", *[self.folder / WEIGHTS] * 2

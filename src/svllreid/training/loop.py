@@ -21,7 +21,7 @@ from svllreid.runtime.processes import agreed, average_gradients, share_buffers
 from svllreid.training.averaging import WeightAverage
 from svllreid.training.optim import set_lr
 from svllreid.training.sharding import gradient_norm, like, optimizer_state_like, whole
-from svllreid.training.state import Progress, StateFile
+from svllreid.training.state import StateFile, TrainingProgress
 from svllreid.types import Pid, SideRows, StepResult
 
 _MEND = "Lower the learning rate (SOLVER.STAGE1.BASE_LR, SOLVER.STAGE2.BASE_LR), or train in SOLVER.PRECISION 32"
@@ -80,7 +80,7 @@ class StagePlan:
     kept: Callable[[str], bool]
     log_period: int
     save_period: int
-    after_epoch: Callable[[int, Progress], None]
+    after_epoch: Callable[[int, TrainingProgress], None]
     pids: list[Pid]
     final: Path
     prompts: str = ""
@@ -91,7 +91,7 @@ class StagePlan:
     mend: str = _MEND
 
 
-def run_stage(fabric: Fabric, plan: StagePlan, state_file: Path, report: Report) -> Progress:
+def run_stage(fabric: Fabric, plan: StagePlan, state_file: Path, report: Report) -> TrainingProgress:
     """Train a stage to its end, continuing where `state_file` says an earlier run stopped.
 
     Raises:
@@ -111,7 +111,7 @@ class StageRun:
     def __init__(self, fabric: Fabric, plan: StagePlan, file: StateFile, report: Report, stop: StopSignals) -> None:
         self.fabric, self.plan, self.file, self.report, self.stop = fabric, plan, file, report, stop
         self.model: nn.Module = plan.task.get_submodule("model")
-        self.progress = Progress()
+        self.progress = TrainingProgress()
         saved = file.load()
         if saved is not None:
             self.progress = saved[0]
@@ -146,7 +146,7 @@ class StageRun:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         optimizer.load_state_dict({**optimizer_state_like(saved, parameters), "param_groups": groups})
 
-    def run(self) -> Progress:
+    def run(self) -> TrainingProgress:
         """Run the epochs that are left."""
         progress = self.progress
         # Stopped while that epoch was being evaluated, or what it left has been removed since.

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
-from svllreid.files import write_beside
+from svllreid.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def trace(file: Path) -> Iterator[profile]:
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
 
     def write(found: profile) -> None:
-        with write_beside(file) as temporary:
+        with atomic_write(file) as temporary:
             found.export_chrome_trace(str(temporary))
         logger.info("trace of steps %d to %d: %s", WAIT + WARMUP + 1, WAIT + WARMUP + ACTIVE, file)
 

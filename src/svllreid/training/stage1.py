@@ -46,8 +46,8 @@ class Stage1Task(nn.Module):
         """Losses of (B, E) image features with (B,) labels; each distinct identity's text is encoded once."""
         identities, column = labels.unique(return_inverse=True)
         prompts = self.model.prompt_learner(identities)  # (U, 77, T)
-        views = [] if self.augment is None else [self.augment(prompts, generator) for _ in range(2)]
-        encoded = self.model.encode_prompts(torch.cat([prompts, *views])).split(len(identities))
+        augmented = [] if self.augment is None else [self.augment(prompts, generator) for _ in range(2)]
+        encoded = self.model.encode_prompts(torch.cat([prompts, *augmented])).split(len(identities))
         text_features = encoded[0][column]  # (B, E)
         terms = {
             "loss_i2t": supcon_loss(image_features, text_features, labels, labels),
@@ -57,18 +57,19 @@ class Stage1Task(nn.Module):
         if self.augment is not None:
             # A single row has nothing to contrast, and BatchNorm none to normalise by.
             rows = len(identities) if len(identities) > 1 else 0
-            view1, view2 = (self._project(view[:rows]) for view in encoded[1:])
-            terms["loss_ssl"] = simclr_loss(view1, view2, identities=identities[:rows])
+            augmented1, augmented2 = (self._project(text[:rows]) for text in encoded[1:])
+            terms["loss_ssl"] = simclr_loss(augmented1, augmented2, identities=identities[:rows])
             loss = loss + self.ssl_weight * terms["loss_ssl"]
         return StepResult(loss, {name: term.detach() for name, term in terms.items()}, len(labels))
 
-    def _project(self, view: Tensor) -> Tensor:
-        """Head of (U, E) text features; of none of them no rows, as BatchNorm has no mean of nothing.
+    def _project(self, text: Tensor) -> Tensor:
+        """Head of (U, E) text features; no rows give no rows, since BatchNorm cannot average over an empty batch.
 
-        Without rows too the result hangs on view and head, so that every process takes part in each exchange.
+        The empty result still depends on the text and on the head's parameters, so that this process takes part in
+        every exchange of gradients.
         """
         head: ProjectionHead = self.model.text_mlp
-        if len(view):
-            return head(view)
-        anchor = view.sum() + torch.stack([parameter.sum() for parameter in head.parameters()]).sum()
-        return view.new_zeros(0, head.layer3.out_features) + 0 * anchor
+        if len(text):
+            return head(text)
+        anchor = text.sum() + torch.stack([parameter.sum() for parameter in head.parameters()]).sum()
+        return text.new_zeros(0, head.layer3.out_features) + 0 * anchor

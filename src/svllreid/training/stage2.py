@@ -31,7 +31,7 @@ class Stage2Task(nn.Module):
         weights: factors of the losses.
         margin: of the triplet loss; None selects the soft margin.
         smooth: smooth the labels of the identity and image-to-text losses.
-        use_ssl: with self-supervision on the batch's two views.
+        use_ssl: with self-supervision on the batch's two augmented copies.
         frozen_blocks: first blocks of the image encoder that are not trained.
     Source: Wang et al. 2025, arXiv:2407.20647, stage 2.
     """
@@ -61,13 +61,13 @@ class Stage2Task(nn.Module):
             parameter.requires_grad_(name in self.trained and not name.startswith("text_mlp."))
 
     def forward(self, batch: Batch) -> StepResult:
-        """Losses of a batch; view1 and view2 are needed where self-supervision is on."""
-        views: tuple[Tensor, ...] = ()
+        """Losses of a batch; augmented1 and augmented2 are needed where self-supervision is on."""
+        augmented: tuple[Tensor, ...] = ()
         if self.use_ssl:
-            if batch.view1 is None or batch.view2 is None:
-                raise ValueError("self-supervision needs batches with view1 and view2")
-            views = (batch.view1, batch.view2)
-        features, finals = self.model.encode_views(batch.images, views, batch.camids, batch.viewids)
+            if batch.augmented1 is None or batch.augmented2 is None:
+                raise ValueError("self-supervision needs batches with augmented1 and augmented2")
+            augmented = (batch.augmented1, batch.augmented2)
+        features, finals = self.model.encode_augmented(batch.images, augmented, batch.camids, batch.viewids)
         scores = self.model.classify(features)
         labels = batch.labels
         terms = {

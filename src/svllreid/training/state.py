@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 from svllreid.errors import CheckpointError
-from svllreid.files import write_beside, write_json
+from svllreid.files import atomic_write, write_json
 from svllreid.models.weight_file import UNREADABLE, fault_of, read_torch
 from svllreid.types import Pid, SideRows
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """How far a stage is. Every random draw is a function of seed, stage, epoch and step, so no generator is kept.
 
     Args:
@@ -53,14 +53,14 @@ class StateFile:
         self.side_rows = None if side_rows is None else [list(side_rows.cameras), list(side_rows.views)]
         self.settled_path = path.with_suffix(".json")
 
-    def save(self, progress: Progress, parts: Mapping[str, Any]) -> None:
+    def save(self, progress: TrainingProgress, parts: Mapping[str, Any]) -> None:
         """Write weights and optimiser, atomically."""
         done = {"epoch": progress.epoch, "step": progress.step, "total": progress.total}
         content = {**done, "pids": self.pids, "prompts": self.prompts, "side_rows": self.side_rows, **parts}
-        with write_beside(self.path) as temporary:
+        with atomic_write(self.path) as temporary:
             torch.save(content, temporary)
 
-    def settle(self, progress: Progress) -> None:
+    def settle(self, progress: TrainingProgress) -> None:
         """Note that the epoch is evaluated and kept."""
         progress.settled = progress.epoch
         write_json(
@@ -68,7 +68,7 @@ class StateFile:
             {"settled": progress.settled, "best_epoch": progress.best_epoch, "best": progress.best},
         )
 
-    def load(self) -> tuple[Progress, dict[str, Any]] | None:
+    def load(self) -> tuple[TrainingProgress, dict[str, Any]] | None:
         """How far the stage is and the saved parts, None where nothing is saved.
 
         Raises: CheckpointError: it cannot be read, or belongs to other identities, prompts or cameras.
@@ -94,7 +94,7 @@ class StateFile:
         return progress, content
 
 
-def read_progress(path: Path) -> Progress | None:
+def read_progress(path: Path) -> TrainingProgress | None:
     """How far a saved stage is, None where nothing is saved; its tensors are not read into memory.
 
     Args:
@@ -105,7 +105,7 @@ def read_progress(path: Path) -> Progress | None:
     return None if saved is None else saved[0]
 
 
-def _read(path: Path, *, mmap: bool = False) -> tuple[Progress, dict[str, Any]] | None:
+def _read(path: Path, *, mmap: bool = False) -> tuple[TrainingProgress, dict[str, Any]] | None:
     if not path.is_file():
         return None
     settled_path = path.with_suffix(".json")
@@ -114,7 +114,7 @@ def _read(path: Path, *, mmap: bool = False) -> tuple[Progress, dict[str, Any]] 
         settled = json.loads(settled_path.read_text("utf-8")) if settled_path.is_file() else {}
         done = {name: content.pop(name) for name in ("epoch", "step", "total")}
         # A note of more epochs than are trained belongs to an earlier run, whose state has been removed.
-        progress = Progress(**done, **(settled if settled.get("settled", 0) <= done["epoch"] else {}))
+        progress = TrainingProgress(**done, **(settled if settled.get("settled", 0) <= done["epoch"] else {}))
         counts = {name: value for name, value in vars(progress).items() if name != "best"}
         if any(type(value) is not int or value < 0 for value in counts.values()) or type(progress.best) is not dict:
             raise ValueError(f"progress is {progress}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from svllreid.files import write_beside
+from svllreid.files import atomic_write
 
 INK, PAPER = "#222222", "#ffffff"
 FRAME, GAP, LINE = 4, 8, 18
@@ -43,6 +43,6 @@ class Canvas:
 
         Raises: OutputError: it cannot be written.
         """
-        with write_beside(path) as temporary:
+        with atomic_write(path) as temporary:
             # Photographs hardly compress: a higher level takes several times as long for a few per cent.
             self.image.save(temporary, format="PNG", compress_level=1)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.ranking import rerank as module
-from svllreid.evaluation.ranking.distance import Progress
+from svllreid.evaluation.ranking.distance import ProgressCounter
 from svllreid.evaluation.ranking.matrix import Features
 from svllreid.evaluation.ranking.rerank import Reranker, RerankOptions, rerank
 
@@ -128,6 +128,6 @@ def test_bad_features_are_refused_by_their_own_name() -> None:
 def test_no_rounding_between_an_image_and_itself() -> None:
     features = np.random.default_rng(5).standard_normal((40, 16)).astype(np.float32) + 30
     query, gallery = Features(features[:10], "q"), Features(features[10:], "g")
-    reranker = Reranker(query, gallery, RerankOptions(3, 2), Progress(None, 1))
+    reranker = Reranker(query, gallery, RerankOptions(3, 2), ProgressCounter(None, 1))
     assert reranker.neighbours[:, 0].tolist() == list(range(40))
     assert not reranker.near[:, 0].any()

@@ -41,7 +41,7 @@ def in_threads(
     return results
 
 
-class Progress:
+class ProgressCounter:
     """Counts finished work and tells a callback.
 
     Args:

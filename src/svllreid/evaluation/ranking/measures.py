@@ -18,8 +18,8 @@ from svllreid.arguments import whole_number
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.ranking.distance import (
     PairwiseDistances,
-    Progress,
     ProgressCallback,
+    ProgressCounter,
     in_threads,
 )
 from svllreid.evaluation.ranking.labels import Labels
@@ -102,7 +102,7 @@ def evaluate_ranking(
     dtype = torch.float32 if kind.endswith(("float16", "float32")) else torch.float64
     device = distmat.device if isinstance(distmat, torch.Tensor) else torch.device("cpu")
     step = _scratch_rows(shape[1])
-    tracker = Progress(progress, shape[0])
+    tracker = ProgressCounter(progress, shape[0])
     return _evaluate(lambda a, b: block_tensor(distmat[a:b], dtype, device), step, labels, max_rank, tracker)
 
 
@@ -148,12 +148,12 @@ def evaluate_features(
         block_rows = whole_number(block_rows, "block_rows", EvaluationError)
     source: PairwiseDistances | Reranker
     if rerank is None:
-        tracker = Progress(progress, query.count)
+        tracker = ProgressCounter(progress, query.count)
         source = PairwiseDistances(query, gallery, metric)
     else:
         if metric != "euclidean":
             raise EvaluationError(f"re-ranking is defined on Euclidean distances, not {metric!r}; leave metric out")
-        tracker = Progress(progress, Reranker.work(query.count, gallery.count) + query.count)
+        tracker = ProgressCounter(progress, Reranker.work(query.count, gallery.count) + query.count)
         source = Reranker(query, gallery, rerank, tracker)
     step = source.block_rows() if block_rows is None else -(-block_rows // source.tile[0]) * source.tile[0]
     return _evaluate(source.rows, step, labels, max_rank, tracker)
@@ -164,7 +164,7 @@ def _scratch_rows(width: int) -> int:
 
 
 def _evaluate(
-    rows_of: Callable[[int, int], torch.Tensor], step: int, labels: Labels, max_rank: int, tracker: Progress
+    rows_of: Callable[[int, int], torch.Tensor], step: int, labels: Labels, max_rank: int, tracker: ProgressCounter
 ) -> Ranking:
     """Rank block after block of distance rows and put the metrics together."""
     num_queries, width = labels.shape

@@ -9,7 +9,7 @@ import torch
 
 from svllreid.arguments import whole_number
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.ranking.distance import PairwiseDistances, Progress, ProgressCallback, smallest
+from svllreid.evaluation.ranking.distance import PairwiseDistances, ProgressCallback, ProgressCounter, smallest
 from svllreid.evaluation.ranking.labels import Labels
 from svllreid.evaluation.ranking.matrix import Features
 
@@ -43,7 +43,7 @@ def nearest(
         q_pids, g_pids = np.arange(query.count), np.arange(query.count, query.count + gallery.count)
     labels = Labels((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
     source = PairwiseDistances(query, gallery, metric)
-    step, tracker = source.block_rows(), Progress(progress, query.count)
+    step, tracker = source.block_rows(), ProgressCounter(progress, query.count)
     found = np.full((query.count, k), -1, dtype=np.int64)
     for start in range(0, query.count, step):
         stop = min(start + step, query.count)

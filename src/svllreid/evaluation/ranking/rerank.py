@@ -16,8 +16,8 @@ from svllreid.arguments import share, whole_number
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.ranking.distance import (
     PairwiseDistances,
-    Progress,
     ProgressCallback,
+    ProgressCounter,
     in_threads,
     smallest,
 )
@@ -82,7 +82,7 @@ def rerank(
     options = RerankOptions(k1, k2, lambda_value)
     query = Features(q_feats, "q_feats", device)
     gallery = Features(g_feats, "g_feats", query.device)
-    tracker = Progress(progress, Reranker.work(query.count, gallery.count) + query.count)
+    tracker = ProgressCounter(progress, Reranker.work(query.count, gallery.count) + query.count)
     reranker = Reranker(query, gallery, options, tracker)
     result = torch.empty((query.count, gallery.count), device=query.device)
     step = reranker.block_rows()
@@ -127,7 +127,7 @@ class Reranker:
     Raises: EvaluationError: different D, NaN or infinite rows.
     """
 
-    def __init__(self, query: Features, gallery: Features, options: RerankOptions, tracker: Progress) -> None:
+    def __init__(self, query: Features, gallery: Features, options: RerankOptions, tracker: ProgressCounter) -> None:
         check_dimensions(query, gallery)
         self.options, self.tracker = options, tracker
         self.num_queries, self.count = query.count, query.count + gallery.count

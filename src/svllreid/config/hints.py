@@ -1,0 +1,45 @@
+"""Which keys and options a user sets to change what the rooms below the configuration call a setting."""
+
+from __future__ import annotations
+
+from svllreid.errors import ReidError
+
+SETTINGS = {
+    "batch size": ("SOLVER.STAGE2.IMS_PER_BATCH",),
+    "images of an identity": ("DATALOADER.NUM_INSTANCE",),
+    "dataset": ("DATASETS.NAMES",),
+    "held-out share": ("DATASETS.VAL_IDENTITIES",),
+    "noun": ("DATASETS.NOUN",),
+    "viewpoint labels": ("DATASETS.VERI_VIEWS",),
+    "unlabelled test images": ("TEST.VERI_DROP_UNLABELLED",),
+    "image cache": ("DATALOADER.CACHE",),
+    "cache folder": ("DATALOADER.CACHE_DIR",),
+    "image size": ("INPUT.SIZE_TRAIN",),
+    "stride": ("MODEL.STRIDE_SIZE",),
+    "backbone": ("MODEL.NAME",),
+    "pretrained weights": ("MODEL.PRETRAINED",),
+    "text stage": ("MODEL.USE_TEXT",),
+    "side information": ("MODEL.SIE_CAMERA", "MODEL.SIE_VIEW"),
+    "self-supervision": ("MODEL.USE_SSL", "MODEL.USE_SSL_STAGE1", "MODEL.SSL_TYPE"),
+    "self-supervision widths": ("MODEL.SSL_HIDDEN_DIM", "MODEL.SSL_OUT_DIM"),
+    "learning rate": ("SOLVER.STAGE1.BASE_LR", "SOLVER.STAGE2.BASE_LR"),
+    "precision": ("SOLVER.PRECISION",),
+    "layer decay": ("SOLVER.STAGE2.LAYER_DECAY",),
+    "sharding": ("SOLVER.SHARD",),
+    "Weights & Biases": ("SOLVER.WANDB",),
+    "output folder": ("OUTPUT_DIR",),
+    "unreadable images": ("--skip-unreadable",),
+    "starting over": ("--fresh",),
+}
+"""Keys and options by setting; a test compares their names with the schema and with what errors name."""
+
+
+def with_keys(error: ReidError) -> str:
+    """The message of an error, with the keys and options that change what it names.
+
+    >>> from svllreid.errors import ConfigError
+    >>> print(with_keys(ConfigError("the batch holds one identity; raise the batch size", settings=("batch size",))))
+    the batch holds one identity; raise the batch size (SOLVER.STAGE2.IMS_PER_BATCH)
+    """
+    keys = [key for setting in error.settings for key in SETTINGS[setting]]
+    return f"{error} ({', '.join(keys)})" if keys else str(error)
