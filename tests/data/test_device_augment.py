@@ -26,15 +26,15 @@ def grey(count, size=SIZE):
     return torch.full((count, 3, *size), 100, dtype=torch.uint8)
 
 
-@pytest.mark.parametrize(("flip", "views"), [(0.0, 0), (1.0, 2)])
-def test_without_draws_exactly_the_other_transform(flip, views):
-    options = {"flip": flip, "padding": 0, "erase": 0.0, "views": views}
+@pytest.mark.parametrize(("flip", "augmented"), [(0.0, 0), (1.0, 2)])
+def test_without_draws_exactly_the_other_transform(flip, augmented):
+    options = {"flip": flip, "padding": 0, "erase": 0.0, "augmented": augmented}
     images = random_images(5)
     batch = DeviceAugment(CPU, SIZE, MEAN, STD, **options)(batch_of(images))
     one_by_one = TrainTransform(SIZE, MEAN, STD, **options)
     expected = [torch.stack(column) for column in zip(*(one_by_one.vary(image, 0) for image in images), strict=True)]
-    found = [batch.images, *(view for view in (batch.augmented1, batch.augmented2) if view is not None)]
-    assert len(found) == 1 + views
+    found = [batch.images, *(copy for copy in (batch.augmented1, batch.augmented2) if copy is not None)]
+    assert len(found) == 1 + augmented
     assert all(torch.equal(a, b) and a.is_contiguous() for a, b in zip(found, expected, strict=True))
 
 
@@ -99,7 +99,7 @@ def rectangles(images):
 
 
 def test_erased_areas_as_one_by_one():
-    options = {"flip": 0.0, "padding": 0, "max_area": 0.25, "views": 2}
+    options = {"flip": 0.0, "padding": 0, "max_area": 0.25, "augmented": 2}
     size, count = (64, 32), 3000
     batch = DeviceAugment(CPU, size, HALF, HALF, **options)(batch_of(grey(count, size)))
     one_by_one = TrainTransform(size, HALF, HALF, **options)
@@ -144,7 +144,7 @@ def test_the_loader_leaves_the_work_and_sends_the_seed():
 
 @pytest.mark.gpu
 def test_decisions_are_the_same_on_the_gpu():
-    options = {"views": 2, "erase": 0.0}
+    options = {"augmented": 2, "erase": 0.0}
     here = DeviceAugment(CPU, SIZE, MEAN, STD, **options)(batch_of(random_images(16)))
     there = DeviceAugment(torch.device("cuda"), SIZE, MEAN, STD, **options)(batch_of(random_images(16)))
     assert all(torch.equal(a, b.cpu()) for a, b in zip(here, there, strict=True))
