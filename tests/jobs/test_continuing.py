@@ -79,13 +79,13 @@ def test_stage_2_of_other_prompts_is_refused(run, monkeypatch):
     with pytest.raises(CheckpointError, match=r"tiny_2\.pth was trained against other prompts .*--stage 2 --fresh"):
         train(other, Options(stage=2, allow_config_change=True))
     (folder / "tiny_2.pth").unlink()
-    with pytest.raises(CheckpointError, match=r"stage2\.pt was trained against other prompts .*--stage 2 --fresh"):
+    with pytest.raises(CheckpointError, match=r"stage2\.pt was trained against other prompts .*train stage 2 again"):
         train(other, Options(stage=2, allow_config_change=True))
     assert train(other, Options(stage=2, fresh=True)) is not None
 
 
 def test_a_failing_evaluation_costs_no_checkpoint(small_config, tmp_path, monkeypatch):
-    import svllreid.jobs.training as module
+    import svllreid.jobs.evaluating as module
 
     config = small_config({"OUTPUT_DIR": str(tmp_path), "MODEL.USE_TEXT": False, "SOLVER.STAGE2.MAX_EPOCHS": 1})
 

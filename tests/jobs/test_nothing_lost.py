@@ -65,7 +65,7 @@ def test_a_signal_waits_for_the_step_and_saves(whole, small_config, tmp_path, mo
     same(weights(tmp_path), whole)
 
 
-@pytest.mark.parametrize("where", ["keep_best", "save"])
+@pytest.mark.parametrize("where", ["save_best", "save"])
 def test_stopped_after_an_epoch_was_trained(whole, small_config, tmp_path, monkeypatch, where):
     """While it is evaluated, or its checkpoint written: the epoch is not trained again."""
     from svllreid.jobs.checkpoints import Checkpoints
@@ -87,7 +87,7 @@ def test_stopped_after_an_epoch_was_trained(whole, small_config, tmp_path, monke
     monkeypatch.setattr(StageRun, "_run_epoch", lambda self, epoch: trained.append(epoch) or epochs(self, epoch))
     train(config)
     same(weights(tmp_path), whole)
-    assert trained == ([] if where == "keep_best" else [2])
+    assert trained == ([] if where == "save_best" else [2])
 
 
 def test_a_step_is_saved_and_the_rest_of_the_epoch_done(whole, small_config, tmp_path, monkeypatch):

@@ -237,11 +237,11 @@ def test_a_state_of_other_people_or_another_model_is_refused(copied):
     file = folder / "state" / "stage2.pt"
     state = torch.load(file, weights_only=True)
     torch.save({**state, "pids": [1, 2, 3, 9]}, file)
-    with pytest.raises(CheckpointError, match=r"other identities.*--fresh"):
+    with pytest.raises(CheckpointError, match=r"other identities.*start over"):
         train(config)
     torch.save(state, file)
     siamese = config.model_copy(update={"model": config.model.model_copy(update={"ssl_type": "SIMSIAM"})})
-    with pytest.raises(CheckpointError, match=r"another model.*--fresh"):
+    with pytest.raises(CheckpointError, match=r"another model.*start over"):
         train(siamese, Options(allow_config_change=True))
 
 

@@ -33,7 +33,7 @@ def test_a_damaged_state_names_the_way_on_and_never_torchs_advice(damage, tmp_pa
         file.settled_path.write_text(json.dumps({"settled": 0, "what": 1}))
     else:
         file.path.write_bytes({"cut": whole[:-20], "empty": b"", "text": b"hello"}[damage])
-    with pytest.raises(CheckpointError, match=r"stage2\.pt cannot be read: it .*; remove it .*--fresh") as error:
+    with pytest.raises(CheckpointError, match=r"stage2\.pt cannot be read: it .*; remove it .*start over") as error:
         file.load()
     assert "weights_only" not in str(error.value)
 

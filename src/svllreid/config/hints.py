@@ -30,6 +30,7 @@ SETTINGS = {
     "output folder": ("OUTPUT_DIR",),
     "unreadable images": ("--skip-unreadable",),
     "starting over": ("--fresh",),
+    "stage": ("--stage",),
 }
 """Keys and options by setting; a test compares their names with the schema and with what errors name."""
 
@@ -42,4 +43,8 @@ def with_keys(error: ReidError) -> str:
     the batch holds one identity; raise the batch size (SOLVER.STAGE2.IMS_PER_BATCH)
     """
     keys = [key for setting in error.settings for key in SETTINGS[setting]]
-    return f"{error} ({', '.join(keys)})" if keys else str(error)
+    if not keys:
+        return str(error)
+    first, newline, rest = str(error).partition("\n")  # a list of files may follow the first line
+    colon = ":" if first.endswith(":") else ""
+    return f"{first.removesuffix(':')} ({', '.join(keys)}){colon}{newline}{rest}"

@@ -1,46 +1,37 @@
-"""What each stage does in its epochs: batches, learning rates, and where its files are named in messages."""
+"""The plans of the two stages: batches, learning rates, what is saved, and which files a message names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 
 from svllreid import build
-from svllreid.config import Config
 from svllreid.data.dataset import batches
-from svllreid.data.samplers import PKSampler, permuted_batches
+from svllreid.data.samplers import permuted_batches
+from svllreid.jobs.run import Run
 from svllreid.models.checkpoint import TEXT, prompts_digest
 from svllreid.models.reid import SVLLReID
 from svllreid.runtime.gather import num_processes
 from svllreid.runtime.processes import rank
-from svllreid.training.loop import StagePlan
+from svllreid.training.hooks import Hook
+from svllreid.training.plan import StagePlan
 from svllreid.training.schedule import cosine_lr, step_lr
-from svllreid.training.state import TrainingProgress
-
-AfterEpoch = Callable[[int, TrainingProgress], None]
 
 
-def stage1_plan(
-    config: Config,
-    model: SVLLReID,
-    data: build.TrainingData,
-    features: Tensor,
-    fabric: Fabric,
-    after_epoch: AfterEpoch,
-    **options: Any,
-) -> StagePlan:
+def stage1_plan(run: Run, model: SVLLReID, features: Tensor, hooks: Sequence[Hook]) -> StagePlan:
     """Stage 1: prompts against cached image features.
 
     Args:
+        run: configuration, data and device.
+        model: on the device.
         features: (n, E) of the training images, on the device.
-        after_epoch: evaluates and writes checkpoints.
-        options: further ones of StagePlan.
+        hooks: what else happens, such as writing checkpoints.
     """
+    config, data, fabric = run.config, run.data, run.fabric
     stage, seed = config.solver.stage1, config.solver.seed
     labels = torch.tensor(data.numbers, device=fabric.device)
     generator = torch.Generator(fabric.device)
@@ -81,29 +72,23 @@ def stage1_plan(
         kept=lambda name: name.startswith(("prompt_learner.cls_ctx", "text_mlp.")),
         log_period=stage.log_period,
         save_period=config.solver.save_period,
-        after_epoch=after_epoch,
+        hooks=hooks,
         pids=list(data.labels),
-        **options,
+        final=run.folder.final(config, 1),
+        max_steps=run.options.max_steps,
     )
 
 
-def stage2_plan(
-    config: Config,
-    model: SVLLReID,
-    data: build.TrainingData,
-    sampler: PKSampler,
-    fabric: Fabric,
-    after_epoch: AfterEpoch,
-    **options: Any,
-) -> StagePlan:
+def stage2_plan(run: Run, model: SVLLReID, hooks: Sequence[Hook]) -> StagePlan:
     """Stage 2: the image encoder against the prompts.
 
     Args:
-        sampler: of P x K batches.
-        after_epoch: evaluates and writes checkpoints.
-        options: further ones of StagePlan.
+        run: configuration, data and device.
+        model: on the device.
+        hooks: what else happens, such as writing checkpoints and evaluating.
     """
-    stage = config.solver.stage2
+    config, data, fabric = run.config, run.data, run.fabric
+    stage, sampler = config.solver.stage2, build.build_sampler(config, data)
     task = build.build_stage2(config, model.eval())
     loader = build.build_train_loader(config, data, sampler, fabric)
     to_device = build.build_to_device(config, fabric)
@@ -135,10 +120,11 @@ def stage2_plan(
         kept=lambda name: not name.startswith(TEXT),
         log_period=stage.log_period,
         save_period=config.solver.save_period,
-        after_epoch=after_epoch,
+        hooks=hooks,
         pids=list(data.labels),
+        final=run.folder.final(config, 2),
+        max_steps=run.options.max_steps,
         prompts=prompts_digest(model.state_dict()),
         side_rows=data.side_rows if config.model.sie_camera or config.model.sie_view else None,
         ema_decay=stage.ema_decay,
-        **options,
     )

@@ -33,7 +33,9 @@ from svllreid.rendered.task import PretrainTask, make_pretrain_optimizer, warm_c
 from svllreid.runtime.interrupt import StopSignals
 from svllreid.runtime.progress import LiveReport, logging_to
 from svllreid.runtime.writers import check_folder, open_writers
-from svllreid.training.loop import StagePlan, run_stage
+from svllreid.training.hooks import Hook
+from svllreid.training.loop import run_stage
+from svllreid.training.plan import StagePlan
 from svllreid.training.state import TrainingProgress
 
 logger = logging.getLogger(__name__)
@@ -158,7 +160,7 @@ def _read(file: Path) -> dict[str, Any]:
     raise CheckpointError(f"{file} cannot be read ({reason}); remove it, or start over with --fresh")
 
 
-class PretrainRun:
+class PretrainRun(Hook):
     """One pretraining run in its folder."""
 
     def __init__(self, recipe: Recipe, folder: Path, device: str, workers: int, report: LiveReport) -> None:
@@ -209,10 +211,11 @@ class PretrainRun:
             kept=lambda name: True,
             log_period=20,
             save_period=200,
-            after_epoch=self.after_epoch,
+            hooks=[self],
             pids=[],
             final=self.folder / WEIGHTS,
-            mend="Lower the learning rate (--lr)",
+            advice="Lower the learning rate (--lr)",
+            settings=(),
         )
 
     def order(self, epoch: int) -> np.ndarray:

@@ -11,24 +11,40 @@ import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from svllreid.files import atomic_write
+from svllreid.training.hooks import Hook
 
 logger = logging.getLogger(__name__)
 
 WAIT, WARMUP, ACTIVE = 2, 1, 3
 
 
+class Profiling(Hook):
+    """Tells a profiler of each step.
+
+    Args:
+        profiler: one that has been started.
+    """
+
+    def __init__(self, profiler: profile) -> None:
+        self.profiler = profiler
+
+    def after_step(self, epoch: int, step: int) -> None:
+        """Count the step."""
+        self.profiler.step()
+
+
 @contextmanager
-def trace(file: Path) -> Iterator[profile]:
-    """A profiler to be told of each step; steps 4 to 6 are written to `file`."""
+def trace(file: Path) -> Iterator[Profiling]:
+    """A hook for a stage's plan that writes a trace of the stage's steps 4 to 6 to a JSON file."""
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
 
-    def write(found: profile) -> None:
+    def write(recorded: profile) -> None:
         with atomic_write(file) as temporary:
-            found.export_chrome_trace(str(temporary))
+            recorded.export_chrome_trace(str(temporary))
         logger.info("trace of steps %d to %d: %s", WAIT + WARMUP + 1, WAIT + WARMUP + ACTIVE, file)
 
     steps = schedule(wait=WAIT, warmup=WARMUP, active=ACTIVE, repeat=1)
     with profile(activities=activities, schedule=steps, on_trace_ready=write) as profiler:
-        yield profiler
+        yield Profiling(profiler)
     if not file.is_file():
         logger.info("no trace in %s: that takes %d steps", file, WAIT + WARMUP + ACTIVE)

@@ -1,4 +1,4 @@
-"""What continuing a run needs, in OUTPUT_DIR/state: weights under training, optimiser, how far, best result."""
+"""The file from which a killed run continues: weights under training, optimiser, progress and the best result."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from svllreid.types import Pid, SideRows
 
 @dataclass
 class TrainingProgress:
-    """How far a stage is. Every random draw is a function of seed, stage, epoch and step, so no generator is kept.
+    """How far a stage is trained.
+
+    The states of random generators are not part of it, since every random draw is a function of seed, stage, epoch and
+    step.
 
     Args:
-        epoch: epochs trained.
-        step: steps trained of the epoch after that.
-        total: steps trained in all.
-        settled: epochs evaluated and kept, at most `epoch`.
-        best_epoch, best: epoch and metrics of the best evaluation by mAP.
+        epoch: number of epochs trained.
+        step: number of steps trained of the epoch after that.
+        total: number of steps trained in all.
+        settled: number of epochs that are also checkpointed and evaluated, at most `epoch`.
+        best_epoch, best: epoch and metrics of the best evaluation, by mAP.
     """
 
     epoch: int = 0
@@ -37,15 +40,15 @@ class TrainingProgress:
 
 
 class StateFile:
-    """The state of a stage: weights in a .pt file, and in a small .json beside it which epoch is evaluated and kept.
+    """The saved state of a stage: a .pt file with the weights, and a small .json next to it with the settled epoch.
 
     Args:
         path: the .pt file.
         pids: raw identity of each label; a state of other identities is refused.
         prompts: digest of the prompts that the stage trains against; a state of other prompts is refused. Empty where
             the stage has none, and in states of older versions.
-        side_rows: the cameras and views whose rows of side information are trained; a state of others is refused. None
-            where the stage trains none, and in states of older versions.
+        side_rows: the cameras and viewpoints whose rows of side information are trained; a state of others is refused.
+            None where the stage trains none, and in states of older versions.
     """
 
     def __init__(self, path: Path, pids: list[Pid], prompts: str = "", side_rows: SideRows | None = None) -> None:
@@ -61,7 +64,7 @@ class StateFile:
             torch.save(content, temporary)
 
     def settle(self, progress: TrainingProgress) -> None:
-        """Note that the epoch is evaluated and kept."""
+        """Write down that the epoch is checkpointed and evaluated."""
         progress.settled = progress.epoch
         write_json(
             self.settled_path,
@@ -69,7 +72,7 @@ class StateFile:
         )
 
     def load(self) -> tuple[TrainingProgress, dict[str, Any]] | None:
-        """How far the stage is and the saved parts, None where nothing is saved.
+        """The progress of the stage and the saved parts; None where nothing is saved.
 
         Raises: CheckpointError: it cannot be read, or belongs to other identities, prompts or cameras.
         """
@@ -79,23 +82,24 @@ class StateFile:
         progress, content = saved
         if content.pop("pids") != self.pids:
             raise CheckpointError(
-                f"{self.path} was trained on other identities than the dataset has now; start over with --fresh"
+                f"{self.path} was trained on other identities than the dataset has now; start over", ("starting over",)
             )
         if self.prompts and content.pop("prompts", "") not in ("", self.prompts):
             raise CheckpointError(
-                f"{self.path} was trained against other prompts than stage 1 has now; train stage 2 anew with "
-                "--stage 2 --fresh, or give another OUTPUT_DIR"
+                f"{self.path} was trained against other prompts than stage 1 has now; train stage 2 again from its "
+                "start, or name another output folder",
+                ("stage", "starting over", "output folder"),
             )
         if self.side_rows and content.pop("side_rows", None) not in (None, self.side_rows):
             raise CheckpointError(
-                f"{self.path} was trained with other cameras or viewpoints than the dataset has now; start over with "
-                "--fresh"
+                f"{self.path} was trained with other cameras or viewpoints than the dataset has now; start over",
+                ("starting over",),
             )
         return progress, content
 
 
 def read_progress(path: Path) -> TrainingProgress | None:
-    """How far a saved stage is, None where nothing is saved; its tensors are not read into memory.
+    """The progress of a saved stage, None where nothing is saved; its tensors are not read into memory.
 
     Args:
         path: the .pt file.
@@ -122,6 +126,8 @@ def _read(path: Path, *, mmap: bool = False) -> tuple[TrainingProgress, dict[str
             raise KeyError("pids")
     except UNREADABLE as error:
         raise CheckpointError(
-            f"{path} cannot be read: it {fault_of(path, error).what}; remove it to start the stage over, or use --fresh"
+            f"{path} cannot be read: it {fault_of(path, error).what}; remove it to train the stage again from its "
+            "start, or start over",
+            ("starting over",),
         ) from None
     return progress, content
