@@ -17,7 +17,6 @@ from svllreid.data.dataset import ImageDataset, TrainDataset, readable
 from svllreid.data.describe import describe
 from svllreid.data.images import TURNS, open_image, to_rgb
 from svllreid.embedding.encoder import FeatureEncoder
-from svllreid.embedding.torch import TorchEmbedder
 from svllreid.errors import ImageError
 from svllreid.types import Sample, SideRows, Splits
 from svllreid.viz.canvas import FRAME, GAP, LINE, TOP
@@ -119,14 +118,13 @@ TURNED = dict.fromkeys(range(9), COLOURS) | {
 }
 
 
-class Pixels(torch.nn.Module):
-    """A model whose features are the pixels."""
+class Pixels:
+    """An embedder whose features are the pixels."""
 
-    sie_camera = sie_view = False
-    side_rows = SideRows()
-    image_encoder = SimpleNamespace(final_dim=1, proj_dim=1)
+    device, dim = torch.device("cpu"), 0
+    spec = SimpleNamespace(sie_camera=False, sie_view=False, precision="32")
 
-    def embed(self, images, camids, viewids, **options):
+    def __call__(self, images, camids, viewids):
         return images.flatten(1)
 
 
@@ -135,7 +133,7 @@ def encoder():
     def transform(picture):
         return pil_to_tensor(picture).float()
 
-    return FeatureEncoder(TorchEmbedder(Pixels(), transform, torch.device("cpu")))
+    return FeatureEncoder(Pixels(), transform, SideRows())
 
 
 def through_every_door(path, encoder, folder):

@@ -9,7 +9,6 @@ from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from svllreid.embedding.encoder import FeatureEncoder
-from svllreid.embedding.torch import TorchEmbedder
 from svllreid.errors import DatasetError, EvaluationError, ImageError
 from svllreid.types import UNKNOWN, SideRows
 
@@ -17,17 +16,16 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
 GREY = PIXELS[..., 0]
 
 
-class Pixels(torch.nn.Module):
-    """A model whose features are the pixels, then camera and view."""
+class Pixels:
+    """An embedder whose features are the pixels, then camera and viewpoint."""
 
-    sie_camera, sie_view, side_rows = True, False, SideRows.counted(3, 1)
-    image_encoder = SimpleNamespace(final_dim=72, proj_dim=2)
+    device, dim = torch.device("cpu"), 74
+    spec = SimpleNamespace(sie_camera=True, sie_view=False, precision="32")
 
     def __init__(self):
-        super().__init__()
         self.batches = []
 
-    def embed(self, images, camids, viewids, **options):
+    def __call__(self, images, camids, viewids):
         assert torch.is_inference_mode_enabled()
         self.batches.append(len(images))
         return torch.cat([images.flatten(1), torch.stack([camids, viewids], dim=1).float()], dim=1)
@@ -35,8 +33,7 @@ class Pixels(torch.nn.Module):
 
 @pytest.fixture
 def encoder():
-    embedder = TorchEmbedder(Pixels(), lambda image: pil_to_tensor(image).float(), torch.device("cpu"))
-    return FeatureEncoder(embedder, batch_size=2)
+    return FeatureEncoder(Pixels(), lambda image: pil_to_tensor(image).float(), SideRows.counted(3, 1), batch_size=2)
 
 
 @pytest.fixture
@@ -109,12 +106,12 @@ def test_a_generator_is_read_a_batch_at_a_time_and_outside_inference_mode(encode
 
     def images():
         for index in range(7):
-            ahead.append(index - sum(encoder.model.batches))
+            ahead.append(index - sum(encoder.embedder.batches))
             assert not torch.is_inference_mode_enabled()
             yield PIXELS
 
     assert len(encoder.encode(images())) == 7
-    assert encoder.model.batches == [2, 2, 2, 1] and max(ahead) == 1
+    assert encoder.embedder.batches == [2, 2, 2, 1] and max(ahead) == 1
 
 
 @pytest.mark.parametrize(
@@ -163,7 +160,7 @@ def test_ids_of_a_generator(encoder):
 def test_ids_that_do_not_fit(encoder, images, camids, message):
     with pytest.raises(DatasetError, match=message):
         encoder.encode(images, camids)
-    assert sum(encoder.model.batches) <= 3
+    assert sum(encoder.embedder.batches) <= 3
 
 
 HALF = np.full((6, 4, 3), 0.5)

@@ -222,8 +222,8 @@ def test_scalars_go_to_a_table_too(small_config, tmp_path):
 def test_image_features_are_computed_once_for_the_same_files(small_config, tmp_path, monkeypatch, caplog):
     import svllreid.jobs.image_features as module
 
-    original, computed = module._compute, []
-    monkeypatch.setattr(module, "_compute", lambda *a: computed.append(1) or original(*a))
+    original, computed = module.embed_samples, []
+    monkeypatch.setattr(module, "embed_samples", lambda *a, **b: computed.append(1) or original(*a, **b))
     settings = {"OUTPUT_DIR": str(tmp_path), "SOLVER.STAGE2.MAX_EPOCHS": 1, "MODEL.PRETRAINED": "random"}
     config = small_config(settings)
     train(config, Options(stage=1))

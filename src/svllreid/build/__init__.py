@@ -21,7 +21,7 @@ from svllreid.build.device import (
     precision_of,
     shard_encoder,
 )
-from svllreid.build.embedding import build_embedder
+from svllreid.build.embedding import build_embedder, build_prompt_embedder
 from svllreid.build.model import (
     build_model,
     build_model_for,
@@ -44,6 +44,7 @@ __all__ = [
     "build_model",
     "build_model_for",
     "build_optimizer",
+    "build_prompt_embedder",
     "build_rerank",
     "build_sampler",
     "build_splits",

@@ -1,4 +1,4 @@
-"""The object that turns images into features as a configuration says."""
+"""The objects that turn images into features as a configuration says."""
 
 from __future__ import annotations
 
@@ -21,8 +21,24 @@ def build_embedder(config: Config, model: SVLLReID, fabric: Fabric) -> TorchEmbe
         build_test_transform(config),
         fabric.device,
         precision=precision_of(config, fabric),
-        after_neck=config.test.neck_feat == "after",
+        neck=config.test.neck_feat,
         normalize=config.test.feat_norm == "yes",
         flip=config.test.flip,
         side_information=config.model.sie_camera or config.model.sie_view,
+    )
+
+
+def build_prompt_embedder(config: Config, model: SVLLReID, fabric: Fabric) -> TorchEmbedder:
+    """What stage 1 compares prompts with: the joint features as they are, without side information.
+
+    Raises: ConfigError: see `build_test_transform`.
+    """
+    return TorchEmbedder(
+        model,
+        build_test_transform(config),
+        fabric.device,
+        precision=precision_of(config, fabric),
+        neck="joint",
+        normalize=False,
+        side_information=False,
     )

@@ -117,4 +117,4 @@ class Encoder(FeatureEncoder):
         """
         model, config, _ = load_trained(path, config)
         embedder = build_embedder(config, model, build_fabric(config, device))
-        return cls(embedder, batch_size=config.test.ims_per_batch)
+        return cls(embedder, embedder.transform, model.side_rows, batch_size=config.test.ims_per_batch)

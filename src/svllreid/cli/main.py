@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 
 from svllreid.cli import bench, config, convert, data, demo, models, pretrain, test, train
-from svllreid.config.hints import with_keys
 from svllreid.errors import ReidError
 from svllreid.files import UNENCODABLE
 
@@ -54,6 +53,8 @@ def run() -> None:
     try:
         code = app(standalone_mode=False)
     except ReidError as error:
+        from svllreid.config.hints import with_keys  # imports torch, which --help does without
+
         messages.print(f"svllreid: {with_keys(error)}")
         code = 2
     except Exception as error:

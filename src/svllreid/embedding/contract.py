@@ -1,13 +1,20 @@
-"""What a feature is: the record that says which model and settings made it, and whether two can be compared."""
+"""The embedding contract: what turns images into features, and the record that says which features compare."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
 
 from svllreid.errors import EvaluationError
+
+NECKS = ("before", "after", "joint")
+"""Which features: before or after the BNNecks (`final` and `proj` side by side), or `joint`: `proj` alone, the feature
+in the joint space of images and texts, which has no neck."""
 
 _NOT_COMPARED = ("precision",)
 
@@ -21,7 +28,7 @@ class EmbeddingSpec:
         dim: numbers in a feature.
         image_size: height and width that images are resized to.
         pixel_mean, pixel_std: of each channel, images in 0..1.
-        neck: `before` or `after`: features before or behind the BNNecks.
+        neck: one of NECKS.
         flip: whether the mirrored image's feature is averaged in.
         normalized: whether features have length 1.
         sie_camera, sie_view: whether side information of the camera, of the viewpoint is added.
@@ -90,6 +97,40 @@ class EmbeddingSpec:
                 "damaged; embed the images again"
             )
         return spec
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Features of some images, and what made them.
+
+    Args:
+        vectors: (n, D) float32 on the CPU.
+        rows: (n,) int64, which image of the caller's list each vector is of.
+        spec: the model and settings behind the vectors.
+    """
+
+    vectors: Tensor
+    rows: Tensor
+    spec: EmbeddingSpec
+
+
+class Embedder(Protocol):
+    """Turns batches of images into features: PyTorch's network, or a file that it was exported to."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are wanted."""
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a feature (D)."""
+
+    @property
+    def spec(self) -> EmbeddingSpec:
+        """The model and settings behind the features."""
+
+    def __call__(self, images: Tensor, camids: Tensor, viewids: Tensor) -> Tensor:
+        """Features (B, D) float32 of images (B, 3, H, W) with rows of the side information (B,), -1 where unknown."""
 
 
 def check_same(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import islice
 from typing import Any, get_args
 
@@ -14,10 +14,10 @@ from torch import Tensor
 
 from svllreid.data.images import AnyImage, ChannelOrder, any_image
 from svllreid.data.readers.layout import first_three
-from svllreid.embedding.contract import EmbeddingSpec
-from svllreid.embedding.torch import TorchEmbedder
-from svllreid.errors import DatasetError, EvaluationError
-from svllreid.types import UNKNOWN
+from svllreid.embedding.contract import Embedder, EmbeddingSpec
+from svllreid.embedding.loop import embed
+from svllreid.errors import DatasetError
+from svllreid.types import UNKNOWN, Batch, SideRows
 
 
 class FeatureEncoder:
@@ -25,12 +25,21 @@ class FeatureEncoder:
 
     Args:
         embedder: the model with the settings that its features depend on.
+        transform: image to tensor, as the embedder wants them.
+        side_rows: which cameras and viewpoints the rows of the embedder's side information stand for.
         batch_size: images at once.
     """
 
-    def __init__(self, embedder: TorchEmbedder, *, batch_size: int = 64) -> None:
-        self.embedder, self.batch_size = embedder, batch_size
-        self.model, self.transform, self.device = embedder.model, embedder.transform, embedder.device
+    def __init__(
+        self,
+        embedder: Embedder,
+        transform: Callable[[Image.Image], Tensor],
+        side_rows: SideRows,
+        *,
+        batch_size: int = 64,
+    ) -> None:
+        self.embedder, self.transform, self.side_rows = embedder, transform, side_rows
+        self.batch_size, self.device = batch_size, embedder.device
 
     @property
     def spec(self) -> EmbeddingSpec:
@@ -45,9 +54,9 @@ class FeatureEncoder:
         *,
         channel_order: ChannelOrder = "rgb",
     ) -> np.ndarray:
-        """Features (n, D) float32, L2-normalised unless the configuration says TEST.FEAT_NORM no; of one image (1, D).
+        """Features (n, D) float32 of n images, (1, D) of one; L2-normalised unless the model's configuration says no.
 
-        They are those that `svllreid test` compares, by Euclidean distance: see `svllreid.distances`.
+        `svllreid test` compares the same features, by Euclidean distance: see `svllreid.distances`.
 
         Args:
             images: one image, or several in a sequence, an array (n, H, W, C) or a generator, of which a batch at a
@@ -63,44 +72,33 @@ class FeatureEncoder:
         """
         if channel_order not in get_args(ChannelOrder):
             raise DatasetError(f"channel_order is {channel_order!r}; give 'rgb' or 'bgr'")
-        model, source, rows = self.model, _several(images), self.model.side_rows
+        source, rows, spec = _several(images), self.side_rows, self.spec
         ids = {
-            "camids": _ids("camids", camids, rows.camera, rows.cameras if model.sie_camera else None),
-            "viewids": _ids("viewids", viewids, rows.view, rows.views if model.sie_view else None),
+            "camids": _ids("camids", camids, rows.camera, rows.cameras if spec.sie_camera else None),
+            "viewids": _ids("viewids", viewids, rows.view, rows.views if spec.sie_view else None),
         }
         if isinstance(source, Sized):
             _check_numbers(ids, len(source))
-        parts, start, unread = [], 0, iter(source)
-        while batch := list(islice(unread, self.batch_size)):
-            end = start + len(batch)
+        return embed(self.embedder, self._batches(source, ids, channel_order)).vectors.numpy()
+
+    def _batches(
+        self, images: Iterable[Any], ids: Mapping[str, int | list[int]], channel_order: ChannelOrder
+    ) -> Iterator[Batch]:
+        """The images, transformed, a batch at a time, with their ids."""
+        start, unread = 0, iter(images)
+        while chunk := list(islice(unread, self.batch_size)):
+            end = start + len(chunk)
             _check_numbers(ids, end, more_may_come=True)
-            columns = [[one] * len(batch) if isinstance(one, int) else one[start:end] for one in ids.values()]
+            camids, viewids = (
+                torch.tensor([one] * len(chunk) if isinstance(one, int) else one[start:end]) for one in ids.values()
+            )
             pixels = [
                 self.transform(any_image(image, f"image {index}", channel_order))
-                for index, image in enumerate(batch, start)
+                for index, image in enumerate(chunk, start)
             ]
-            parts.append(self._embed(torch.stack(pixels), *map(torch.tensor, columns)))
-            self._check_finite(parts[-1], start)
+            yield Batch(torch.stack(pixels), torch.full_like(camids, UNKNOWN), camids, viewids)
             start = end
         _check_numbers(ids, start)
-        if not parts:
-            return np.empty((0, self.embedder.dim), np.float32)
-        return torch.cat(parts).numpy()
-
-    def _check_finite(self, features: Tensor, first: int) -> None:
-        """EvaluationError where features (B, D) hold NaN or infinity; `first` is the index of their first image."""
-        broken = (~features.isfinite().all(dim=1)).nonzero()
-        if len(broken):
-            raise EvaluationError(
-                f"image {first + int(broken[0])}: its features hold NaN or infinity: the weights are damaged, or their "
-                f"numbers too large for precision {self.embedder.precision}"
-            )
-
-    @torch.inference_mode()
-    def _embed(self, pixels: Tensor, camids: Tensor, viewids: Tensor) -> Tensor:
-        """Features (B, D) on the CPU, of transformed images (B, 3, H, W) and ids (B,)."""
-        pixels, camids, viewids = (values.to(self.device) for values in (pixels, camids, viewids))
-        return self.embedder(pixels, camids, viewids).cpu()
 
 
 def _several(images: AnyImage | Iterable[AnyImage]) -> Iterable[Any]:

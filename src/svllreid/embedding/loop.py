@@ -1,33 +1,43 @@
-"""The loop over batches that turns many images into features."""
+"""The one loop that turns batches of images into a table of features."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor
 
+from svllreid.embedding.contract import Embedder, FeatureTable
+from svllreid.errors import EvaluationError
 from svllreid.types import Batch
 
 
-@torch.inference_mode()
-def extract(
-    embed: Callable[[Batch], Tensor],
-    batches: Iterable[Batch],
-    device: torch.device,
-    progress: Callable[[int], None] | None = None,
-) -> Tensor:
-    """Features (n, D) float32 on the CPU, in the order of the batches.
+def embed(embedder: Embedder, batches: Iterable[Batch], progress: Callable[[int], None] | None = None) -> FeatureTable:
+    """The features of all images, in the order of the batches.
 
     Args:
-        embed: a batch on `device` to features (B, D).
-        batches: of images.
-        device: where `embed` computes.
+        embedder: the model with its settings.
+        batches: of images; ids of camera and viewpoint as `Batch` has them.
         progress: called with the number of images of each batch.
+    Raises: EvaluationError: features that are NaN or infinite; the message has the image's number, counted from 0.
     """
-    features = []
+    parts, count = [], 0
     for batch in batches:
-        features.append(embed(batch.to(device)).float().cpu())
+        with torch.inference_mode():  # reading the batches may run the caller's own code, which stays outside
+            features = embedder(*_inputs(batch.to(embedder.device))).cpu()
+        broken = (~features.isfinite().all(dim=1)).nonzero()
+        if len(broken):
+            raise EvaluationError(
+                f"image {count + int(broken[0])}: its features hold NaN or infinity: the weights are damaged, or their "
+                f"numbers too large for precision {embedder.spec.precision}",
+                ("precision",),
+            )
+        parts.append(features)
+        count += len(features)
         if progress is not None:
-            progress(len(batch.images))
-    return torch.cat(features)
+            progress(len(features))
+    vectors = torch.cat(parts) if parts else torch.empty(0, embedder.dim)
+    return FeatureTable(vectors, torch.arange(count), embedder.spec)
+
+
+def _inputs(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return batch.images, batch.camids, batch.viewids

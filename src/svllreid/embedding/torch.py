@@ -1,4 +1,4 @@
-"""The one way from a batch of images to features, for testing, evaluation in training, and `Encoder`."""
+"""A PyTorch network as an `Embedder`: for testing, evaluation in training, stage 1's cache, and `Encoder`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from svllreid.data.transforms import TestTransform
 from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.models.digest import weights_digest
 from svllreid.models.reid import SVLLReID
 
-_IMAGE_SIDE = ("image_encoder.", "bottleneck.", "bottleneck_proj.")
+_IMAGE_ENCODER, _NECKS = ("image_encoder.",), ("bottleneck.", "bottleneck_proj.")
 _HALF = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
@@ -26,10 +27,10 @@ class TorchEmbedder:
         transform: image to tensor.
         device: where to compute.
         precision: `32`, `tf32` (GPUs), `16-mixed` (GPUs) or `bf16-mixed`.
-        after_neck: features behind the BNNecks instead of before.
+        neck: which features, one of `embedding.contract.NECKS`.
         normalize: to length 1.
         flip: average with the features of the mirrored images.
-        side_information: add what the model learned of the images' cameras and viewpoints, if it did.
+        side_information: add what the model learned about the images' cameras and viewpoints, if it has any.
     """
 
     def __init__(
@@ -39,16 +40,17 @@ class TorchEmbedder:
         device: torch.device,
         *,
         precision: str = "32",
-        after_neck: bool = False,
+        neck: str = "before",
         normalize: bool = True,
         flip: bool = False,
         side_information: bool = True,
     ) -> None:
         self.model = model.to(device).eval()
         self.transform, self.device, self.precision = transform, device, precision
-        self.after_neck, self.normalize, self.flip = after_neck, normalize, flip
+        self.neck, self.normalize, self.flip = neck, normalize, flip
         self.side_information = side_information and (model.sie_camera or model.sie_view)
-        self.dim = model.image_encoder.final_dim + model.image_encoder.proj_dim
+        encoder = model.image_encoder
+        self.dim = encoder.proj_dim if neck == "joint" else encoder.final_dim + encoder.proj_dim
 
     def __call__(self, images: Tensor, camids: Tensor, viewids: Tensor) -> Tensor:
         """Features (B, D) float32.
@@ -59,7 +61,12 @@ class TorchEmbedder:
         """
         ids = (camids, viewids) if self.side_information else (None, None)
         with self._arithmetic():
-            return self.model.embed(images, *ids, after_neck=self.after_neck, normalize=self.normalize, flip=self.flip)
+            if self.neck != "joint":
+                after = self.neck == "after"
+                return self.model.embed(images, *ids, after_neck=after, normalize=self.normalize, flip=self.flip)
+            sides = (images, images.flip(3)) if self.flip else (images,)
+            features = torch.stack([self.model.encode_image(side, *ids).proj.float() for side in sides]).mean(dim=0)
+            return F.normalize(features, dim=1) if self.normalize else features
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:
@@ -75,18 +82,18 @@ class TorchEmbedder:
 
     @cached_property
     def spec(self) -> EmbeddingSpec:
-        """What the features are; the weights are read when it is first asked for.
+        """The record of model and settings; the weights are read when it is first asked for.
 
-        Where they are sharded over processes, all must ask.
+        Where they are sharded over processes, every process must ask for it.
         """
         model, used = self.model, self.side_information
         return EmbeddingSpec(
-            weights=weights_digest(model, _IMAGE_SIDE),
+            weights=weights_digest(model, _IMAGE_ENCODER if self.neck == "joint" else _IMAGE_ENCODER + _NECKS),
             dim=self.dim,
             image_size=(self.transform.size[0], self.transform.size[1]),
             pixel_mean=tuple(self.transform.mean),
             pixel_std=tuple(self.transform.std),
-            neck="after" if self.after_neck else "before",
+            neck=self.neck,
             flip=self.flip,
             normalized=self.normalize,
             sie_camera=used and model.sie_camera,

@@ -13,13 +13,11 @@ from torch import Tensor
 
 from svllreid import build
 from svllreid.config import Config
-from svllreid.data.dataset import batches
 from svllreid.data.images import DECODING
-from svllreid.embedding.loop import extract
+from svllreid.embedding.contract import Embedder
 from svllreid.files import atomic_write, file_stamp
-from svllreid.models.digest import weights_digest
+from svllreid.jobs.embedding import embed_samples
 from svllreid.models.reid import SVLLReID
-from svllreid.runtime.processes import all_shares, own_share
 from svllreid.runtime.progress import LiveReport
 
 logger = logging.getLogger(__name__)
@@ -28,32 +26,24 @@ logger = logging.getLogger(__name__)
 def image_features(
     config: Config, model: SVLLReID, data: build.TrainingData, fabric: Fabric, report: LiveReport, folder: Path
 ) -> Tensor:
-    """`proj` (n, E) of the training images on the device: test transform, eval mode, no side information.
+    """`proj` (n, E) of the training images, on the device.
 
-    Those in `folder` are taken again where files, transform, arithmetic and weights are the same.
+    Features that an earlier run left in `folder` are used again where files, transform, arithmetic and weights are the
+    same.
     """
-    model.eval()
+    embedder = build.build_prompt_embedder(config, model, fabric)
     file = folder / "image_features.safetensors"
-    key = _key(config, model, data, fabric) if fabric.is_global_zero else ""
+    key = _key(embedder, data) if fabric.is_global_zero else ""
     features: Tensor | None = fabric.broadcast(_read(file, key) if fabric.is_global_zero else None)
     if features is None:
-        features = _compute(config, model, data, fabric, report)
+        text = "stage 1: image features"
+        features = embed_samples(embedder, data.samples, config, fabric, report, text=text).vectors
         if fabric.is_global_zero:
             with atomic_write(file) as temporary:
                 save_file({"features": features}, temporary, metadata={"key": key})
     else:
         logger.info("image features of stage 1 are taken from %s", file)
     return features.to(fabric.device)
-
-
-def _compute(config: Config, model: SVLLReID, data: build.TrainingData, fabric: Fabric, report: LiveReport) -> Tensor:
-    """Every process embeds a share."""
-    own = [data.samples[row] for row in own_share(len(data.samples))]
-    loader = build.build_test_loader(config, own, fabric)
-    with report.counting("stage 1: image features", len(own)) as count, fabric.autocast():
-        features = extract(lambda batch: model.encode_image(batch.images).proj, batches(loader), fabric.device, count)
-    # Cloned: no inference tensor, autograd may keep it.
-    return all_shares(features.clone(), len(data.samples), fabric.device)
 
 
 def _read(file: Path, key: str) -> Tensor | None:
@@ -64,11 +54,10 @@ def _read(file: Path, key: str) -> Tensor | None:
         return None
 
 
-def _key(config: Config, model: SVLLReID, data: build.TrainingData, fabric: Fabric) -> str:
-    """A digest of all that determines the features."""
-    arithmetic = build.precision_of(config, fabric), fabric.device.type
-    settings = DECODING, config.input, arithmetic, weights_digest(model.image_encoder)
-    digest = hashlib.sha256(repr(settings).encode())
+def _key(embedder: Embedder, data: build.TrainingData) -> str:
+    """A digest of all that determines the features: decoding, model and settings, arithmetic, and the files."""
+    arithmetic = embedder.spec.precision, embedder.device.type
+    digest = hashlib.sha256(repr((DECODING, embedder.spec.fingerprint, arithmetic)).encode())
     for sample in data.samples:
         digest.update(file_stamp(sample.path))
     return digest.hexdigest()

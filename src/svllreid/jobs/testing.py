@@ -12,24 +12,21 @@ from typing import Any
 import numpy as np
 from lightning.fabric import Fabric
 from rich.console import Console
-from torch import Tensor
 
 from svllreid import build
 from svllreid.config import Config, from_tree, load_config, override_pairs
-from svllreid.data.dataset import batches
-from svllreid.embedding.loop import extract
 from svllreid.errors import ConfigError
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import Outcome, check_countable, evaluate_protocol
 from svllreid.evaluation.ranking.measures import MEASURES
 from svllreid.files import user_path, write_json
+from svllreid.jobs.embedding import embed_samples
 from svllreid.jobs.preparing import Options, check_cameras, load_test_splits, without_foreign_sie
 from svllreid.jobs.reporting import write_results
 from svllreid.models.checkpoint import read_info
 from svllreid.models.reid import SVLLReID
-from svllreid.runtime.processes import all_shares, own_share
 from svllreid.runtime.progress import LiveReport, logging_to
-from svllreid.types import Batch, Origin, Sample, SideRows, Splits
+from svllreid.types import Origin, SideRows, Splits
 
 logger = logging.getLogger(__name__)
 
@@ -213,20 +210,13 @@ def write_tests(
 def embed_splits(model: SVLLReID, config: Config, splits: Splits, fabric: Fabric, report: LiveReport) -> FeatureSet:
     """The features of a dataset's query and gallery; every process embeds a share and gets all."""
     embedder = build.build_embedder(config, model, fabric)
-
-    def embed(batch: Batch) -> Tensor:
-        return embedder(batch.images, batch.camids, batch.viewids)
-
-    def features(name: str, samples: Sequence[Sample]) -> Tensor:
-        own = [samples[row] for row in own_share(len(samples))]
-        loader = build.build_test_loader(config, own, fabric, model.side_rows)
-        with report.counting(f"features of {name}", len(own)) as count:
-            found = extract(embed, batches(loader), fabric.device, count)
-        return all_shares(found, len(samples), fabric.device)
-
-    q_feats = features("query", splits.query)
-    g_feats = features("gallery", splits.gallery) if splits.gallery else q_feats[:0]
-    return FeatureSet.of(splits, q_feats, g_feats, embedder.spec)
+    query, gallery = (
+        embed_samples(
+            embedder, samples, config, fabric, report, text=f"features of {name}", side_rows=model.side_rows
+        ).vectors
+        for name, samples in (("query", splits.query), ("gallery", splits.gallery))
+    )
+    return FeatureSet.of(splits, query, gallery, embedder.spec)
 
 
 def read_tests(file: Path) -> dict[str, Any] | None:
