@@ -8,8 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from svllreid.evaluation.ranking.distance import ProgressCallback, ProgressCounter
-from svllreid.evaluation.ranking.measures import evaluate_features
+from svllreid.evaluation.ranking.blocks import DistanceBlocks, ProgressCallback, ProgressCounter
+from svllreid.evaluation.ranking.distance import PairwiseDistances
+from svllreid.evaluation.ranking.labels import Labels
+from svllreid.evaluation.ranking.match_ranks import MatchRanks
+from svllreid.evaluation.ranking.matrix import Features
+from svllreid.evaluation.ranking.measures import QueryMeasures
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,44 @@ class CameraPairs:
     mean_ap: np.ndarray
     rank1: np.ndarray
     num_queries: np.ndarray
+
+
+class CameraRanks:
+    """Reads blocks of distance rows and ranks each gallery camera's images by themselves.
+
+    Args:
+        q_pids, g_pids, q_camids, g_camids: see `compare_cameras`.
+    """
+
+    def __init__(self, q_pids: Any, g_pids: Any, q_camids: Any, g_camids: Any) -> None:
+        pids = np.asarray(g_pids)
+        self.q_camids, g_camids = np.asarray(q_camids), np.asarray(g_camids)
+        self.g_cameras = np.unique(g_camids)
+        self.columns = [np.flatnonzero(g_camids == camera) for camera in self.g_cameras]
+        self.ranks = [
+            MatchRanks(Labels((len(self.q_camids), len(chosen)), q_pids, pids[chosen], self.q_camids, g_camids[chosen]))
+            for chosen in self.columns
+        ]
+
+    def read(self, first: int, block: torch.Tensor) -> None:
+        """Take the distances (n, Ng) of the queries from `first` on; they are left as they are."""
+        for columns, ranks in zip(self.columns, self.ranks, strict=True):
+            ranks.read(first, block[:, torch.from_numpy(columns).to(block.device)])
+
+    def result(self) -> CameraPairs:
+        """The metrics of every pair of cameras."""
+        q_cameras = np.unique(self.q_camids)
+        shape = len(q_cameras), len(self.g_cameras)
+        mean_ap, rank1, counts = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, np.int64)
+        for j, ranks in enumerate(self.ranks):
+            found = QueryMeasures.of(ranks)
+            for i, camera in enumerate(q_cameras):
+                counted = (self.q_camids == camera) & (found.num_matches > 0)
+                counts[i, j] = counted.sum()
+                if counted.any():
+                    mean_ap[i, j] = found.average_precisions[counted].mean()
+                    rank1[i, j] = (found.first_match_ranks[counted] == 1).mean()
+        return CameraPairs(q_cameras, self.g_cameras, mean_ap, rank1, counts)
 
 
 def compare_cameras(
@@ -47,22 +89,13 @@ def compare_cameras(
     Args:
         q_feats, g_feats, q_pids, g_pids, device: see `evaluate_features`.
         q_camids, g_camids: (Nq,) and (Ng,) cameras.
-        progress: called as `progress(done, total)`, in pairs of cameras.
+        progress: called as `progress(done, total)`, in queries.
     """
-    sides = [np.asarray(values) for values in (q_camids, g_camids)]
-    pids = [np.asarray(values) for values in (q_pids, g_pids)]
-    cameras = [np.unique(side) for side in sides]
-    shape = len(cameras[0]), len(cameras[1])
-    mean_ap, rank1, counts = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, np.int64)
-    tracker = ProgressCounter(progress, shape[0] * shape[1])
-    for i, q_camera in enumerate(cameras[0]):
-        q_rows = np.flatnonzero(sides[0] == q_camera)
-        for j, g_camera in enumerate(cameras[1]):
-            g_rows = np.flatnonzero(sides[1] == g_camera)
-            labels = pids[0][q_rows], pids[1][g_rows]
-            if q_camera != g_camera and np.isin(*labels).any():
-                ranking = evaluate_features(q_feats[q_rows], g_feats[g_rows], *labels, max_rank=1, device=device)
-                mean_ap[i, j], rank1[i, j] = ranking.mean_ap, ranking.cmc[0]
-                counts[i, j] = ranking.num_valid_queries
-            tracker.add(1)
-    return CameraPairs(cameras[0], cameras[1], mean_ap, rank1, counts)
+    query = Features(q_feats, "q_feats", device)
+    gallery = Features(g_feats, "g_feats", query.device)
+    cameras = CameraRanks(q_pids, g_pids, q_camids, g_camids)
+    counter = ProgressCounter(progress, query.count)
+    for start, block in DistanceBlocks(PairwiseDistances(query, gallery)):
+        cameras.read(start, block)
+        counter.add(len(block))
+    return cameras.result()

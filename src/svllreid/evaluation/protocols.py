@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from svllreid.errors import EvaluationError
+from svllreid.evaluation.analysis import Analysis, analyse
 from svllreid.evaluation.features import FeatureSet
-from svllreid.evaluation.ranking.distance import ProgressCallback
+from svllreid.evaluation.ranking.blocks import ProgressCallback
 from svllreid.evaluation.ranking.labels import Labels
 from svllreid.evaluation.ranking.measures import MEASURES, Ranking, evaluate_features
 from svllreid.evaluation.ranking.nearest import nearest
@@ -68,12 +70,14 @@ class Part:
         trial: what was ranked, the first of several draws.
         ranking: of that trial.
         metrics: MEASURES (fractions, the mean of several draws) and the counts of images.
+        analysis: of that trial, where it was asked for.
     """
 
     name: str
     trial: Trial
     ranking: Ranking
     metrics: dict[str, Any]
+    analysis: Analysis | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ def evaluate_protocol(
     features: FeatureSet,
     *,
     rerank: RerankOptions | None = None,
+    analysed: bool = False,
+    device: torch.device | str | None = None,
     progress: ProgressCallback | None = None,
 ) -> Outcome:
     """Rank test images under their protocol.
@@ -98,19 +104,27 @@ def evaluate_protocol(
 
     Args:
         features: the images.
-        rerank: see `evaluate_features`.
+        rerank, device: see `evaluate_features`.
+        analysed: also verify and compare cameras, see `analyse`; of several draws the first one.
         progress: called as `progress(done, total)`.
     Raises: EvaluationError: no query has a match left, features that cannot be ranked, or an unknown protocol.
     """
     every = trials(features)
     parts = []
     for number, (name, draws) in enumerate(every.items()):
-        ranked: list[tuple[Trial, Ranking]] = []
+        first, analysis, rankings = None, None, list[Ranking]()
         for trial in draws:
-            told = _share_of(progress, number * DRAWS + len(ranked), len(every) * DRAWS) if name else progress
-            ranking = evaluate_features(**trial.arguments, rerank=rerank, progress=told)
-            ranked.append((trial if not ranked else ranked[0][0], ranking))  # of the draws the first is kept
-        parts.append(Part(name, *ranked[0], _metrics(ranked[0][0], [ranking for _, ranking in ranked])))
+            own = _share_of(progress, number * DRAWS + len(rankings), len(every) * DRAWS) if name else progress
+            options: dict[str, Any] = {"rerank": rerank, "device": device, "progress": own}
+            if first is None and analysed:
+                compared = features.protocol == "cross-camera"
+                analysis = analyse(**trial.arguments, cameras=compared, **options)
+                rankings.append(analysis.ranking)
+            else:
+                rankings.append(evaluate_features(**trial.arguments, **options))
+            first = first or trial  # of several draws the first is kept
+        if first is not None:
+            parts.append(Part(name, first, rankings[0], _metrics(first, rankings), analysis))
     named = {part.name: part.metrics for part in parts if part.name}
     overall: dict[str, Any] = {"protocol": features.protocol, "re_ranking": rerank is not None}
     if rerank is not None:

@@ -15,11 +15,13 @@ import torch
 
 from svllreid.arguments import share
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.ranking.distance import PairwiseDistances, ProgressCallback, ProgressCounter, in_threads
+from svllreid.evaluation.ranking.blocks import DistanceBlocks, ProgressCallback, ProgressCounter, in_threads
+from svllreid.evaluation.ranking.distance import PairwiseDistances
 from svllreid.evaluation.ranking.labels import Labels
 from svllreid.evaluation.ranking.matrix import Features
 
-_PIECE_NUMBERS = 1 << 20
+_PIECE_NUMBERS = 1 << 20  # of a thread
+_GPU_NUMBERS = 1 << 26  # at once on a GPU
 
 
 @dataclass(frozen=True)
@@ -106,74 +108,136 @@ def verify_features(
     query = Features(q_feats, "q_feats", device)
     gallery = Features(g_feats, "g_feats", query.device)
     labels = Labels((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
-    pairs = _Pairs(PairwiseDistances(query, gallery, metric), labels, ProgressCounter(progress, 2 * query.count))
-    distances, genuine = np.unique(pairs.genuine(), return_counts=True)
-    num_genuine, num_impostor = int(genuine.sum()), query.count * gallery.count - int(labels.counts.sum())
-    if not num_genuine or not num_impostor:
-        kind = "an impostor pair (different pids)" if num_genuine else "a genuine pair (same pid, not junk)"
-        raise EvaluationError(f"no query and gallery image make {kind}; verification needs both kinds")
-    below, upto = pairs.impostors(distances)
-    accepted = np.cumsum(genuine) / num_genuine
-    roc = np.zeros((2 * len(distances) + 2, 2))
-    roc[1:-1:2, 0], roc[2:-1:2, 0], roc[-1] = below / num_impostor, upto / num_impostor, 1
-    roc[3:-1:2, 1], roc[2:-1:2, 1] = accepted[:-1], accepted
-    return Verification(
-        thresholds=distances.astype(np.float64),
-        false_accept_rates=roc[2:-1:2, 0],
-        true_accept_rates=accepted,
-        roc=roc,
-        auc=float((np.diff(roc[:, 0]) * (roc[1:, 1] + roc[:-1, 1])).sum() / 2),
-        equal_error_rate=float(np.interp(0, roc.sum(axis=1) - 1, roc[:, 0])),
-        num_genuine=num_genuine,
-        num_impostor=num_impostor,
-    )
+    counter = ProgressCounter(progress, 2 * query.count)
+    source = PairwiseDistances(query, gallery, metric)
+    blocks, genuine = DistanceBlocks(source, keep=True), GenuinePairs(source, labels)
+    for start, block in blocks:
+        genuine.read(start, block)
+        counter.add(len(block))
+    impostors = genuine.impostors()
+    for start, block in blocks:
+        impostors.read(start, block)
+        counter.add(len(block))
+    return impostors.result()
 
 
-class _Pairs:
-    """Distances of genuine and of impostor pairs, block by block, each in a pass of its own."""
-
-    def __init__(self, source: PairwiseDistances, labels: Labels, tracker: ProgressCounter) -> None:
-        self.source, self.labels, self.tracker = source, labels, tracker
-        count, step = source.shape[0], source.block_rows()
-        self.blocks = [(start, min(start + step, count)) for start in range(0, count, step)]
-
-    def genuine(self) -> np.ndarray:
-        """Distances of the pairs of equal pid that are not junk."""
-        found = []
-        for start, stop in self.blocks:
-            rows, columns, junk = self.labels.pairs(start, stop)
-            block = self.source.reported_rows(start, stop)
-            found.append(block[rows[~junk], columns[~junk]].cpu().numpy())
-            self.tracker.add(stop - start)
-        return np.concatenate(found)
-
-    def impostors(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How many impostor pairs are nearer than each of `steps` (M,) ascending, and how many at most that far."""
-        below, upto = np.zeros((2, len(steps) + 1), np.int64)
-        lock = Lock()
-        for start, stop in self.blocks:
-            rows, columns, _ = self.labels.pairs(start, stop)
-            block = self.source.reported_rows(start, stop)
-            block[rows, columns] = torch.inf
-            values = block.cpu().numpy()
-            share = max(1, _PIECE_NUMBERS // values.shape[1])
-            parts = [values[top : top + share] for top in range(0, len(values), share)]
-            in_threads(lambda part: _add_steps(part, steps, below, upto, lock), parts)
-            self.tracker.add(stop - start)
-        return np.cumsum(below)[:-1], np.cumsum(upto)[:-1]
-
-
-def _add_steps(values: np.ndarray, steps: np.ndarray, below: np.ndarray, upto: np.ndarray, lock: Lock) -> None:
-    """Count `values` (n, Ng), sorted in place, by how many of `steps` (M,) are at most as large, and how many smaller.
+class GenuinePairs:
+    """Reads blocks of distance rows and collects the distances of genuine pairs: equal pid, not junk.
 
     Args:
-        below, upto: (M + 1,) counts that these are added to, as soon as they are known, so that few are in memory.
+        source: computed the rows; knows the unit that is reported.
+        labels: which pairs are genuine, and which are junk.
+    """
+
+    def __init__(self, source: PairwiseDistances, labels: Labels) -> None:
+        self.source, self.labels = source, labels
+        self._distances: list[np.ndarray] = []
+
+    def read(self, first: int, block: torch.Tensor) -> None:
+        """Take the distances (n, Ng) of the queries from `first` on; they are left as they are."""
+        rows, columns, junk = self.labels.pairs(first, first + len(block))
+        chosen = block[torch.from_numpy(rows[~junk]), torch.from_numpy(columns[~junk])]
+        self._distances.append(self.source.reported(chosen).cpu().numpy())
+
+    def impostors(self) -> ImpostorPairs:
+        """What counts the impostor pairs in a second reading of the same rows.
+
+        Raises: EvaluationError: no pair is genuine, or none an impostor.
+        """
+        distances, counts = np.unique(np.concatenate(self._distances), return_counts=True)
+        num_queries, num_gallery = self.labels.shape
+        num_impostor = num_queries * num_gallery - int(self.labels.counts.sum())
+        if not len(distances) or not num_impostor:
+            kind = "an impostor pair (different pids)" if len(distances) else "a genuine pair (same pid, not junk)"
+            raise EvaluationError(f"no query and gallery image make {kind}; verification needs both kinds")
+        return ImpostorPairs(self.source, self.labels, distances, counts, num_impostor)
+
+
+class ImpostorPairs:
+    """Reads blocks of distance rows and counts the impostor pairs between any two distances of genuine pairs.
+
+    Args:
+        source, labels: see `GenuinePairs`.
+        distances: (M,) float32, the distances of the genuine pairs, ascending, each once.
+        counts: (M,) int64, how many genuine pairs have each of them.
+        num_impostor: pairs of different pids.
+    """
+
+    def __init__(
+        self, source: PairwiseDistances, labels: Labels, distances: np.ndarray, counts: np.ndarray, num_impostor: int
+    ) -> None:
+        self.source, self.labels, self.num_impostor = source, labels, num_impostor
+        self.distances, self.counts = distances, counts
+        self._below, self._up_to = np.zeros((2, len(distances) + 1), np.int64)
+
+    def read(self, first: int, block: torch.Tensor) -> None:
+        """Take the distances (n, Ng) of the queries from `first` on; they are left as they are."""
+        on_gpu = block.device.type == "cuda"
+        step = max(1, (_GPU_NUMBERS if on_gpu else _PIECE_NUMBERS) // block.shape[1])
+        starts, parts = range(first, first + len(block), step), block.split(step)
+        if on_gpu:
+            edges = torch.from_numpy(self.distances).to(block.device)
+            for start, part in zip(starts, parts, strict=True):
+                self._add(*_between(self._impostors(start, part), edges))
+            return
+        lock = Lock()
+
+        def work(piece: tuple[int, torch.Tensor]) -> None:
+            found = _between_sorted(self._impostors(*piece).cpu().numpy(), self.distances)
+            with lock:
+                self._add(*found)
+
+        in_threads(work, list(zip(starts, parts, strict=True)))
+
+    def _impostors(self, first: int, part: torch.Tensor) -> torch.Tensor:
+        """A copy of rows of distances, as they are reported, those of equal pids infinite."""
+        rows, columns, _ = self.labels.pairs(first, first + len(part))
+        values = self.source.reported(part)
+        values[torch.from_numpy(rows), torch.from_numpy(columns)] = torch.inf
+        return values
+
+    def _add(self, below: np.ndarray, up_to: np.ndarray) -> None:
+        self._below += below
+        self._up_to += up_to
+
+    def result(self) -> Verification:
+        """The rates of every threshold."""
+        below, up_to = (np.cumsum(counts)[:-1] for counts in (self._below, self._up_to))
+        num_genuine = int(self.counts.sum())
+        accepted = np.cumsum(self.counts) / num_genuine
+        roc = np.zeros((2 * len(self.distances) + 2, 2))
+        roc[1:-1:2, 0], roc[2:-1:2, 0], roc[-1] = below / self.num_impostor, up_to / self.num_impostor, 1
+        roc[3:-1:2, 1], roc[2:-1:2, 1] = accepted[:-1], accepted
+        return Verification(
+            thresholds=self.distances.astype(np.float64),
+            false_accept_rates=roc[2:-1:2, 0],
+            true_accept_rates=accepted,
+            roc=roc,
+            auc=float((np.diff(roc[:, 0]) * (roc[1:, 1] + roc[:-1, 1])).sum() / 2),
+            equal_error_rate=float(np.interp(0, roc.sum(axis=1) - 1, roc[:, 0])),
+            num_genuine=num_genuine,
+            num_impostor=self.num_impostor,
+        )
+
+
+def _between_sorted(values: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many of `values` (n, Ng), sorted in place, have how many of `edges` (M,) at most as large, and below them.
+
+    Returns: two (M + 1,) counts, by the number of edges.
     """
     values.sort(axis=1)  # sorted numbers are looked up many times faster
-    near = [row[: row.searchsorted(steps[-1], "right")] for row in values]
-    smaller = np.concatenate([steps.searchsorted(row) for row in near])
-    most = smaller + (steps[smaller] == np.concatenate(near))
-    found = np.bincount(most, minlength=len(steps) + 1), np.bincount(smaller, minlength=len(steps) + 1)
-    with lock:
-        below += found[0]
-        upto += found[1]
+    near = [row[: row.searchsorted(edges[-1], "right")] for row in values]
+    smaller = np.concatenate([edges.searchsorted(row) for row in near])
+    most = smaller + (edges[smaller] == np.concatenate(near))
+    return np.bincount(most, minlength=len(edges) + 1), np.bincount(smaller, minlength=len(edges) + 1)
+
+
+def _between(values: torch.Tensor, edges: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """As `_between_sorted`, on a GPU, which counts unsorted numbers as fast."""
+    flat = values.flatten()
+    counts = (
+        torch.bincount(torch.searchsorted(edges, flat, right=right), minlength=len(edges) + 1).cpu().numpy()
+        for right in (True, False)
+    )
+    most, smaller = counts
+    return most, smaller

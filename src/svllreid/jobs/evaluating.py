@@ -74,11 +74,11 @@ class Evaluation(Hook):
         folder, config = self.checkpoints.folder, self.checkpoints.config
         is_last = epoch == config.solver.stage2.max_epochs
         if epoch % config.solver.stage2.eval_period == 0 or is_last:
-            measured = [measure(test, self.model, self.fabric, self.report) for test in self.tests]
+            measured = [measure(test, self.model, self.fabric, self.report, analysed=is_last) for test in self.tests]
             self.checkpoints.save_best(self.model, epoch, self._score(measured, epoch), progress)
             if is_last:
                 weight = folder.final(config, 2)
-                self.metrics = write_tests(folder.path, measured, len(self.tests), self.report, weight)
+                self.metrics = write_tests(folder.path, measured, len(self.tests), weight)
 
     def _score(self, measured: Sequence[Measured | None], epoch: int) -> dict[str, Any]:
         """Report an evaluation; its metrics, of several test sets by name, with the mean of their mAP."""

@@ -9,28 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from svllreid.data.images import open_image
-from svllreid.errors import EvaluationError, ImageError
-from svllreid.evaluation.camera_pairs import CameraPairs, compare_cameras
+from svllreid.errors import ImageError
+from svllreid.evaluation.analysis import Analysis
+from svllreid.evaluation.camera_pairs import CameraPairs
 from svllreid.evaluation.confidence import bootstrap
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import Outcome, Part
-from svllreid.evaluation.verification import OperatingPoint, Verification, verify_features
+from svllreid.evaluation.verification import OperatingPoint, Verification
 from svllreid.files import UNENCODABLE, atomic_write, write_json
-from svllreid.jobs.result_page import caption, headline, pick_rows, result_page
-from svllreid.runtime.progress import LiveReport
+from svllreid.jobs.result_page import PICTURE, ShownQueries, caption, headline, result_page
 from svllreid.viz.ranklist import draw_ranklist
 from svllreid.viz.report import write_report
 
 logger = logging.getLogger(__name__)
-
-WORST, OTHERS = 6, 4
 
 
 def write_results(
     folder: Path,
     features: FeatureSet,
     outcome: Outcome,
-    report: LiveReport,
     *,
     weight: str,
     false_accept_rates: Sequence[float],
@@ -41,17 +38,18 @@ def write_results(
     Args:
         folder: where they go.
         features: the images that were ranked.
-        outcome: what came out.
-        report: shows the progress of long work.
+        outcome: their metrics, analysed.
         weight: the model's file, or where the features come from.
         false_accept_rates: for which the threshold is reported.
         picture: height and width of the images in the picture.
     Returns: what metrics.json holds.
     """
-    first = outcome.parts[0]
-    verified = {part.name: _verify(features.name, part, report) for part in outcome.parts}
-    summaries = {name: _summary(found, false_accept_rates) for name, found in verified.items()}
-    cameras = _cameras(first, report) if features.protocol == "cross-camera" else None
+    first, analyses = outcome.parts[0], [_analysis(features.name, part) for part in outcome.parts]
+    summaries = {
+        part.name: _summary(analysis.verification, false_accept_rates)
+        for part, analysis in zip(outcome.parts, analyses, strict=True)
+    }
+    cameras = analyses[0].cameras
     metrics = {**outcome.metrics, **summaries[first.name]}
     metrics["camera_pairs"] = [] if cameras is None else _pairs(cameras)
     if first.name:
@@ -72,25 +70,25 @@ def write_results(
     title = f"{features.name}, {headline(metrics)}"
     logger.info("%s", title)
     logger.info("numbers: %s", folder / "metrics.json")
-    _draw(folder / "ranklist.png", first, title + ", re-ranked" * metrics["re_ranking"], picture)
-    page = result_page(title, metrics, first, verified[first.name], cameras)
+    shown = ShownQueries.of(first)
+    _draw(folder / "ranklist.png", first, shown, title + ", re-ranked" * metrics["re_ranking"], picture)
+    page = result_page(title, metrics, first, shown, analyses[0])
     write_report(folder / "report.html", page, open_image, picture)
     logger.info("report: %s", folder / "report.html")
     return metrics
 
 
-def _verify(dataset: str, part: Part, report: LiveReport) -> Verification | None:
-    """Verification over the pairs of a part; None, and a line in the log, where there is nothing to tell apart."""
-    try:
-        with report.tracking("verification") as progress:
-            return verify_features(**part.trial.arguments, progress=progress)
-    except EvaluationError as error:
-        logger.info("%s: no verification: %s", dataset, error)
-        return None
+def _analysis(dataset: str, part: Part) -> Analysis:
+    """The analysis of a part; the log says where its pairs could not be verified."""
+    if part.analysis is None:
+        raise ValueError("write_results needs an outcome that was analysed")
+    if part.analysis.verification is None:
+        logger.info("%s: no verification: %s", dataset, part.analysis.no_verification)
+    return part.analysis
 
 
 def _summary(found: Verification | None, false_accept_rates: Sequence[float]) -> dict[str, Any]:
-    """What metrics.json says of verification."""
+    """The entry of metrics.json about verification."""
     if found is None:
         return {"verification": None}
 
@@ -108,11 +106,6 @@ def _summary(found: Verification | None, false_accept_rates: Sequence[float]) ->
             "num_impostor": found.num_impostor,
         }
     }
-
-
-def _cameras(part: Part, report: LiveReport) -> CameraPairs:
-    with report.tracking("camera pairs") as progress:
-        return compare_cameras(**part.trial.arguments, progress=progress)
 
 
 def _pairs(cameras: CameraPairs) -> list[dict[str, Any]]:
@@ -146,16 +139,15 @@ def _write_queries(path: Path, parts: Sequence[Part]) -> None:
                 writer.writerow([part.name, sample.path, sample.pid, sample.camid, *numbers])
 
 
-def _draw(path: Path, part: Part, title: str, size: tuple[int, int]) -> None:
+def _draw(path: Path, part: Part, shown: ShownQueries, title: str, size: tuple[int, int]) -> None:
     """The picture of the worst queries, where the images are still there."""
-    rows = pick_rows(part.ranking.average_precisions, WORST, OTHERS)
-    nearest = part.trial.nearest(rows)
     query, gallery = part.trial.query, part.trial.gallery
-    captions = [caption(part, row) for row in rows]
-    title = f"{title}: the {WORST} worst queries, then better ones (images by plain distance)"
-    chosen = [query[row] for row in rows]
+    captions = [caption(part, row) for row in shown.picture]
+    title = f"{title}: the {PICTURE[0]} worst queries, then better ones (images by plain distance)"
+    chosen = [query[row] for row in shown.picture]
+    nearest = [shown.nearest[row] for row in shown.picture]
     try:
-        draw_ranklist(path, chosen, gallery, nearest.tolist(), captions, title, open_image, size)
+        draw_ranklist(path, chosen, gallery, nearest, captions, title, open_image, size)
     except ImageError as error:
         logger.info("no picture: %s", error)
         return

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from svllreid.evaluation.analysis import Analysis
 from svllreid.evaluation.camera_pairs import CameraPairs
 from svllreid.evaluation.protocols import Part
 from svllreid.evaluation.ranking.measures import MEASURES
@@ -14,13 +16,41 @@ from svllreid.evaluation.verification import Verification
 from svllreid.types import CAMID_NOTE, UNKNOWN
 from svllreid.viz.report import Chart, Matrix, Number, RankedQuery, ReportPage, Table
 
-WORST, OTHERS = 20, 5
+# How many of the worst queries are shown, and how many others up to the best: on the page, in the picture.
+PAGE, PICTURE = (20, 5), (6, 4)
 
 
-def result_page(
-    title: str, metrics: dict[str, Any], part: Part, verification: Verification | None, cameras: CameraPairs | None
-) -> ReportPage:
-    """The report's content."""
+@dataclass(frozen=True)
+class ShownQueries:
+    """The queries whose nearest gallery images are shown.
+
+    Args:
+        page, picture: rows of the queries.
+        nearest: of each of them the rows of the ten nearest gallery images, -1 where there are no more.
+    """
+
+    page: list[int]
+    picture: list[int]
+    nearest: dict[int, list[int]]
+
+    @classmethod
+    def of(cls, part: Part) -> ShownQueries:
+        """Choose the worst queries and some others, and look up their neighbours once."""
+        page, picture = (pick_rows(part.ranking.average_precisions, *counts) for counts in (PAGE, PICTURE))
+        rows = sorted({*page, *picture})
+        return cls(page, picture, dict(zip(rows, part.trial.nearest(rows).tolist(), strict=True)))
+
+
+def result_page(title: str, metrics: dict[str, Any], part: Part, shown: ShownQueries, analysis: Analysis) -> ReportPage:
+    """The content of the page.
+
+    Args:
+        title: with the numbers that people ask for.
+        metrics: what metrics.json holds.
+        part: the (first) part of the test, whose curves are drawn.
+        shown: queries and their nearest images.
+        analysis: of the part.
+    """
     subtitle = (
         f"{metrics['num_queries']} queries ({metrics['num_valid_queries']} with a match), {metrics['num_gallery']} "
         f"gallery images; protocol {metrics['protocol']}{', re-ranked' if metrics['re_ranking'] else ''}; "
@@ -31,16 +61,15 @@ def result_page(
         notes.append(
             f"Numbers and pictures are of the part {part.name}; pictures and curves of the first of ten draws."
         )
-    rows = pick_rows(part.ranking.average_precisions, WORST, OTHERS)
     return ReportPage(
         title=title,
         subtitle=subtitle,
         numbers=_numbers(metrics),
         notes=notes,
-        charts=_charts(part, verification),
+        charts=_charts(part, analysis.verification),
         tables=_tables(metrics),
-        matrices=[] if cameras is None else [_matrix(cameras)],
-        ranked=[_ranked(part, row, columns) for row, columns in zip(rows, part.trial.nearest(rows), strict=True)],
+        matrices=[] if analysis.cameras is None else [_matrix(analysis.cameras)],
+        ranked=[_ranked(part, row, shown.nearest[row]) for row in shown.page],
     )
 
 
@@ -120,7 +149,7 @@ def _matrix(cameras: CameraPairs) -> Matrix:
     return Matrix("Camera pairs", rows, columns, cameras.mean_ap, note)
 
 
-def _ranked(part: Part, row: int, columns: np.ndarray) -> RankedQuery:
+def _ranked(part: Part, row: int, columns: list[int]) -> RankedQuery:
     query = part.trial.query[row]
     found = [part.trial.gallery[column] for column in columns if column >= 0]
     return RankedQuery(caption(part, row), query, [(sample, sample.pid == query.pid) for sample in found])

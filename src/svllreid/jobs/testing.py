@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from lightning.fabric import Fabric
 from rich.console import Console
 
@@ -79,7 +80,7 @@ def run_test(
         prepared = prepare_tests(tests, config, origin, model.side_rows, keep_sie=options.keep_sie)
         log_notes(prepared)
         measured = (measure(test, model, fabric, report) for test in prepared)
-        return write_tests(folder, measured, len(tests), report, path, save_features=save_features)
+        return write_tests(folder, measured, len(tests), path, save_features=save_features)
 
 
 def run_features(file: Path, config: Config, console: Console | None = None) -> dict[str, Any]:
@@ -95,8 +96,8 @@ def run_features(file: Path, config: Config, console: Console | None = None) -> 
         folder = user_path(file).parent / f"test_{features.name}"
         if config.output_dir:
             folder = user_path(config.output_dir)
-        measured = Measured(features, rank(features, config, report), config)
-        return write_tests(folder, [measured], 1, report, file)
+        measured = Measured(features, rank(features, config, report, analysed=True), config)
+        return write_tests(folder, [measured], 1, file)
 
 
 @dataclass(frozen=True)
@@ -155,17 +156,26 @@ def log_notes(tests: Sequence[TestSet]) -> None:
             logger.info("%s: %s", test.name, note)
 
 
-def measure(test: TestSet, model: SVLLReID, fabric: Fabric, report: LiveReport) -> Measured | None:
-    """Embed a test set, every process a share of it, and rank it on the first process; None on the others."""
+def measure(
+    test: TestSet, model: SVLLReID, fabric: Fabric, report: LiveReport, *, analysed: bool = True
+) -> Measured | None:
+    """Embed a test set, every process a share of it, and rank it on the first process; None on the others.
+
+    Args:
+        analysed: all that is written of a test; otherwise the ranking alone.
+    """
     features = replace(embed_splits(model, test.config, test.splits, fabric, report), name=test.name)
-    return Measured(features, rank(features, test.config, report), test.config) if fabric.is_global_zero else None
+    if not fabric.is_global_zero:
+        return None
+    device = fabric.device if fabric.device.type == "cuda" else None  # others rank slower than the CPU, or less exactly
+    outcome = rank(features, test.config, report, device=device, analysed=analysed)
+    return Measured(features, outcome, test.config)
 
 
 def write_tests(
     folder: Path,
     measured: Iterable[Measured | None],
     count: int,
-    report: LiveReport,
     weight: Path,
     *,
     save_features: bool = False,
@@ -194,7 +204,6 @@ def write_tests(
             below,
             result.features,
             result.outcome,
-            report,
             weight=str(weight),
             false_accept_rates=result.config.test.far,
             picture=(128, max(1, round(128 * size[1] / size[0]))),
@@ -234,7 +243,15 @@ def read_tests(file: Path) -> dict[str, Any] | None:
     return content
 
 
-def rank(features: FeatureSet, config: Config, report: LiveReport) -> Outcome:
-    """Rank features under their protocol, and re-rank where TEST.RE_RANKING says so."""
+def rank(
+    features: FeatureSet,
+    config: Config,
+    report: LiveReport,
+    *,
+    device: torch.device | None = None,
+    analysed: bool = False,
+) -> Outcome:
+    """Rank features under their protocol, and re-rank where TEST.RE_RANKING says so; see `evaluate_protocol`."""
+    rerank = build.build_rerank(config)
     with report.tracking("ranking") as progress:
-        return evaluate_protocol(features, rerank=build.build_rerank(config), progress=progress)
+        return evaluate_protocol(features, rerank=rerank, device=device, analysed=analysed, progress=progress)

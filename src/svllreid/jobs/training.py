@@ -165,7 +165,7 @@ def last_metrics(run: Run, trained: dict[str, Any], report: LiveReport) -> dict[
         logger.warning("%s does not hold the numbers of a test; they are measured again", run.folder.metrics)
     model, _, _ = build.load_trained(final, run.config)
     measured = (measure(test, model, run.fabric, report) for test in run.tests)
-    return write_tests(run.folder.path, measured, len(run.tests), report, final)
+    return write_tests(run.folder.path, measured, len(run.tests), final)
 
 
 def log_start(run: Run, model: SVLLReID | None, origin: str) -> None:

@@ -17,10 +17,10 @@ from svllreid.evaluation.ranking import matrix
 from svllreid.evaluation.ranking.distance import (
     PairwiseDistances,
     cosine,
-    smallest,
     squared_euclidean,
 )
 from svllreid.evaluation.ranking.matrix import Features
+from svllreid.evaluation.ranking.topk import smallest
 
 
 def test_hand_computed() -> None:

@@ -13,8 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.ranking import distance
-from svllreid.evaluation.ranking import measures as module
+from svllreid.evaluation.ranking import distance, match_ranks
 from svllreid.evaluation.ranking.distance import cosine, squared_euclidean
 from svllreid.evaluation.ranking.measures import Ranking, evaluate_features, evaluate_ranking
 from svllreid.evaluation.ranking.nearest import nearest
@@ -152,7 +151,7 @@ def test_blocks_equal_the_whole_matrix(metric: str, monkeypatch: pytest.MonkeyPa
     expected = evaluate_ranking(whole, *labels)
     check(expected, ranking_oracle.ranking(whole.tolist(), *labels))
     for block_rows, scratch in ((None, 32 << 20), (1, 1 << 16), (64, 1 << 17), (128, 1 << 18)):
-        monkeypatch.setattr(module, "_SCRATCH_BYTES", scratch)
+        monkeypatch.setattr(match_ranks, "_SCRATCH_BYTES", scratch)
         same(evaluate_features(q_feats, g_feats, *labels, metric=metric, block_rows=block_rows), expected)
         same(evaluate_ranking(whole, *labels), expected)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.ranking import rerank as module
-from svllreid.evaluation.ranking.distance import ProgressCounter
+from svllreid.evaluation.ranking.blocks import ProgressCounter
 from svllreid.evaluation.ranking.matrix import Features
 from svllreid.evaluation.ranking.rerank import Reranker, RerankOptions, rerank
 

@@ -9,54 +9,23 @@ inside this package.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
 from svllreid.errors import EvaluationError
+from svllreid.evaluation.ranking.blocks import in_threads
 from svllreid.evaluation.ranking.matrix import Features, check_dimensions, duplicates, equal_rows, squared_norms
 
 METRICS = ("euclidean", "cosine")
-ProgressCallback = Callable[[int, int], None]
 
 _TILE_SIDES = {"cpu": (512, 8192), "cuda": (1024, 16384)}  # most query rows, gallery rows of one matrix product
 _FEW_ROWS = 128  # where the gallery is so large that more make too large a block
 _BLOCK_BYTES = {"cpu": 96 << 20, "cuda": 2 << 30}  # of a block of distance rows
 _CACHE_BYTES = 1 << 20  # a piece that stays in a core's cache between two passes
-
-
-def in_threads(
-    work: Callable[[Any], Any], items: Sequence[Any], after: Callable[[Any], None] | None = None
-) -> list[Any]:
-    """`work` of every item, in as many threads as torch uses (NumPy's heavy calls let the others run); then `after`."""
-    results = []
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for item, result in zip(items, pool.map(work, items), strict=True):
-            results.append(result)
-            if after is not None:
-                after(item)
-    return results
-
-
-class ProgressCounter:
-    """Counts finished work and tells a callback.
-
-    Args:
-        callback: called as `callback(done, total)`; None says nothing.
-        total: units of the whole job.
-    """
-
-    def __init__(self, callback: ProgressCallback | None, total: int) -> None:
-        self.callback, self.total, self.done = callback, total, 0
-
-    def add(self, units: int) -> None:
-        """Report `units` more as done."""
-        self.done += units
-        if self.callback is not None:
-            self.callback(self.done, self.total)
 
 
 class PairwiseDistances:
@@ -127,9 +96,10 @@ class PairwiseDistances:
             self.storage = torch.empty(shape, dtype=self.dtype, device=self.device)
         for left in range(0, self.shape[1], wide):
             columns = _padded(self.gallery.rows(left, min(left + wide, self.shape[1])), wide).T  # (D, wide)
-            for number, tile in enumerate(tiles):
-                top = number * tall
-                torch.mm(tile, columns, out=self.storage[top : top + tall, left : left + wide])
+            with _float32_products(self.device):
+                for number, tile in enumerate(tiles):
+                    top = number * tall
+                    torch.mm(tile, columns, out=self.storage[top : top + tall, left : left + wide])
         block = self.storage[: stop - start, : self.shape[1]]
         self._finish(block, self.query_norms[start:stop])
         if self.equal is not None:
@@ -140,12 +110,13 @@ class PairwiseDistances:
             block[:, self.copies] = block[:, self.origins]
         return block
 
-    def reported_rows(self, start: int, stop: int) -> torch.Tensor:
-        """As `rows`, in the unit that users meet, float32: Euclidean distances, or 1 − cos."""
-        block = self.rows(start, stop)
-        if self.metric == "euclidean":
-            _root(block)
-        return block.float()
+    def reported(self, distances: torch.Tensor) -> torch.Tensor:
+        """What `rows` gives, in the unit that users meet, float32: Euclidean distances, or 1 − cos; a copy."""
+        if self.metric != "euclidean":
+            return distances.clone().float()
+        if distances.device.type == "cpu":  # torch's own root may be one bit off there, by place and version
+            return torch.from_numpy(np.sqrt(distances.numpy())).float()
+        return distances.sqrt().float()
 
     def _finish(self, block: torch.Tensor, query_norms: torch.Tensor) -> None:
         """Turn the products (n, Ng) of a block, with −2 in them for Euclidean, into distances."""
@@ -176,12 +147,18 @@ class PairwiseDistances:
             np.maximum(part, 0, out=part)
 
 
-def _root(block: torch.Tensor) -> None:
-    """Square roots in place, rounded correctly: torch's own on a CPU may be one bit beside, by place and version."""
-    if block.device.type == "cpu":
-        np.sqrt(block.numpy(), out=block.numpy())
-    else:
-        block.sqrt_()
+@contextmanager
+def _float32_products(device: torch.device) -> Iterator[None]:
+    """Matrix products in full float32 inside, whatever torch is set to: TF32 would round distances to three digits."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _even_share(count: int, most: int) -> int:
@@ -230,7 +207,7 @@ def distances(a: Any, b: Any) -> torch.Tensor | np.ndarray:
     step = source.block_rows()
     for start in range(0, query.count, step):
         stop = min(start + step, query.count)
-        result[start:stop] = source.reported_rows(start, stop)
+        result[start:stop] = source.reported(source.rows(start, stop))
     return result if isinstance(a, torch.Tensor) else result.numpy()
 
 
@@ -245,22 +222,3 @@ def squared_euclidean(q_feats: Any, g_feats: Any, device: torch.device | str | N
 def cosine(q_feats: Any, g_feats: Any, device: torch.device | str | None = None) -> torch.Tensor:
     """Cosine distances 1 − cos in [0, 2], whole: (Nq, D) and (Ng, D) float features to (Nq, Ng)."""
     return _whole(q_feats, g_feats, "cosine", device)
-
-
-def smallest(block: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k smallest entries of each row in stable order: equal entries in the order of their columns.
-
-    Args:
-        block: (n, N) distances.
-        k: how many, at most N.
-    Returns: values (n, k) ascending and their columns (n, k) int64.
-    """
-    values, columns = block.topk(min(k + 1, block.shape[1]), dim=1, largest=False)
-    crowded = (values[:, k - 1 : k] == values[:, k:]).any(dim=1).nonzero()[:, 0]
-    columns = columns[:, :k].contiguous()
-    for row in crowded.tolist():  # equal entries across the border: the first columns win
-        inside = (block[row] <= values[row, k]).nonzero()[:, 0]
-        columns[row] = inside[block[row, inside].sort(stable=True).indices[:k]]
-    columns = columns.sort(dim=1).values
-    values, order = block.gather(1, columns).sort(dim=1, stable=True)
-    return values, columns.gather(1, order)

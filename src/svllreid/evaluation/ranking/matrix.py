@@ -29,7 +29,8 @@ class Features:
     Args:
         values: (N, D) float tensor, NumPy array or memory map (or what `np.asarray` makes one of), N and D at least 1.
         name: what error messages call it.
-        device: where blocks are wanted; None keeps a tensor's own device, the CPU for arrays.
+        device: where blocks are wanted; None keeps a tensor's own device, the CPU for arrays. A matrix that fits into
+            half of a GPU's free memory is moved there whole.
     Raises: EvaluationError: not two-dimensional, empty, or not of a floating-point type.
     """
 
@@ -41,6 +42,10 @@ class Features:
         self.dtype = torch.float64 if str(self.values.dtype).endswith(("float64", "float128")) else torch.float32
         own = self.values.device if isinstance(self.values, torch.Tensor) else torch.device("cpu")
         self.device = own if device is None else torch.device(device)
+        movable = self.device.type == "cuda" and own.type != "cuda" and not isinstance(self.values, np.memmap)
+        size = self.count * self.dim * self.dtype.itemsize
+        if movable and size <= torch.cuda.mem_get_info(self.device)[0] // 2:
+            self.values = block_tensor(self.values, self.dtype, self.device)
 
     def _check(self) -> None:
         kind, shape = str(self.values.dtype), tuple(self.values.shape)

@@ -1,13 +1,10 @@
 """CMC, mAP and mINP of ranked galleries, from distances or straight from features.
 
-Only the ranks of the matches are needed, a few of many thousand: each row of distances is sorted as plain numbers and
-the matches are looked up in it, which is far cheaper than ordering the gallery. Blocks of query rows follow each other;
-the whole matrix never exists.
+Distances are computed and ranked in blocks of query rows; the whole matrix never exists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,18 +13,15 @@ import torch
 
 from svllreid.arguments import whole_number
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.ranking.distance import (
-    PairwiseDistances,
-    ProgressCallback,
-    ProgressCounter,
-    in_threads,
-)
+from svllreid.evaluation.ranking.blocks import DistanceBlocks, ProgressCallback, ProgressCounter
+from svllreid.evaluation.ranking.distance import PairwiseDistances
 from svllreid.evaluation.ranking.labels import Labels
+from svllreid.evaluation.ranking.match_ranks import MatchRanks
 from svllreid.evaluation.ranking.matrix import Features, block_tensor
 from svllreid.evaluation.ranking.rerank import Reranker, RerankOptions
 
 MEASURES = ("mAP", "mINP", "rank1", "rank5", "rank10")
-_SCRATCH_BYTES = 32 << 20
+_GIVEN_BYTES = 32 << 20  # of given distances read at once
 
 
 @dataclass(frozen=True)
@@ -101,9 +95,14 @@ def evaluate_ranking(
     labels = Labels(shape, q_pids, g_pids, q_camids, g_camids)
     dtype = torch.float32 if kind.endswith(("float16", "float32")) else torch.float64
     device = distmat.device if isinstance(distmat, torch.Tensor) else torch.device("cpu")
-    step = _scratch_rows(shape[1])
-    tracker = ProgressCounter(progress, shape[0])
-    return _evaluate(lambda a, b: block_tensor(distmat[a:b], dtype, device), step, labels, max_rank, tracker)
+    step = max(1, _GIVEN_BYTES // (dtype.itemsize * shape[1]))
+    tracker, ranks = ProgressCounter(progress, shape[0]), MatchRanks(labels)
+    for start in range(0, shape[0], step):
+        # Copied: ranking changes a block for a moment, and the matrix is the caller's.
+        block = block_tensor(distmat[start : start + step], dtype, device)
+        ranks.read(start, block.clone() if device.type == "cuda" else block)
+        tracker.add(len(block))
+    return ranking_of(ranks, max_rank)
 
 
 def evaluate_features(
@@ -156,128 +155,56 @@ def evaluate_features(
         tracker = ProgressCounter(progress, Reranker.work(query.count, gallery.count) + query.count)
         source = Reranker(query, gallery, rerank, tracker)
     step = source.block_rows() if block_rows is None else -(-block_rows // source.tile[0]) * source.tile[0]
-    return _evaluate(source.rows, step, labels, max_rank, tracker)
-
-
-def _scratch_rows(width: int) -> int:
-    return max(2 * torch.get_num_threads(), _SCRATCH_BYTES // (4 * width))
-
-
-def _evaluate(
-    rows_of: Callable[[int, int], torch.Tensor], step: int, labels: Labels, max_rank: int, tracker: ProgressCounter
-) -> Ranking:
-    """Rank block after block of distance rows and put the metrics together."""
-    num_queries, width = labels.shape
-    queries, ranks, buffer = [], [], np.empty((0, width), np.float32)
-    for start in range(0, num_queries, step):
-        block = rows_of(start, min(start + step, num_queries)).cpu().numpy()
-        if len(buffer) == 0:
-            buffer = np.empty((min(_scratch_rows(width), step), width), block.dtype)
-        for top in range(0, len(block), len(buffer)):
-            part = block[top : top + len(buffer)]
-            rows, columns, junk = labels.pairs(start + top, start + top + len(part))
-            ranks.append(_match_ranks(part, rows, columns, junk, buffer[: len(part)], start + top))
-            queries.append(rows[~junk] + start + top)
+    ranks = MatchRanks(labels)
+    for start, block in DistanceBlocks(source, block_rows=step):
+        ranks.read(start, block)
         tracker.add(len(block))
-    return _metrics(np.concatenate(queries), np.concatenate(ranks), labels, max_rank)
+    return ranking_of(ranks, max_rank)
 
 
-def _match_ranks(
-    block: np.ndarray, rows: np.ndarray, columns: np.ndarray, junk: np.ndarray, buffer: np.ndarray, first: int
-) -> np.ndarray:
-    """Ranks from 1 of the matches of a block of distance rows.
+@dataclass(frozen=True)
+class QueryMeasures:
+    """The measures of each query, (Nq,) each, as in `Ranking`."""
 
-    Args:
-        block: (n, Ng) distances, left as they are.
-        rows, columns, junk: (P,) the pairs of equal identity, by row.
-        buffer: (n, Ng) to sort in.
-        first: query of the first row, for messages.
-    Returns: (matches,) int64, in the order of the pairs that are not junk.
-    """
-    line, column = rows[~junk], columns[~junk]
-    wanted = block[line, column]
-    before = _sort_and_look_up(block, rows[junk], columns[junk], line, wanted, buffer)
-    broken = np.flatnonzero(np.isnan(buffer[:, -1]))  # NaN comes last
-    if len(broken):
-        raise EvaluationError(
-            f"distmat: row {first + broken[0]} holds NaN; look at the features or the model behind it"
-        )
-    following = np.minimum(before + 1, block.shape[1] - 1)
-    tied = (buffer[line, following] == wanted) & (before < following)
-    for row in np.unique(line[tied]):
-        chosen = tied & (line == row)
-        values = block[row].copy()
-        values[columns[junk & (rows == row)]] = np.nan
-        before[chosen] += _tied_before(values, column[chosen])
-    return before + 1
+    average_precisions: np.ndarray
+    inverse_precisions: np.ndarray
+    first_match_ranks: np.ndarray
+    num_matches: np.ndarray
+
+    @classmethod
+    def of(cls, ranks: MatchRanks) -> QueryMeasures:
+        """From the rank of every match."""
+        queries, places = ranks.result()
+        num_queries, width = ranks.labels.shape
+        places = np.sort(queries * (width + 1) + places) - queries * (width + 1)
+        matches = np.bincount(queries, minlength=num_queries)
+        valid, ends = matches > 0, np.cumsum(matches)
+        ordinals = np.arange(len(places)) - np.repeat(ends - matches, matches) + 1
+        first, average, inverse = np.zeros(num_queries, np.int64), *np.full((2, num_queries), np.nan)
+        first[valid] = places[(ends - matches)[valid]]
+        average[valid] = np.bincount(queries, weights=ordinals / places, minlength=num_queries)[valid] / matches[valid]
+        inverse[valid] = matches[valid] / places[ends[valid] - 1]
+        return cls(average, inverse, first, matches)
 
 
-def _sort_and_look_up(
-    block: np.ndarray,
-    junk_rows: np.ndarray,
-    junk_columns: np.ndarray,
-    line: np.ndarray,
-    wanted: np.ndarray,
-    buffer: np.ndarray,
-) -> np.ndarray:
-    """Sort the rows (n, Ng) into `buffer`, junk at the end; how many entries of row line[i] are below wanted[i].
-
-    Each thread copies some rows, makes the junk infinite, sorts with NumPy's vector sort and looks up.
-    """
-    before = np.zeros(len(line), np.int64)
-    share = -(-len(block) // (4 * torch.get_num_threads()))
-    edges, junk_edges = (np.searchsorted(part, np.arange(len(block) + 1)) for part in (line, junk_rows))
-
-    def work(top: int) -> None:
-        bottom = min(top + share, len(block))
-        part, inside = buffer[top:bottom], slice(junk_edges[top], junk_edges[bottom])
-        np.copyto(part, block[top:bottom])
-        part[junk_rows[inside] - top, junk_columns[inside]] = np.inf
-        part.sort(axis=1)
-        for row in range(top, bottom):
-            matches = slice(edges[row], edges[row + 1])
-            before[matches] = buffer[row].searchsorted(wanted[matches])
-
-    in_threads(work, range(0, len(block), share))
-    return before
-
-
-def _tied_before(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """How many entries of `values` (Ng,) before each of `columns` equal the entry there; NaN equals nothing."""
-    tied = np.flatnonzero(np.isin(values, values[columns]))
-    tied = tied[np.argsort(values[tied], kind="stable")]
-    place = np.empty(len(values), dtype=np.int64)
-    place[tied] = np.arange(len(tied))
-    return place[columns] - np.searchsorted(values[tied], values[columns])
-
-
-def _metrics(queries: np.ndarray, ranks: np.ndarray, labels: Labels, max_rank: int) -> Ranking:
-    """Metrics from the rank of every match.
+def ranking_of(ranks: MatchRanks, max_rank: int) -> Ranking:
+    """The metrics, from the rank of every match.
 
     Args:
-        queries: (M,) the query of each match, ascending.
-        ranks: (M,) its rank from 1.
-    Raises: EvaluationError: no match at all.
+        ranks: which has read all queries.
+        max_rank: length of the CMC.
+    Raises: EvaluationError: no query has a match.
     """
-    num_queries, width = labels.shape
-    labels.require_match()
-    ranks = np.sort(queries * (width + 1) + ranks) - queries * (width + 1)
-    matches = np.bincount(queries, minlength=num_queries)
-    valid, ends = matches > 0, np.cumsum(matches)
-    ordinals = np.arange(len(ranks)) - np.repeat(ends - matches, matches) + 1
-    first, average, inverse = np.zeros(num_queries, np.int64), *np.full((2, num_queries), np.nan)
-    first[valid] = ranks[(ends - matches)[valid]]
-    average[valid] = np.bincount(queries, weights=ordinals / ranks, minlength=num_queries)[valid] / matches[valid]
-    inverse[valid] = matches[valid] / ranks[ends[valid] - 1]
-    hits = np.bincount(np.minimum(first[valid], max_rank + 1), minlength=max_rank + 2)[1 : max_rank + 1]
+    ranks.labels.require_match()
+    found = QueryMeasures.of(ranks)
+    valid = found.num_matches > 0
+    first = np.minimum(found.first_match_ranks[valid], max_rank + 1)
+    hits = np.bincount(first, minlength=max_rank + 2)[1 : max_rank + 1]
     num_valid = int(valid.sum())
     return Ranking(
         cmc=np.cumsum(hits) / num_valid,
-        mean_ap=float(average[valid].mean()),
-        mean_inp=float(inverse[valid].mean()),
+        mean_ap=float(found.average_precisions[valid].mean()),
+        mean_inp=float(found.inverse_precisions[valid].mean()),
         num_valid_queries=num_valid,
-        average_precisions=average,
-        inverse_precisions=inverse,
-        first_match_ranks=first,
-        num_matches=matches,
+        **vars(found),
     )

@@ -9,9 +9,11 @@ import torch
 
 from svllreid.arguments import whole_number
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.ranking.distance import PairwiseDistances, ProgressCallback, ProgressCounter, smallest
+from svllreid.evaluation.ranking.blocks import ProgressCallback, ProgressCounter
+from svllreid.evaluation.ranking.distance import PairwiseDistances
 from svllreid.evaluation.ranking.labels import Labels
 from svllreid.evaluation.ranking.matrix import Features
+from svllreid.evaluation.ranking.topk import smallest
 
 
 def nearest(
@@ -44,7 +46,7 @@ def nearest(
     labels = Labels((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
     source = PairwiseDistances(query, gallery, metric)
     step, tracker = source.block_rows(), ProgressCounter(progress, query.count)
-    found = np.full((query.count, k), -1, dtype=np.int64)
+    neighbours = np.full((query.count, k), -1, dtype=np.int64)
     for start in range(0, query.count, step):
         stop = min(start + step, query.count)
         block = source.rows(start, stop)
@@ -52,6 +54,6 @@ def nearest(
         block[rows[junk], columns[junk]] = torch.inf
         values, indices = smallest(block, min(k, gallery.count))
         indices[torch.isinf(values)] = -1
-        found[start:stop, : indices.shape[1]] = indices.cpu().numpy()
+        neighbours[start:stop, : indices.shape[1]] = indices.cpu().numpy()
         tracker.add(stop - start)
-    return found
+    return neighbours

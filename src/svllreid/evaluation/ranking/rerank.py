@@ -14,14 +14,10 @@ import torch
 
 from svllreid.arguments import share, whole_number
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.ranking.distance import (
-    PairwiseDistances,
-    ProgressCallback,
-    ProgressCounter,
-    in_threads,
-    smallest,
-)
+from svllreid.evaluation.ranking.blocks import ProgressCallback, ProgressCounter, in_threads
+from svllreid.evaluation.ranking.distance import PairwiseDistances
 from svllreid.evaluation.ranking.matrix import Features, check_dimensions
+from svllreid.evaluation.ranking.topk import smallest
 
 # Neighbours kept beyond the largest list needed: near ties at a list's end are decided among these, in float64.
 _SLACK = 8
@@ -136,7 +132,8 @@ class Reranker:
         parts = Features(joined[: query.count], query.name), Features(joined[query.count :], gallery.name)
         self.plain = PairwiseDistances(*parts)
         self.features = Features(joined, "features")
-        self.tile, self.device, self.host = self.plain.tile, joined.device, joined.cpu().numpy()
+        self.shape, self.dtype, self.tile = self.plain.shape, torch.float32, self.plain.tile
+        self.device, self.host = joined.device, joined.cpu().numpy()
         self._search()
         self.wide, self.narrow = self._reciprocal(options.k1), self._reciprocal(self.half)
         encoded = in_threads(self._encode, self._blocks(self.count), lambda rows: tracker.add(len(rows)))
@@ -270,7 +267,11 @@ class Reranker:
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
         """Re-ranked distances of queries start..stop, start a multiple of `tile[0]`: (stop − start, Ng) float32."""
-        block = self.plain.rows(start, stop)
+        return self.reranked(start, self.plain.rows(start, stop))
+
+    def reranked(self, start: int, block: torch.Tensor) -> torch.Tensor:
+        """Re-ranked distances of the queries from `start` on, in place of their plain ones (n, Ng), which are given."""
+        stop = start + len(block)
         block *= torch.from_numpy(self.options.lambda_value / self.largest[start:stop, None]).to(block)
         common = torch.zeros(block.shape)
         share = max(1, _CACHE_NUMBERS // block.shape[1])
