@@ -19,8 +19,14 @@ from svllreid.training.sharding import shard
 PRECISIONS: dict[str, Any] = {"32": "32-true", "tf32": "32-true", "16-mixed": "16-mixed", "bf16-mixed": "bf16-mixed"}
 
 
-def build_fabric(config: Config, device: str = "auto") -> Fabric:
-    """Device and arithmetic; DeviceError where the device is not there."""
+def build_fabric(config: Config, device: str) -> Fabric:
+    """Lightning's Fabric: the device, the precision, and the processes that train together.
+
+    Args:
+        config: SOLVER.PRECISION counts.
+        device: auto (CUDA, else MPS, else the CPU), cpu, cuda, cuda:1 or mps.
+    Raises: DeviceError: this machine has no such device.
+    """
     there = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
     indexed = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     if device == "auto":

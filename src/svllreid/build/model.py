@@ -117,8 +117,12 @@ def build_stage1(config: Config, model: SVLLReID) -> Stage1Task:
     """Stage 1's task."""
     stage = config.solver.stage1
     augment = PromptAugmentation(stage.prompt_aug_method, stage.prompt_aug_scale)
-    used = augment if config.model.use_ssl_stage1 else None
-    return Stage1Task(model, used, stage.ssl_loss_weight, stage.train_ssl_head)
+    return Stage1Task(
+        model,
+        augment=augment if config.model.use_ssl_stage1 else None,
+        ssl_weight=stage.ssl_loss_weight,
+        train_head=stage.train_ssl_head,
+    )
 
 
 def check_stage2(config: Config, model: SVLLReID) -> None:
@@ -144,10 +148,10 @@ def check_stage2(config: Config, model: SVLLReID) -> None:
 def build_stage2(config: Config, model: SVLLReID) -> Stage2Task:
     """Stage 2's task; encodes every prompt once."""
     weights = LossWeights(
-        config.model.id_loss_weight,
-        config.model.triplet_loss_weight,
-        config.model.i2t_loss_weight,
-        config.solver.stage2.ssl_loss_weight,
+        identity=config.model.id_loss_weight,
+        triplet=config.model.triplet_loss_weight,
+        i2t=config.model.i2t_loss_weight,
+        ssl=config.solver.stage2.ssl_loss_weight,
     )
     margin = None if config.model.no_margin else config.solver.margin
     check_stage2(config, model)
@@ -157,8 +161,14 @@ def build_stage2(config: Config, model: SVLLReID) -> Stage2Task:
     model.micro_batch = config.solver.stage2.micro_batch
     if settings.compile:
         encoder.compile()
-    smooth = settings.if_labelsmooth == "on"
-    return Stage2Task(model, weights, margin, smooth, settings.use_ssl, settings.frozen_blocks)
+    return Stage2Task(
+        model,
+        weights=weights,
+        margin=margin,
+        smooth=settings.if_labelsmooth == "on",
+        use_ssl=settings.use_ssl,
+        frozen_blocks=settings.frozen_blocks,
+    )
 
 
 def build_optimizer(config: Config, task: Stage1Task | Stage2Task) -> torch.optim.Optimizer:

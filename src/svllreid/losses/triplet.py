@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def triplet_loss(features: Tensor, labels: Tensor, margin: float | None = 0.3) -> Tensor:
+def triplet_loss(features: Tensor, labels: Tensor, margin: float | None) -> Tensor:
     """Pull the farthest positive, push the nearest negative.
 
     Args:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SIMSIAM_HIDDEN_DIM = 512
-
 
 class ProjectionHead(nn.Module):
     """SimCLR's projection: Linear-BN-ReLU, Linear-BN-ReLU, Linear.
@@ -41,10 +39,12 @@ class ProjectionHead(nn.Module):
 class PredictionHead(nn.Module):
     """SimSiam's predictor: Linear-BN-ReLU, Linear, back to the features' own width.
 
+    Args:
+        dim, hidden_dim: widths of the features and of the hidden layer.
     Source: Chen & He 2021, arXiv:2011.10566.
     """
 
-    def __init__(self, dim: int, hidden_dim: int = SIMSIAM_HIDDEN_DIM) -> None:
+    def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
         self.linear1 = nn.Linear(dim, hidden_dim)
         self.bn1 = nn.BatchNorm1d(hidden_dim)

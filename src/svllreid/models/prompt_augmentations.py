@@ -53,8 +53,8 @@ class PromptAugmentation:
     Source: Wang et al. 2025, arXiv:2407.20647.
     """
 
-    method: str = "mask"
-    scale: float = 0.5
+    method: str
+    scale: float
 
     def __call__(self, prompts: Tensor, generator: torch.Generator) -> Tensor:
         return AUGMENTATIONS[self.method](prompts, self.scale, generator)

@@ -52,19 +52,19 @@ class SVLLReID(nn.Module):
         clip: ClipTowers,
         *,
         num_classes: int,
-        num_cameras: int = 1,
-        num_views: int = 1,
-        image_size: tuple[int, int] = (256, 128),
-        stride: tuple[int, int] = (16, 16),
-        sie_camera: bool = False,
-        sie_view: bool = False,
-        sie_coe: float = 1.0,
-        noun: str = "person",
-        use_text: bool = True,
-        language_head: bool = False,
-        vision_head: str | None = None,
-        ssl_hidden_dim: int = 4096,
-        ssl_out_dim: int = 256,
+        num_cameras: int,
+        num_views: int,
+        image_size: tuple[int, int],
+        stride: tuple[int, int],
+        sie_camera: bool,
+        sie_view: bool,
+        sie_coe: float,
+        noun: str,
+        use_text: bool,
+        language_head: bool,
+        vision_head: str | None,
+        ssl_hidden_dim: int,
+        ssl_out_dim: int,
     ) -> None:
         super().__init__()
         self.micro_batch = 0
@@ -187,13 +187,13 @@ class SVLLReID(nn.Module):
         labels = torch.arange(self.num_classes, device=self.prompt_learner.cls_ctx.device)
         return torch.cat([self.encode_prompts(self.prompt_learner(part)) for part in labels.split(batch)])
 
-    def stage1_parameters(self, train_head: bool = False) -> Iterator[tuple[str, nn.Parameter]]:
+    def stage1_parameters(self, *, train_head: bool) -> Iterator[tuple[str, nn.Parameter]]:
         """What stage 1 trains: the prompts, and `text_mlp` where asked."""
         for name, parameter in self.named_parameters():
             if name == "prompt_learner.cls_ctx" or (train_head and name.startswith("text_mlp.")):
                 yield name, parameter
 
-    def stage2_parameters(self, frozen_blocks: int = 0) -> Iterator[tuple[str, nn.Parameter]]:
+    def stage2_parameters(self, *, frozen_blocks: int) -> Iterator[tuple[str, nn.Parameter]]:
         """What stage 2's optimiser lists: all but prompts, text encoder and the necks' biases.
 
         `text_mlp` is listed beside SimCLR's head, as published, though no gradient reaches it.

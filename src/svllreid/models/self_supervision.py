@@ -11,6 +11,8 @@ from svllreid.losses.simclr import simclr_loss
 from svllreid.losses.simsiam import simsiam_loss
 from svllreid.models.heads import PredictionHead, ProjectionHead
 
+SIMSIAM_HIDDEN_DIM = 512
+
 
 @dataclass(frozen=True)
 class SelfSupervision:
@@ -34,6 +36,9 @@ def _projection(in_dim: int, hidden_dim: int, out_dim: int) -> nn.Module:
 
 SELF_SUPERVISION = {
     "SIMCLR": SelfSupervision(_projection, lambda head1, head2, final1, final2: simclr_loss(head1, head2)),
-    # The predictor leads back to the features' own width, and its hidden width is the published one.
-    "SIMSIAM": SelfSupervision(lambda in_dim, hidden_dim, out_dim: PredictionHead(in_dim), simsiam_loss),
+    # The predictor leads back to the features' own width, and its hidden width is the published one, so that neither
+    # of the two widths given is used.
+    "SIMSIAM": SelfSupervision(
+        lambda in_dim, hidden_dim, out_dim: PredictionHead(in_dim, SIMSIAM_HIDDEN_DIM), simsiam_loss
+    ),
 }

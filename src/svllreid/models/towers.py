@@ -116,10 +116,11 @@ class ResNetEncoder(nn.Module):
     Args:
         tower: open_clip's ModifiedResNet.
         image_size: height and width of the images.
+        stride: taken as `ViTEncoder` takes it, and not used: a ResNet has no patches that could overlap.
     Source: Radford et al. 2021 (CLIP); Luo et al., CVPRW 2019 (last stride 1).
     """
 
-    def __init__(self, tower: ModifiedResNet, image_size: tuple[int, int]) -> None:
+    def __init__(self, tower: ModifiedResNet, image_size: tuple[int, int], stride: tuple[int, int]) -> None:
         super().__init__()
         self.conv1, self.bn1, self.act1 = tower.conv1, tower.bn1, tower.act1
         self.conv2, self.bn2, self.act2 = tower.conv2, tower.bn2, tower.act2
@@ -130,7 +131,7 @@ class ResNetEncoder(nn.Module):
         first.avgpool = nn.Identity()
         first.downsample[0] = nn.Identity()
         self.attnpool = tower.attnpool
-        self.grid = self.grid_of(image_size)
+        self.grid = self.grid_of(image_size, stride)
         positions = resize_positions(self.attnpool.positional_embedding.detach(), self.grid)
         self.attnpool.positional_embedding = nn.Parameter(positions)
         self.proj_dim = self.attnpool.c_proj.out_features
@@ -138,8 +139,8 @@ class ResNetEncoder(nn.Module):
         self.final_dim = self.layer4[-1].conv3.out_channels
         self.to(memory_format=torch.channels_last)  # a fifth faster on a CPU; half precision on a GPU wants it too
 
-    def grid_of(self, image_size: tuple[int, int], stride: tuple[int, int] = (16, 16)) -> tuple[int, int]:
-        """Rows and columns of the last map of images of this height and width; it has no patches that could overlap."""
+    def grid_of(self, image_size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the last feature map for images of this height and width, whatever the stride."""
         # One strided convolution halves and rounds up, three poolings halve and round down.
         return (image_size[0] + 1) // 2 // 8, (image_size[1] + 1) // 2 // 8
 
@@ -193,5 +194,5 @@ class TextEncoder(nn.Module):
 def image_encoder(clip: ClipTowers, image_size: tuple[int, int], stride: tuple[int, int]) -> ViTEncoder | ResNetEncoder:
     """The image encoder of a CLIP model for images of this size."""
     if isinstance(clip.vision, ModifiedResNet):
-        return ResNetEncoder(clip.vision, image_size)
+        return ResNetEncoder(clip.vision, image_size, stride)
     return ViTEncoder(clip.vision, image_size, stride)
