@@ -193,7 +193,7 @@ def _augmentation(config: Config) -> dict[str, Any]:
         "flip": inputs.prob,
         "padding": inputs.padding,
         "erase": inputs.re_prob,
-        "max_area": inputs.re_max_area or 1 / 3,
+        "max_area": inputs.re_max_area,
         "augmented": 2 if config.model.use_ssl else 0,
     }
 

@@ -75,8 +75,8 @@ def build_model(
             use_text=model.use_text,
             language_head=model.use_text and model.use_ssl_stage1,
             vision_head=model.ssl_type if model.use_ssl else None,
-            ssl_hidden_dim=model.ssl_hidden_dim or 4096,
-            ssl_out_dim=model.ssl_out_dim or 256,
+            ssl_hidden_dim=model.ssl_hidden_dim,
+            ssl_out_dim=model.ssl_out_dim,
         )
     if trained:
         _fine_tune(network, config, trained, info)

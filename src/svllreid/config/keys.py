@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from svllreid.config.schema import Config, MayChange, Names, Section
+from svllreid.config.fields import MayChange, Names, Section
+from svllreid.config.schema import Config
 
 
 def known_keys(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:

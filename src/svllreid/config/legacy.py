@@ -42,8 +42,10 @@ UNUSED_OF_STAGES: dict[str, tuple[Any, ...]] = {
 UNUSED |= {f"SOLVER.{stage}.{key}": off for stage in ("STAGE1", "STAGE2") for key, off in UNUSED_OF_STAGES.items()}
 UNUSED |= {
     "SOLVER.STAGE1.EVAL_PERIOD": (10,),
+    "SOLVER.STAGE1.OPTIMIZER_NAME": ("Adam",),
     "SOLVER.STAGE1.WARMUP_FACTOR": (0.01,),
     "SOLVER.STAGE1.WARMUP_ITERS": (500,),
+    "SOLVER.STAGE1.WARMUP_METHOD": ("linear",),
     "SOLVER.STAGE2.LR_MIN": (1.6e-05,),
     "SOLVER.STAGE2.WARMUP_EPOCHS": (5,),
     "SOLVER.STAGE2.WARMUP_LR_INIT": (0.01,),
