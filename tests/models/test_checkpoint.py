@@ -8,7 +8,8 @@ import torch
 from svllreid import Encoder, build_model
 from svllreid.build import load_trained
 from svllreid.errors import CheckpointError
-from svllreid.models.checkpoint import CLASSIFIERS, CheckpointInfo, fit_checkpoint, read_checkpoint, save_checkpoint
+from svllreid.models.checkpoint import CLASSIFIERS, CheckpointInfo, read_checkpoint, save_checkpoint
+from svllreid.models.fitting import fit_checkpoint
 
 
 @pytest.fixture

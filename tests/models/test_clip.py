@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 
 from svllreid import build_model
 from svllreid.errors import CheckpointError, ConfigError, ReidError
-from svllreid.models.clip import architecture_of, load_clip
+from svllreid.models.architectures import architecture_of
+from svllreid.models.clip import load_clip
 from svllreid.models.towers import resize_positions
 
 

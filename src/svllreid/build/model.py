@@ -10,9 +10,11 @@ from svllreid.arguments import whole_number
 from svllreid.build.data import TrainingData, noun_notes
 from svllreid.config import Config, from_tree
 from svllreid.errors import ConfigError
-from svllreid.models.checkpoint import CheckpointInfo, began_with_quick_gelu, read_info, start_from
-from svllreid.models.clip import Weights, load_clip, read_weights, uses_quick_gelu
+from svllreid.models.checkpoint import CheckpointInfo, began_with_quick_gelu, read_info
+from svllreid.models.clip import load_clip
+from svllreid.models.fitting import start_from
 from svllreid.models.layouts import REID, State, clean
+from svllreid.models.pretrained import Weights, read_weights, uses_quick_gelu
 from svllreid.models.prompt_augmentations import PromptAugmentation
 from svllreid.models.reid import SVLLReID
 from svllreid.models.towers import ViTEncoder

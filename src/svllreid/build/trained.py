@@ -11,16 +11,16 @@ from svllreid.build.model import build_model
 from svllreid.config import Config, from_tree
 from svllreid.embedding.encoder import FeatureEncoder
 from svllreid.errors import CheckpointError
+from svllreid.models.architectures import architecture_of
 from svllreid.models.checkpoint import (
     CLASSIFIERS,
     HEADS,
     TEXT,
     CheckpointInfo,
     describe,
-    fit_checkpoint,
     read_checkpoint,
 )
-from svllreid.models.clip import architecture_of
+from svllreid.models.fitting import fit_checkpoint
 from svllreid.models.layouts import State
 from svllreid.models.reid import SVLLReID
 

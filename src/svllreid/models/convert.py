@@ -12,8 +12,9 @@ from safetensors.torch import save
 from svllreid.errors import CheckpointError, OutputError
 from svllreid.files import atomic_write, write_json
 from svllreid.models.checkpoint import describe, read_info
-from svllreid.models.clip import check_whole, read_weights
+from svllreid.models.clip import check_whole
 from svllreid.models.layouts import OPENAI, REID, TRANSFORMERS, State
+from svllreid.models.pretrained import read_weights
 
 TORCH, SAFETENSORS = (".pth", ".pt"), ".safetensors"
 
