@@ -65,5 +65,7 @@ def test_the_table_in_the_file_tells_the_side_information(name, rows, sides):
 
 def test_an_unknown_name_gets_the_nearest():
     assert find("svllreid-vit-msmt17").drive_id == "1AIhZRnbphAj3rzyLEtLuMOBGR7Fp8IRE"
-    with pytest.raises(CheckpointError, match=r"'svllreid-market1501'; nearest: svllreid-vit-market1501.*models list"):
+    with pytest.raises(CheckpointError, match=r"'svllreid-market1501'; nearest: svllreid-vit-market1501"):
         find("svllreid-market1501")
+    with pytest.raises(CheckpointError, match=r"'42'; there are svllreid-vit-msmt17, .*baseline-rn50-vehicleid"):
+        find("42")

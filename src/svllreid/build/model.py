@@ -10,7 +10,7 @@ from svllreid.arguments import whole_number
 from svllreid.build.data import TrainingData, noun_notes
 from svllreid.config import Config, from_tree
 from svllreid.errors import ConfigError
-from svllreid.models.checkpoint import CheckpointInfo, began_with_quick_gelu, read_info
+from svllreid.models.checkpoint import CheckpointInfo, read_info
 from svllreid.models.clip import load_clip
 from svllreid.models.fitting import start_from
 from svllreid.models.layouts import REID, State, clean
@@ -60,7 +60,7 @@ def build_model(
     trained = weights if isinstance(weights, Weights) and weights.layout == REID else None
     info = read_info(trained.path) if trained else None
     if trained:
-        weights, quick_gelu = "random", began_with_quick_gelu(model.name, info)
+        weights, quick_gelu = "random", _began_with_quick_gelu(model.name, info)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.solver.seed)
         network = SVLLReID(
@@ -83,6 +83,15 @@ def build_model(
     if trained:
         _fine_tune(network, config, trained, info)
     return network
+
+
+def _began_with_quick_gelu(name: str, info: CheckpointInfo | None) -> bool:
+    """Whether a checkpoint of backbone `name` uses QuickGELU; a published one (no information) began with OpenAI's."""
+    if info is None:
+        return uses_quick_gelu(name, "openai")
+    if info.quick_gelu is None:
+        return uses_quick_gelu(name, info.config.get("MODEL", {}).get("PRETRAINED", ""))
+    return info.quick_gelu
 
 
 def build_model_for(

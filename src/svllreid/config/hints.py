@@ -30,6 +30,7 @@ SETTINGS = {
     "output folder": ("OUTPUT_DIR",),
     "unreadable images": ("--skip-unreadable",),
     "starting over": ("--fresh",),
+    "configuration file": ("--config-file",),
 }
 """Keys and options by setting; a test compares their names with the schema and with what errors name."""
 

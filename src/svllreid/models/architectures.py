@@ -30,7 +30,7 @@ def architecture_of(name: str) -> dict[str, Any]:
     if name not in open_clip.list_models():
         near = difflib.get_close_matches(name, ["tiny", *open_clip.list_models()], n=3, cutoff=0.4)
         raise ConfigError(
-            f"MODEL.NAME: unknown backbone {name!r}; nearest: {', '.join(near) or 'ViT-B-16, RN50, tiny'}"
+            f"unknown backbone {name!r}; nearest: {', '.join(near) or 'ViT-B-16, RN50, tiny'}", settings=("backbone",)
         )
     architecture = open_clip.get_model_config(name)
     text = architecture.get("text_cfg", {})
@@ -42,8 +42,9 @@ def architecture_of(name: str) -> dict[str, Any]:
     ]
     if odd:
         raise ConfigError(
-            f"MODEL.NAME: the towers of {name} do not fit: {', '.join(dict.fromkeys(odd))} "
-            "differ from CLIP's; take a CLIP ViT such as ViT-B-16, ViT-L-14 or ViT-H-14, or RN50"
+            f"the towers of {name} do not fit: {', '.join(dict.fromkeys(odd))} "
+            "differ from CLIP's; take a CLIP ViT such as ViT-B-16, ViT-L-14 or ViT-H-14, or RN50",
+            settings=("backbone",),
         )
     return architecture
 

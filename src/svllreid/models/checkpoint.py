@@ -14,7 +14,6 @@ from open_clip.transformer import QuickGELU
 from svllreid.errors import CheckpointError
 from svllreid.files import atomic_write, is_file, user_path, write_json
 from svllreid.models.layouts import OPENAI, TRANSFORMERS, State, clean, layout_of, some_names
-from svllreid.models.pretrained import uses_quick_gelu
 from svllreid.models.reid import SVLLReID
 from svllreid.models.weight_file import read_state
 from svllreid.types import Pid, SideRows
@@ -48,7 +47,7 @@ class CheckpointInfo:
         pids: raw identity of each label.
         stage, epoch: how far the training was.
         version: of svllreid.
-        quick_gelu: whether the transformers use QuickGELU; None, in older files: as their MODEL.PRETRAINED.
+        quick_gelu: whether the transformers use QuickGELU; None, in older files: as the weights they began with.
         cameras, views: the dataset's number of each row of side information; None, in older files: rows count from 0.
         listings: fingerprint of each split of the (first) dataset trained on, see `data.fingerprint`; empty where its
             name says which it is, and in older files.
@@ -133,9 +132,13 @@ def read_checkpoint(path: str | Path) -> tuple[State, CheckpointInfo | None]:
     path = user_path(path)
     state = clean(read_state(path))
     if not any(name.startswith("image_encoder.") for name in state):
-        is_clip = layout_of(state) in (OPENAI, TRANSFORMERS)
-        kind = "CLIP's own weights: give it as MODEL.PRETRAINED" if is_clip else f"something else: {some_names(state)}"
-        raise CheckpointError(f"{path} is not a ReID checkpoint (no image_encoder.* entries) but {kind}")
+        wrong = f"{path} is not a ReID checkpoint (no image_encoder.* entries) but "
+        if layout_of(state) in (OPENAI, TRANSFORMERS):
+            raise CheckpointError(
+                f"{wrong}CLIP's own weights: give it as the pretrained weights of a training",
+                settings=("pretrained weights",),
+            )
+        raise CheckpointError(f"{wrong}something else: {some_names(state)}")
     for name, dimensions in _DIMENSIONS.items():
         if name in state and state[name].dim() != dimensions:
             shape = tuple(state[name].shape)
@@ -154,15 +157,6 @@ def read_info(path: Path) -> CheckpointInfo | None:
         raise CheckpointError(
             f"{beside}, which belongs to {path.name}, cannot be read: {error}; restore or remove it"
         ) from None
-
-
-def began_with_quick_gelu(name: str, info: CheckpointInfo | None) -> bool:
-    """Whether a checkpoint of backbone `name` uses QuickGELU; a published one (no information) began with OpenAI's."""
-    if info is None:
-        return uses_quick_gelu(name, "openai")
-    if info.quick_gelu is None:
-        return uses_quick_gelu(name, info.config.get("MODEL", {}).get("PRETRAINED", ""))
-    return info.quick_gelu
 
 
 def describe(state: State) -> str:

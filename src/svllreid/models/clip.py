@@ -94,7 +94,9 @@ def _fit_sizes(architecture: dict[str, Any], state: State, name: str, origin: st
     """The named architecture with the sizes of the given weights."""
     sizes = sizes_of(state, origin)
     if isinstance(sizes["vision_cfg"]["layers"], list) != isinstance(architecture["vision_cfg"]["layers"], list):
-        raise CheckpointError(f"{origin} is of another kind of backbone than MODEL.NAME {name}; name the one it is of")
+        raise CheckpointError(
+            f"{origin} is of another kind of backbone than {name}; name the one it is of", settings=("backbone",)
+        )
     if not differences(architecture, sizes):
         return architecture
     sizes["text_cfg"]["heads"] = max(1, sizes["text_cfg"]["width"] // 64)
@@ -104,7 +106,10 @@ def _fit_sizes(architecture: dict[str, Any], state: State, name: str, origin: st
 def _check_same_sizes(architecture: dict[str, Any], state: State, name: str, origin: str) -> None:
     differing = differences(architecture, sizes_of(state, origin))
     if differing:
-        raise CheckpointError(f"{origin} does not hold {name}: {', '.join(differing)}; set MODEL.NAME to its backbone")
+        raise CheckpointError(
+            f"{origin} does not hold {name}: {', '.join(differing)}; name the backbone that it holds",
+            settings=("backbone",),
+        )
 
 
 def _load_strictly(clip: open_clip.CLIP, state: State, origin: str) -> None:

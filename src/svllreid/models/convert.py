@@ -25,7 +25,7 @@ def convert(source: str, target: Path, name: str) -> str:
     Args:
         source: a file, folder or tag, see `read_weights`.
         target: .pth or .pt gets a flat state dict, .safetensors the same as safetensors. Precision stays as it is.
-        name: MODEL.NAME, whose open_clip tags `source` may be.
+        name: the backbone, whose open_clip tags `source` may be.
     Returns: what was written, in words.
     Raises:
         CheckpointError: another suffix, or a source that cannot be read or is neither.

@@ -70,7 +70,8 @@ def fetch(
     if model.drive_id is None:
         raise CheckpointError(
             f"{model.name} is not published: the table of {model.method}'s authors has no link for {model.dataset}; "
-            f"train it with --config-file {model.config} DATASETS.NAMES {model.dataset}"
+            f"train it with the configuration file {model.config} on the dataset {model.dataset}",
+            settings=("configuration file", "dataset"),
         )
     by_hand = f"fetch {PAGE.format(id=model.drive_id)} in a browser and put the file at {path}"
     part = path.with_name(f"{path.name}.part")

@@ -33,12 +33,14 @@ def fit_checkpoint(model: SVLLReID, state: State, origin: str, skip: Sequence[st
     unknown = [n for n in state if n not in own and n not in left_out]
     wrong = [n for n in wrong if n not in left_out]
     if missing or unknown or wrong:
+        settings = _likely_settings(wrong, missing + unknown)
         faults = [f"{n}: {tuple(state[n].shape)} in the file, {tuple(own[n].shape)} in the model" for n in wrong]
         faults += [f"{n}: not in the file" for n in missing] + [f"{n}: not in the model" for n in unknown]
         listed = "\n  ".join(faults[:10]) + (f"\n  and {len(faults) - 10} more" if len(faults) > 10 else "")
         raise CheckpointError(
             f"{origin} holds {describe(state)}, which does not fit the configuration "
-            f"({describe(dict(own))}); check {_likely_keys(wrong, missing + unknown)}:\n  {listed}"
+            f"({describe(dict(own))}):\n  {listed}\ncheck the {' and the '.join(settings)}",
+            settings,
         )
     taken = {n: value for n, value in state.items() if n not in left_out}
     refuse_nan(taken, origin)
@@ -93,12 +95,14 @@ def _check_text(own: State, state: State, origin: str) -> None:
     if not any(name.startswith("text_encoder.") for name in state):
         raise CheckpointError(
             f"{origin} is an image encoder without text encoder (a one-stage baseline), so there is nothing to learn "
-            "prompts with; set MODEL.USE_TEXT false, or start from a checkpoint with both"
+            "prompts with; switch the text stage off, or start from a checkpoint with both",
+            settings=("text stage",),
         )
     if SUFFIX in state and _padding(state[SUFFIX]) != _padding(own[SUFFIX]):
         raise CheckpointError(
-            f"{origin} has prompts with a noun of another length in tokens than DATASETS.NOUN, and only CLIP's own "
-            "weights hold other words; set DATASETS.NOUN to the noun it was trained with"
+            f"{origin} has prompts whose noun has another length in tokens than the one set, and only CLIP's own "
+            "weights hold other words; set the noun it was trained with",
+            settings=("noun",),
         )
 
 
@@ -119,8 +123,9 @@ def _resize(model: SVLLReID, own: State, state: State, origin: str, grid: tuple[
         if grid is None and len(own[name]) != len(state[name]):
             raise CheckpointError(
                 f"{origin} has position embeddings of {patches} patches, the configuration makes {target[0]} x "
-                f"{target[1]}, and no .json beside says how its patches are laid out; set INPUT.SIZE_TRAIN and "
-                "MODEL.STRIDE_SIZE to those it was trained with"
+                f"{target[1]}, and no .json beside says how its patches are laid out; set the image size "
+                "and the stride with which it was trained",
+                settings=("image size", "stride"),
             )
         if grid is not None and grid != target:
             state[name] = resize_positions(state[name], target, grid)
@@ -128,14 +133,20 @@ def _resize(model: SVLLReID, own: State, state: State, origin: str, grid: tuple[
     return ""
 
 
-def _likely_keys(wrong: list[str], other: list[str]) -> str:
-    keys = []
+def _likely_settings(wrong: list[str], other: list[str]) -> tuple[str, ...]:
+    """The settings that are likely to differ from those of the checkpoint.
+
+    Args:
+        wrong: entries of another shape.
+        other: entries that are missing, or not in the model.
+    """
+    settings: list[str] = []
     if any(n.endswith("positional_embedding") for n in wrong):
-        keys += ["INPUT.SIZE_TRAIN", "MODEL.STRIDE_SIZE"]
+        settings += ["image size", "stride"]
     if "cv_embed" in wrong + other:
-        keys += ["MODEL.SIE_CAMERA", "MODEL.SIE_VIEW"]
+        settings += ["side information"]
     if any(n.startswith(HEADS) for n in wrong + other):
-        keys += ["MODEL.USE_SSL", "MODEL.USE_SSL_STAGE1", "MODEL.SSL_TYPE", "MODEL.SSL_HIDDEN_DIM", "MODEL.SSL_OUT_DIM"]
+        settings += ["self-supervision", "self-supervision widths"]
     if any(n.startswith(IDENTITIES) for n in wrong):
-        keys += ["DATASETS.NAMES (other identities)"]
-    return ", ".join(keys or ["MODEL.NAME"])
+        settings += ["dataset"]  # of other identities
+    return tuple(settings or ["backbone"])

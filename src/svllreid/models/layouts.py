@@ -158,7 +158,7 @@ def quick_gelu_beside(path: Path, layout: str | None) -> bool | None:
 
     Args:
         path: the weights. Beside them: transformers' config.json, open_clip's open_clip_config.json, or the .json
-            that `svllreid convert` writes.
+            that `models.convert` writes.
         layout: of the weights.
     Returns: true for QuickGELU, false for GELU, None where nothing is said.
     Raises: CheckpointError: unreadable, or another activation.
@@ -195,5 +195,5 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} beside the weights cannot be read: {error}; mend or remove it") from None
+        raise CheckpointError(f"{file} beside the weights cannot be read: {error}; fix or remove it") from None
     return content if isinstance(content, dict) else {}

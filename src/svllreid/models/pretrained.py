@@ -14,7 +14,7 @@ from svllreid.models.architectures import architecture_of
 from svllreid.models.layouts import State, hub_file, layout_of, quick_gelu_beside, tensors, to_openai
 from svllreid.models.weight_file import read_state
 
-# Weights that come with the package; `svllreid pretrain` made them.
+# Weights that come with the package; `rendered.pretraining` made them.
 SHIPPED = {"tiny": {"rendered-people": Path(__file__).with_name("tiny_clip.safetensors")}}
 
 
@@ -36,10 +36,10 @@ class Weights:
 
 
 def read_weights(name: str, weights: str) -> Weights:
-    """The weights that MODEL.PRETRAINED names.
+    """The weights that a tag, a file or a folder names.
 
     Args:
-        name: MODEL.NAME.
+        name: the backbone.
         weights: `rendered-people` of tiny, which comes with the package; `openai` or another open_clip tag of other
             backbones (fetched through the hub, cached); a file: OpenAI's TorchScript
             archive, a state dict or safetensors in OpenAI's, open_clip's or transformers' layout, a ReID checkpoint; or
@@ -59,7 +59,10 @@ def read_weights(name: str, weights: str) -> Weights:
     elif not is_file(path):
         near = difflib.get_close_matches(weights, ["random", *tags], n=3, cutoff=0.4)
         known = f"nearest: {', '.join(near)}" if near else f"tags: {', '.join(['random', *tags])}"
-        raise CheckpointError(f"MODEL.PRETRAINED: {weights!r} is neither a file nor a tag of {name}; {known}")
+        raise CheckpointError(
+            f"the pretrained weights {weights!r} are neither a file nor a tag of {name}; {known}",
+            settings=("pretrained weights",),
+        )
     state = tensors(read_state(path))
     layout = layout_of(state)
     quick_gelu = uses_quick_gelu(name, weights) if tagged else quick_gelu_beside(path, layout)
@@ -79,7 +82,8 @@ def _fetch(name: str, tag: str) -> Path:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"the weights {tag!r} of {name} could not be fetched ({type(error).__name__}: {reason}); connect to the "
-            "network once, or give a local file as MODEL.PRETRAINED, or random to start without"
+            "network once, or give a local file, or random to start without",
+            settings=("pretrained weights",),
         ) from None
 
 

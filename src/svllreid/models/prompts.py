@@ -18,7 +18,9 @@ def tokenize(noun: str) -> tuple[Tensor, int]:
     token_ids = open_clip.tokenize(f"A photo of a {_CONTEXT} {noun}.")
     length = int(token_ids.argmax()) + 1  # the end of text has the largest id
     if length == token_ids.shape[1] or not noun.strip():
-        raise ConfigError(f"DATASETS.NOUN: {noun!r} is not a short noun such as person or vehicle")
+        raise ConfigError(
+            f"the noun {noun!r} is not a short one such as person or vehicle; give such a noun", settings=("noun",)
+        )
     return token_ids, length
 
 

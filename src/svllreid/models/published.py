@@ -92,10 +92,10 @@ def catalogue() -> tuple[PublishedModel, ...]:
 
 
 def find(name: str) -> PublishedModel:
-    """The model of a name; CheckpointError with the nearest names where there is none."""
+    """The model of a name; CheckpointError with the nearest names, or all, where there is none."""
     models = {model.name: model for model in catalogue()}
     if name not in models:
         near = difflib.get_close_matches(name.lower(), models, n=3, cutoff=0.4)
-        hint = f"nearest: {', '.join(near)}; " if near else ""
-        raise CheckpointError(f"no published model {name!r}; {hint}`svllreid models list` shows all")
+        names = f"nearest: {', '.join(near)}" if near else f"there are {', '.join(models)}"
+        raise CheckpointError(f"no published model {name!r}; {names}")
     return models[name]

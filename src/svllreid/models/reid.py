@@ -71,7 +71,10 @@ class SVLLReID(nn.Module):
         self.image_encoder = image_encoder(clip, image_size, stride)
         self.has_batchnorm = isinstance(self.image_encoder, ResNetEncoder)
         if self.has_batchnorm and (sie_camera or sie_view):
-            raise ConfigError("MODEL.SIE_CAMERA, MODEL.SIE_VIEW: a ResNet has no CLS token; set both to false")
+            raise ConfigError(
+                "side information is added to the CLS token, and a ResNet has none; switch it off",
+                settings=("side information",),
+            )
         self.num_classes, self.num_cameras, self.num_views = num_classes, num_cameras, num_views
         self.side_rows = SideRows.counted(num_cameras, num_views)  # or as the training set numbers them
         self.sie_camera, self.sie_view, self.sie_coe = sie_camera, sie_view, sie_coe

@@ -66,8 +66,12 @@ class ViTEncoder(nn.Module):
         self.conv1 = tower.conv1
         self.grid = self.grid_of(image_size, stride)
         if min(self.grid) < 1:
-            patch = list(self.conv1.kernel_size)
-            raise ConfigError(f"INPUT.SIZE_TRAIN {list(image_size)} is smaller than a patch of {patch} pixels")
+            (height, width), (rows, columns) = image_size, self.conv1.kernel_size
+            raise ConfigError(
+                f"images of {height} x {width} pixels are smaller than a patch of {rows} x {columns}; set a larger "
+                "image size",
+                settings=("image size",),
+            )
         self.conv1.stride = tuple(stride)
         self.class_embedding = tower.class_embedding
         self.positional_embedding = nn.Parameter(resize_positions(tower.positional_embedding.detach(), self.grid))
