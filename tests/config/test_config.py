@@ -110,7 +110,7 @@ def test_shipped_configurations_hold_the_published_settings(shipped):
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.relative_to(CONFIGS).as_posix())
 def test_every_shipped_file_loads_and_survives_saving(file, tmp_path, caplog):
     config = load_config(file)
-    assert not caplog.records, "a shipped file needs no mending"
+    assert not caplog.records, "a shipped file needs no fixing"
     saved = tmp_path / "config.yml"
     saved.write_text(yaml.safe_dump(config.to_yaml_tree()))
     assert load_config(saved) == config

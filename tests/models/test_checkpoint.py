@@ -160,9 +160,7 @@ def test_counts_that_are_none_are_refused(number, small_config):
 def test_a_record_of_other_cameras_than_the_table_has(published, small_config):
     model, path = published
     save_checkpoint(path, model, CheckpointInfo(small_config().to_yaml_tree(), 7, 2_000_000, 1, [], 2, 1, ""))
-    with pytest.raises(
-        CheckpointError, match=r"information of 2 rows, and its \.json speaks of 2000000 cameras and 1 v"
-    ):
+    with pytest.raises(CheckpointError, match=r"information of 2 rows, and its \.json names 2000000 cameras and 1 v"):
         load_trained(path)
 
 

@@ -111,7 +111,7 @@ def build_model_for(
 
 
 def _fine_tune(network: SVLLReID, config: Config, trained: Weights, info: CheckpointInfo | None) -> None:
-    """Give a network for new identities what a trained one knows; see `start_from`."""
+    """Load a trained checkpoint into a network for new identities; see `start_from`."""
     origin, grid = str(trained.path), None
     if info is not None:
         before = from_tree(info.config, origin)
@@ -139,7 +139,7 @@ def build_stage1(config: Config, model: SVLLReID) -> Stage1Task:
 def check_stage2(config: Config, model: SVLLReID) -> None:
     """Refuse settings of stage 2 that the image encoder does not have.
 
-    Raises: ConfigError: more frozen blocks than there are, or what a ResNet cannot do.
+    Raises: ConfigError: more frozen blocks than the encoder has, or a setting that a ResNet cannot follow.
     """
     encoder, settings = model.image_encoder, config.model
     if not (settings.frozen_blocks or settings.grad_checkpointing or config.solver.stage2.micro_batch):

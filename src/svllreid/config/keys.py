@@ -1,4 +1,4 @@
-"""What the schema says of a dotted key such as MODEL.NAME: whether there is one, and what kind of value it takes."""
+"""Look up dotted keys such as MODEL.NAME in the schema: whether they exist, and what kind of value they take."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def may_change(name: str) -> bool:
 
 
 def near_keys(name: str, others: tuple[str, ...] = ()) -> list[str]:
-    """At most two keys that somebody who wrote `name` may have meant.
+    """At most two keys that may have been meant by `name`.
 
     Args:
         name: what was written, in upper case.
@@ -64,7 +64,7 @@ def near_keys(name: str, others: tuple[str, ...] = ()) -> list[str]:
 
 
 def _type_of(name: str) -> Any:
-    """The schema's type of a dotted key; None where there is no such key."""
+    """The type of a dotted key in the schema; None for an unknown key."""
     kind: Any = Config
     for key in name.lower().split("."):
         if not (isinstance(kind, type) and issubclass(kind, Section)) or key not in kind.model_fields:

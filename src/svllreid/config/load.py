@@ -1,4 +1,4 @@
-"""Defaults < YAML file < KEY VALUE overrides, checked, frozen."""
+"""Load a configuration: defaults, over them a YAML file, over it KEY VALUE overrides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from svllreid.config.fields import Derived, Section
 from svllreid.config.keys import is_section, known_keys, near_keys
-from svllreid.config.legacy import UNUSED, is_flat, mend
+from svllreid.config.legacy import UNUSED, fix, is_flat
 from svllreid.config.overrides import override_pairs
 from svllreid.config.schema import Config
 from svllreid.config.yaml_file import read_tree
@@ -40,13 +40,16 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] | Mappi
 def from_tree(
     tree: dict[str, Any], source: str = "configuration", overrides: Iterable[str] | Mapping[str, Any] = ()
 ) -> Config:
-    """The configuration in a plain tree (a YAML or JSON reader's), published faults mended; see `load_config`."""
+    """The configuration in a plain tree, as YAML and JSON readers give it; see `load_config`.
+
+    Known faults of published trees are fixed.
+    """
     if not isinstance(tree, dict):
         raise ConfigError(f"{source} holds a {type(tree).__name__}, not a tree of keys such as {{'MODEL': ...}}")
     merged = deepcopy(tree)
     for key, value in override_pairs(overrides):
         _put(merged, key, value)
-    tree = mend(merged, source, one_stage=is_flat(tree))
+    tree = fix(merged, source, one_stage=is_flat(tree))
     for key, _ in _derived_keys():
         _remove_null(tree, key)
     try:

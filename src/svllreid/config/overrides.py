@@ -42,7 +42,7 @@ def override_pairs(overrides: Iterable[Any] | Mapping[str, Any]) -> Iterator[tup
 
 
 def _take_pair(words: list[Any], before: str) -> tuple[str, Any]:
-    """Take a key and its value from the front of the words; `before` is the pair that stood there, for messages."""
+    """Take a key and its value from the front of the words; messages name the pair `before` them."""
     word = words.pop(0)
     key, equals, value = word.partition("=") if isinstance(word, str) else (repr(word), "", "")
     if not _may_be_key(key):

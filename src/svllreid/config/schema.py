@@ -243,7 +243,7 @@ class Solver(Section):
     sync_batchnorm: bool = False
     """BatchNorm over the images of all processes instead of each process's own; on GPUs."""
     shard: bool = False
-    """Share weights, gradients and optimiser state of the image encoder out over the processes in stage 2 (FSDP), for
+    """Shard weights, gradients and optimiser state of the image encoder over the processes in stage 2 (FSDP), for
     backbones that do not fit otherwise; in bf16-mixed, tf32 or 32."""
     save_period: Annotated[int, Field(ge=0), MAY_CHANGE] = 0
     """Steps between two states from which a killed run continues; 0: at the ends of epochs alone."""

@@ -1,4 +1,4 @@
-"""YAML as users write it: read so that nothing in it is lost without a word, and written so that people can read it."""
+"""Read YAML files without losing anything silently, and write them so that people can read them."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def clip_loss(image_features: Tensor, text_features: Tensor, scale: Tensor) -> Tensor:
-    """Each image finds its caption among the batch's, and each caption its image.
+    """Cross-entropy of finding each image's caption among those of the batch, and each caption's image.
 
     Args:
         image_features, text_features: (B, E) float, not normalised; row i of both belongs together.

@@ -6,7 +6,9 @@ from torch import Tensor
 
 
 def supcon_loss(anchors: Tensor, others: Tensor, anchor_labels: Tensor, other_labels: Tensor) -> Tensor:
-    """Pull each anchor to every entry of the other modality with its label; temperature 1, features as they are.
+    """Pull each anchor towards every entry of the other modality with its label.
+
+    The temperature is 1, and the features are not normalised.
 
     Args:
         anchors: (A, E) float, not normalised.

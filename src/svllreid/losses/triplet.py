@@ -8,11 +8,11 @@ from torch.nn import functional as F
 
 
 def triplet_loss(features: Tensor, labels: Tensor, margin: float | None) -> Tensor:
-    """Pull the farthest positive, push the nearest negative.
+    """Batch-hard triplet loss: pull the farthest positive nearer, push the nearest negative away.
 
     Args:
         features: (B, D) float, not normalised.
-        labels: (B,) int64, at least two different ones; an anchor without another positive is its own.
+        labels: (B,) int64, at least two different ones; an anchor that is alone with its label is its own positive.
         margin: hinge in units of feature distance; None selects the soft margin log(1 + exp(.)).
     Returns: scalar, the mean over anchors.
     Source: Hermans et al. 2017, arXiv:1703.07737.

@@ -85,12 +85,12 @@ def _count(state: State, prefix: str) -> int:
 
 
 def differences(architecture: dict[str, Any], sizes: dict[str, Any]) -> list[str]:
-    found = []
+    listed = []
     for part in ("vision_cfg", "text_cfg"):
         for key, value in sizes[part].items():
             expected = architecture[part].get(key)
             if key != "image_size" and value != expected:  # positions are resized anyway
-                found.append(f"{part.split('_')[0]} {key} {value} instead of {expected}")
+                listed.append(f"{part.split('_')[0]} {key} {value} instead of {expected}")
     if sizes["embed_dim"] != architecture["embed_dim"]:
-        found.append(f"embed_dim {sizes['embed_dim']} instead of {architecture['embed_dim']}")
-    return found
+        listed.append(f"embed_dim {sizes['embed_dim']} instead of {architecture['embed_dim']}")
+    return listed

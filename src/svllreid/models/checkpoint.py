@@ -1,4 +1,4 @@
-"""Checkpoints: flat state dicts under the published names, with a .json beside that says what they are."""
+"""Checkpoints: flat state dicts under the published names, and the .json file that describes each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROMPTS = "prompt_learner.cls_ctx"
 IDENTITIES = (*CLASSIFIERS, PROMPTS)
 POSITIONS = ("image_encoder.positional_embedding", "image_encoder.attnpool.positional_embedding")
 SUFFIX = "prompt_learner.token_suffix"
-_MOST_ROWS = 10_000_000  # identities, cameras or views; a table of more fits no memory
+_MOST_ROWS = 10_000_000  # identities, cameras or views; a larger table fits into no memory
 # Entries whose sizes are read, and how many dimensions they have.
 _DIMENSIONS = {
     **dict.fromkeys(POSITIONS, 2),
@@ -107,18 +107,20 @@ def prompts_digest(state: State) -> str:
 
 
 def save_checkpoint(path: Path, model: SVLLReID, info: CheckpointInfo, state: State | None = None) -> None:
-    """Write a .json, which also says what the model's activation and prompts are, then the state dict beside it.
+    """Write the .json file of a checkpoint, then its state dict.
+
+    The .json also gets the model's activation (QuickGELU or not) and the digest of its prompts.
 
     Args:
         path: the .pth file.
         model: what is saved.
         info: what belongs to it.
-        state: the model's state dict, where it had to be put together first; None takes it from the model.
+        state: the model's state dict, where it was gathered from several processes; None takes it from the model.
     """
     entries = model.state_dict() if state is None else state
     state = {name: value.detach().cpu().contiguous() for name, value in entries.items()}
     quick_gelu = any(isinstance(module, QuickGELU) for module in model.modules())
-    # The weights last: where they are, all is there.
+    # The weights are written last: where they exist, the .json exists too.
     write_json(path.with_suffix(".json"), asdict(replace(info, quick_gelu=quick_gelu, prompts=prompts_digest(state))))
     with atomic_write(path) as temporary:
         torch.save(state, temporary)
@@ -147,7 +149,10 @@ def read_checkpoint(path: str | Path) -> tuple[State, CheckpointInfo | None]:
 
 
 def read_info(path: Path) -> CheckpointInfo | None:
-    """What the .json beside a checkpoint says; None where there is none, as beside published files."""
+    """The content of the .json file of a checkpoint; None where the file does not exist, as for published checkpoints.
+
+    Raises: CheckpointError: the file cannot be read or does not describe a checkpoint.
+    """
     beside = path.with_suffix(".json")
     if not is_file(beside):
         return None
@@ -160,7 +165,7 @@ def read_info(path: Path) -> CheckpointInfo | None:
 
 
 def describe(state: State) -> str:
-    """The backbone that the shapes of a checkpoint tell."""
+    """The backbone of a checkpoint in words, as far as the shapes of its entries tell it."""
 
     def length(name: str) -> int | str:
         return len(state[name]) if name in state else "?"

@@ -29,7 +29,7 @@ class Fetched:
 
     Args:
         path: where it is.
-        new: fetched now, not found there.
+        new: whether it was fetched now, not before.
         table_rows: rows of its side information table; 0 without one.
     """
 
@@ -46,9 +46,10 @@ def cached(model: PublishedModel, folder: Path | None = None) -> Path:
 def fetch(
     model: PublishedModel, folder: Path | None = None, *, url: str = DRIVE, progress: DownloadCallback | None = None
 ) -> Fetched:
-    """Fetch a published file into the cache, unless it is there; nothing in it is executed.
+    """Fetch a published file into the cache, unless it is cached already; nothing in it is executed.
 
-    It arrives in a `.part` file beside, which an interrupted download continues, and gets its name once checked.
+    It is downloaded to a `.part` file next to its place, which the next call continues if it was interrupted. It gets
+    its name once it is checked.
 
     Args:
         model: which.
@@ -139,5 +140,5 @@ def _table_rows(state: State) -> int:
 
 def _short(error: Exception) -> str:
     # gdown goes on with advice about its own options.
-    said = str(error).partition(".\n")[0].rstrip(".")
-    return textwrap.shorten(said, 240, placeholder=" ...") or type(error).__name__
+    text = str(error).partition(".\n")[0].rstrip(".")
+    return textwrap.shorten(text, 240, placeholder=" ...") or type(error).__name__

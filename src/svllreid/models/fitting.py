@@ -1,4 +1,4 @@
-"""A checkpoint's weights into a model: all of them, or those with which training on other identities starts."""
+"""Load a checkpoint into a model: all of its weights, or those that training on other identities starts from."""
 
 from __future__ import annotations
 
@@ -59,8 +59,9 @@ def start_from(model: SVLLReID, state: State, origin: str, grid: tuple[int, int]
         state: the checkpoint.
         origin: what to call it in messages.
         grid: rows and columns of its position embeddings; None: not known.
-    Returns: one line: what is taken, what left out, what made anew.
-    Raises: CheckpointError: a text encoder or a grid is needed and not there, or see `fit_checkpoint`.
+    Returns: one line that names what is taken, what is left out and what is made anew.
+    Raises: CheckpointError: the model needs a text encoder or a grid that the checkpoint lacks; see also
+        `fit_checkpoint`.
     """
     own = model.state_dict()
     if SUFFIX in own:
@@ -86,7 +87,7 @@ def _shapes(state: State, prefix: str) -> dict[str, torch.Size]:
 
 
 def _parts(names: Iterable[str]) -> list[str]:
-    """What to call entries: by their module, the prompts' in full."""
+    """Names of the modules that entries belong to; entries of the prompts are named in full."""
     named = (name for name in names if not name.endswith("num_batches_tracked"))  # which a file may lack
     return sorted({name if name.startswith(TEXT[0]) else name.partition(".")[0] for name in named})
 
@@ -112,7 +113,10 @@ def _padding(suffix: torch.Tensor) -> int:
 
 
 def _resize(model: SVLLReID, own: State, state: State, origin: str, grid: tuple[int, int] | None) -> str:
-    """Fit the position embeddings in `state` to the model's grid; says what was done."""
+    """Resize the position embeddings in `state`, in place, to the model's grid.
+
+    Returns: what was resized, in words; empty where nothing was.
+    """
     target = model.image_encoder.grid
     for name in POSITIONS:
         if name not in state or name not in own or own[name].shape[1:] != state[name].shape[1:]:

@@ -28,7 +28,7 @@ class ProjectionHead(nn.Module):
         return self.layer3(F.relu(self.bn2(self.layer2(x))))
 
     def init_weights(self) -> None:
-        """The published initialisation of `image_mlp`."""
+        """Initialise as the published code does for `image_mlp`."""
         for layer in (self.layer1, self.layer2, self.layer3):
             nn.init.kaiming_normal_(layer.weight, mode="fan_in")
         for norm in (self.bn1, self.bn2):

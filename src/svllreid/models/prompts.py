@@ -25,12 +25,12 @@ def tokenize(noun: str) -> tuple[Tensor, int]:
 
 
 class PromptLearner(nn.Module):
-    """The learned vectors of each identity between a fixed prefix and suffix.
+    """Prompts "A photo of a X X X X noun." whose four X are vectors learned for each identity.
 
     Args:
         num_classes: identities (N).
         token_embedding: CLIP's table, (49408, T).
-        noun: what the prompts name.
+        noun: the prompts' last word, such as person.
     """
 
     token_prefix: Tensor

@@ -21,14 +21,14 @@ class PublishedModel:
     Args:
         name: under which it is fetched.
         method, dataset, backbone: what was trained, on which dataset, with which backbone.
-        drive_id: of the file on Google Drive; None where its authors left the link out.
+        drive_id: the file's id on Google Drive; None where its authors published no link.
         config: shipped configuration it is tested with.
         changes: settings (stride, sie_coe) that differ from those of `config`, with their values.
         stride: patch step in pixels.
         size: image height and width in pixels.
         sie_camera, sie_view: side information of its published configuration.
         views: viewpoints that the dataset labels; 0 where it labels none.
-        reported: mAP and rank-1 in percent, None where no source is at hand.
+        reported: mAP and rank-1 in percent, None where no source is known.
         source: where `reported` was published.
     """
 
@@ -64,13 +64,13 @@ class PublishedModel:
 def catalogue() -> tuple[PublishedModel, ...]:
     """Every published model, those without a link too."""
     tree = yaml.safe_load(CATALOGUE.read_text(encoding="utf-8"))
-    found = []
+    models = []
     for prefix, method in tree["methods"].items():
         for dataset, drive_id in method["files"].items():
             about = tree["datasets"][dataset]
             sides = about["sides"] if method.get("sie") else []
             reported = method.get("reported", {}).get(dataset)
-            found.append(
+            models.append(
                 PublishedModel(
                     name=f"{prefix}-{dataset}".lower(),
                     method=method["method"],
@@ -88,7 +88,7 @@ def catalogue() -> tuple[PublishedModel, ...]:
                     source=method["source"] if reported else None,
                 )
             )
-    return tuple(found)
+    return tuple(models)
 
 
 def find(name: str) -> PublishedModel:

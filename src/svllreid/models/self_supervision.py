@@ -20,8 +20,8 @@ class SelfSupervision:
 
     Args:
         head: makes `image_mlp` from the width of the features, the hidden width and the output width.
-        loss: scalar of what the head makes of the two copies, two (B, out) tensors, and of their features before the
-            head, two (B, W) tensors.
+        loss: the loss, a scalar, of four tensors: the head's outputs for the two copies, (B, out) each, and the
+            features of the two copies before the head, (B, W) each.
     """
 
     head: Callable[[int, int, int], nn.Module]

@@ -37,7 +37,7 @@ def resize_positions(positions: Tensor, grid: tuple[int, int], source: tuple[int
         grid: height and width of the new grid.
         source: height and width of their own (g, f); None: a square one, as CLIP's.
     Returns: (1 + h * w, W).
-    Raises: CheckpointError: positions of another number.
+    Raises: CheckpointError: the number of positions does not fit `source`, or is no square.
     """
     count = positions.shape[0] - 1
     rows, columns = source or (round(count**0.5),) * 2
@@ -82,7 +82,9 @@ class ViTEncoder(nn.Module):
         self.proj = tower.proj
         self.last_dim = self.final_dim = self.class_embedding.shape[0]
         self.proj_dim = self.proj.shape[1]
-        self.recompute = False  # keep no activations inside the blocks, compute them again for the gradient
+        self.recompute = (
+            False  # whether activations inside the blocks are computed again in the backward pass instead of kept
+        )
 
     def grid_of(self, image_size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of patches in images of this height and width."""
@@ -166,7 +168,7 @@ class ResNetEncoder(nn.Module):
 class TextEncoder(nn.Module):
     """CLIP's text transformer over prompt embeddings instead of token ids.
 
-    Attention is causal, so what stands behind the end-of-text token cannot change its feature and is left out.
+    Attention is causal: tokens after the end of text cannot change its feature, and are left out.
     """
 
     def __init__(self, clip: ClipTowers) -> None:
