@@ -79,7 +79,11 @@ def build_test_splits(config: Config) -> list[Splits]:
 
 
 def entries(names: str | Sequence[str]) -> tuple[str, ...]:
-    """DATASETS.NAMES or DATASETS.TEST, one or several, as a tuple."""
+    """DATASETS.NAMES or DATASETS.TEST, one or several, as a tuple.
+
+    >>> entries("market1501"), entries(("veri", "folder:/data/mine"))
+    (('market1501',), ('veri', 'folder:/data/mine'))
+    """
     return tuple(filter(None, (names,) if isinstance(names, str) else names))
 
 

@@ -44,7 +44,11 @@ def is_names(name: str) -> bool:
 
 
 def may_change(name: str) -> bool:
-    """Whether a dotted key may differ when a run is continued, since it changes nothing that is learned."""
+    """Whether a dotted key may differ when a run is continued, since it changes nothing that is learned.
+
+    >>> may_change("SOLVER.STAGE2.EVAL_PERIOD"), may_change("SOLVER.STAGE2.BASE_LR")
+    (True, False)
+    """
     section, _, key = name.rpartition(".")
     kind = _type_of(section) if section else Config
     field = kind.model_fields[key.lower()]
@@ -57,6 +61,11 @@ def near_keys(name: str, others: tuple[str, ...] = ()) -> list[str]:
     Args:
         name: what was written, in upper case.
         others: further keys that may have been meant.
+
+    >>> near_keys("MODEL.STRIDE")
+    ['MODEL.STRIDE_SIZE']
+    >>> near_keys("SOLVER.BASE_LR")
+    ['SOLVER.STAGE1.BASE_LR', 'SOLVER.STAGE2.BASE_LR']
     """
     names = [*key_names(), *others]
     same_end = [known for known in names if known.rpartition(".")[2] == name.rpartition(".")[2]]

@@ -87,7 +87,11 @@ FLAT_KEYS = set(Stage2.model_fields) | {key.lower() for key in UNUSED_OF_STAGES}
 
 
 def is_flat(tree: dict[str, Any]) -> bool:
-    """Whether a file's SOLVER is the one-stage baseline's: its keys stand in no stage."""
+    """Whether a file's SOLVER is the one-stage baseline's: its keys stand in no stage.
+
+    >>> is_flat({"SOLVER": {"BASE_LR": 0.1}}), is_flat({"SOLVER": {"STAGE1": {"BASE_LR": 0.1}}})
+    (True, False)
+    """
     solver = tree.get("SOLVER")
     return isinstance(solver, dict) and "STAGE1" not in solver and any(key.lower() in FLAT_KEYS for key in solver)
 

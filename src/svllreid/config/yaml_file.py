@@ -64,6 +64,11 @@ def read_value(name: str, word: str) -> Any:
     Args:
         name: the dotted key.
         word: what is given as its value.
+
+    >>> read_value("MODEL.SIE_COE", "1.5"), read_value("OUTPUT_DIR", "1.5")
+    (1.5, '1.5')
+    >>> read_value("DATASETS.NAMES", "[market1501, msmt17]")
+    ['market1501', 'msmt17']
     """
     if is_text(name):
         return word

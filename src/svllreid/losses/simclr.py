@@ -23,6 +23,12 @@ def simclr_loss(
         identities: (B,) int64, the identity of each row; rows of the same identity are no negatives. None: all differ.
     Returns: scalar, the mean of the two copies' losses; symmetric in the copies; 0 for a single row.
     Source: Chen et al. 2020, arXiv:2002.05709.
+
+    >>> features = torch.eye(4)
+    >>> round(simclr_loss(features, features).item(), 4)  # the copies of a row agree, different rows are orthogonal
+    0.0003
+    >>> round(simclr_loss(features, features.roll(1, dims=0)).item(), 2)  # a negative agrees instead
+    10.0
     """
     count = len(augmented1)
     with torch.autocast(augmented1.device.type, enabled=False):

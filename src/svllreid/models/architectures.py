@@ -24,7 +24,11 @@ _FITTING_KEYS = {
 
 
 def architecture_of(name: str) -> dict[str, Any]:
-    """open_clip's description of a backbone; ConfigError where it is unknown or its towers do not fit."""
+    """open_clip's description of a backbone; ConfigError where it is unknown or its towers do not fit.
+
+    >>> architecture_of("ViT-B-16")["vision_cfg"]["layers"]
+    12
+    """
     if name == "tiny":
         return TINY
     if name not in open_clip.list_models():

@@ -12,6 +12,10 @@ class ProjectionHead(nn.Module):
     Args:
         in_dim, hidden_dim, out_dim: widths.
     Source: Chen et al. 2020, arXiv:2002.05709.
+
+    >>> import torch
+    >>> ProjectionHead(in_dim=6, hidden_dim=8, out_dim=4)(torch.randn(3, 6)).shape
+    torch.Size([3, 4])
     """
 
     def __init__(self, in_dim: int, hidden_dim: int, out_dim: int) -> None:

@@ -62,6 +62,9 @@ def unwrapped(state: State) -> State:
 
     Prefixes that all names have (`module.`, `_orig_mod.`, `model.`, `net.`, also several in a row) are removed until a
     layout is recognised. Where none is recognised, all names stay as they are.
+
+    >>> list(unwrapped({"module.image_encoder.proj": torch.zeros(1)}))
+    ['image_encoder.proj']
     """
     names = [_INSIDE.sub("", name) for name in state]
     while not _recognised(names):

@@ -92,7 +92,11 @@ def catalogue() -> tuple[PublishedModel, ...]:
 
 
 def find(name: str) -> PublishedModel:
-    """The model of a name; CheckpointError with the nearest names, or all, where there is none."""
+    """The model of a name; CheckpointError with the nearest names, or all, where there is none.
+
+    >>> find("clipreid-vit-market1501").reported
+    (89.6, 95.5)
+    """
     models = {model.name: model for model in catalogue()}
     if name not in models:
         near = difflib.get_close_matches(name.lower(), models, n=3, cutoff=0.4)

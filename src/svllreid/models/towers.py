@@ -38,6 +38,10 @@ def resize_positions(positions: Tensor, grid: tuple[int, int], source: tuple[int
         source: height and width of their own (g, f); None: a square one, as CLIP's.
     Returns: (1 + h * w, W).
     Raises: CheckpointError: the number of positions does not fit `source`, or is no square.
+
+    >>> positions = torch.tensor([[9.0], [0.0], [2.0], [0.0], [2.0]])  # the first token's, then the grid 0 2 / 0 2
+    >>> resize_positions(positions, grid=(1, 4)).flatten().tolist()
+    [9.0, 0.0, 0.5, 1.5, 2.0]
     """
     count = positions.shape[0] - 1
     rows, columns = source or (round(count**0.5),) * 2
