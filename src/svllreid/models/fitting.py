@@ -39,7 +39,7 @@ def fit_checkpoint(model: SVLLReID, state: State, origin: str, skip: Sequence[st
         listed = "\n  ".join(faults[:10]) + (f"\n  and {len(faults) - 10} more" if len(faults) > 10 else "")
         raise CheckpointError(
             f"{origin} holds {describe(state)}, which does not fit the configuration "
-            f"({describe(dict(own))}):\n  {listed}\ncheck the {' and the '.join(settings)}",
+            f"({describe(dict(own))}); check the {' and the '.join(settings)}:\n  {listed}",
             settings,
         )
     taken = {n: value for n, value in state.items() if n not in left_out}
