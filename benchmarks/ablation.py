@@ -41,7 +41,7 @@ from svllreid.files import atomic_write
 from svllreid.jobs.demo import measure_raw_pixels, measure_untrained
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.training import train
-from svllreid.models.clip import SHIPPED
+from svllreid.models.pretrained import SHIPPED
 from svllreid.rendered import synthesize
 from svllreid.rendered.crowd import DRAWN_BY
 from svllreid.runtime.interrupt import StopSignals

@@ -16,8 +16,10 @@ import yaml
 
 from svllreid import build_model, load_config
 from svllreid.cli.main import run
+from svllreid.jobs.published_models import shell_command
 from svllreid.models import published
-from svllreid.models.published import cached, catalogue, find
+from svllreid.models.download import PAGE, cached
+from svllreid.models.published import catalogue, find
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
@@ -122,7 +124,7 @@ def row(model):
     """A line of the table in docs/models.md."""
     reported = [f"{value:.1f}" for value in model.reported] if model.reported else ["", ""]
     source = f"[{model.source}](https://arxiv.org/abs/{model.source.partition(':')[2]})" if model.source else ""
-    link = f"[file]({published.PAGE.format(id=model.drive_id)})" if model.drive_id else "not published"
+    link = f"[file]({PAGE.format(id=model.drive_id)})" if model.drive_id else "not published"
     return (
         "| "
         + " | ".join([f"`{model.name}`", model.method, model.dataset, model.backbone, *reported, source, link])
@@ -145,7 +147,7 @@ COMMANDS = [
 
 def test_the_documentation_has_a_command_for_every_dataset_and_configuration():
     weights = {f"~/.cache/svllreid/{model.name}.pth": model for model in catalogue()}
-    models = {tuple(shlex.split(model.test_command(weight))): model for weight, model in weights.items()}
+    models = {tuple(shlex.split(shell_command(model, weight))): model for weight, model in weights.items()}
     told = [models[tuple(shlex.split(command))] for command in COMMANDS]
     assert all(model.drive_id for model in told)
     assert {model.dataset for model in told} == {model.dataset for model in catalogue()}

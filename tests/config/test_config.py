@@ -8,6 +8,8 @@ import yaml
 
 import svllreid
 from svllreid.config import Config, from_tree, known_keys, load_config, may_change
+from svllreid.config.fields import Derived
+from svllreid.config.keys import is_text
 from svllreid.config.legacy import UNUSED
 from svllreid.errors import ConfigError
 
@@ -108,7 +110,7 @@ def test_shipped_configurations_hold_the_published_settings(shipped):
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.relative_to(CONFIGS).as_posix())
 def test_every_shipped_file_loads_and_survives_saving(file, tmp_path, caplog):
     config = load_config(file)
-    assert not caplog.records, "a shipped file needs no mending"
+    assert not caplog.records, "a shipped file needs no fixing"
     saved = tmp_path / "config.yml"
     saved.write_text(yaml.safe_dump(config.to_yaml_tree()))
     assert load_config(saved) == config
@@ -222,6 +224,50 @@ def test_tiny_has_small_heads():
     tiny, full = load_config(overrides=["MODEL.NAME=tiny"]).model, load_config().model
     assert (tiny.ssl_hidden_dim, tiny.ssl_out_dim, tiny.pretrained) == (512, 128, "rendered-people")
     assert (full.ssl_hidden_dim, full.ssl_out_dim, full.pretrained) == (4096, 256, "openai")
+
+
+def derived_keys():
+    return [key for key, field in known_keys() if any(isinstance(mark, Derived) for mark in field.metadata)]
+
+
+def test_derived_defaults_stand_where_nothing_is_given():
+    assert set(derived_keys()) == {
+        "MODEL.PRETRAINED",
+        "MODEL.SSL_HIDDEN_DIM",
+        "MODEL.SSL_OUT_DIM",
+        "INPUT.RE_MAX_AREA",
+        "DATASETS.NOUN",
+    }
+    plain = load_config()
+    nulls = {key: "" if is_text(key) else None for key in derived_keys()}
+    assert load_config(overrides=nulls) == plain == from_tree(plain.to_yaml_tree())
+    assert not {key for key in derived_keys() if value_of(plain, key) in (None, "")}
+    assert plain.input.re_max_area == 1 / 3
+    assert load_config(overrides={"MODEL.USE_TEXT": False}).input.re_max_area == 1 / 4
+
+
+def test_what_is_given_is_not_derived():
+    given = {
+        "MODEL.PRETRAINED": "random",
+        "MODEL.SSL_HIDDEN_DIM": 7,
+        "MODEL.SSL_OUT_DIM": 5,
+        "INPUT.RE_MAX_AREA": 0.5,
+        "DATASETS.NOUN": "bird",
+    }
+    config = load_config(overrides=given)
+    assert {key: value_of(config, key) for key in derived_keys()} == given
+    with pytest.raises(ConfigError, match=r"MODEL\.SSL_OUT_DIM: 0: input should be greater than 0"):
+        load_config(overrides={"MODEL.SSL_OUT_DIM": 0})
+
+
+@pytest.mark.parametrize(("key", "only"), [("OPTIMIZER_NAME", "Adam"), ("WARMUP_METHOD", "linear")])
+def test_a_key_of_earlier_versions_is_accepted_at_its_only_value(key, only, caplog):
+    tree = load_config().to_yaml_tree()
+    assert key not in tree["SOLVER"]["STAGE1"]
+    tree["SOLVER"]["STAGE1"][key] = only
+    assert from_tree(tree) == load_config() and not caplog.records
+    with pytest.raises(ConfigError, match=rf"SOLVER\.STAGE1\.{key}: 'other' is not supported; remove .* '{only}'"):
+        load_config(overrides={f"SOLVER.STAGE1.{key}": "other"})
 
 
 def test_every_key_says_what_it_is():

@@ -16,7 +16,7 @@ from rich.console import Console
 import svllreid
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.training import train
-from svllreid.models import clip
+from svllreid.models import architectures
 
 ROOM = 12 << 30  # bytes of address space on top of what the process has: what asks for more fails at once
 
@@ -66,7 +66,7 @@ def smallest():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clip, "TINY", SMALLEST)
+        patch.setattr(architectures, "TINY", SMALLEST)
         yield
     torch.set_num_threads(threads)
 

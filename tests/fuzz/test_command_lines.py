@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from svllreid.cli.main import app
 from svllreid.jobs import benching, demo
-from svllreid.models import published
+from svllreid.models import download
 from svllreid.rendered import pretraining
 
 pytestmark = pytest.mark.slow
@@ -45,7 +45,7 @@ def no_long_work(monkeypatch):
         raise OSError(101, "Network is unreachable")
 
     monkeypatch.setattr(open_clip, "download_pretrained", offline)
-    monkeypatch.setattr(published, "_download", offline_download)
+    monkeypatch.setattr(download, "_download", offline_download)
     monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", lambda *_: lambda *_: None)
     monkeypatch.setattr(torch, "compile", lambda module, **_: module)
     monkeypatch.setattr(benching, "_measure", lambda work, step, size, *_: benching.Measured(work, size, 1.0, size))
@@ -57,7 +57,7 @@ def no_long_work(monkeypatch):
 
 
 def offline_download(*_, **__):
-    raise published.CheckpointError("the network is unreachable; connect to it")
+    raise download.CheckpointError("the network is unreachable; connect to it")
 
 
 @pytest.fixture

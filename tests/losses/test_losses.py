@@ -81,7 +81,7 @@ def test_triplet_by_hand():
 
 def test_triplet_of_equal_features_has_finite_gradients():
     features = torch.ones(4, 3, requires_grad=True)
-    loss = triplet_loss(features, torch.tensor([0, 0, 1, 1]))
+    loss = triplet_loss(features, torch.tensor([0, 0, 1, 1]), 0.3)
     loss.backward()
     assert loss.item() == pytest.approx(0.3)
     assert torch.isfinite(features.grad).all()
@@ -91,12 +91,12 @@ def test_half_precision_does_not_reach_the_distances():
     features = torch.randn(16, 768, generator=torch.Generator().manual_seed(0)) * 10
     labels = torch.arange(16) // 4
     with torch.autocast("cpu", torch.bfloat16):
-        assert triplet_loss(features, labels) == triplet_loss(features.double().float(), labels)
+        assert triplet_loss(features, labels, 0.3) == triplet_loss(features.double().float(), labels, 0.3)
         half = simclr_loss(features[:8], features[8:])
     assert half == simclr_loss(features[:8], features[8:])
-    full = triplet_loss(features, labels)
+    full = triplet_loss(features, labels, 0.3)
     with torch.autocast("cpu", torch.bfloat16):
-        assert triplet_loss(features, labels) == full
+        assert triplet_loss(features, labels, 0.3) == full
 
 
 def test_identity_by_hand():
@@ -105,7 +105,7 @@ def test_identity_by_hand():
     label = torch.tensor([0])
     assert identity_loss(scores, label, smooth=False).item() == pytest.approx(-logs[0].item())
     smoothed = -(0.9 * logs[0] + 0.1 * logs.mean()).item()
-    assert identity_loss(scores, label).item() == pytest.approx(smoothed, abs=1e-6)
+    assert identity_loss(scores, label, smooth=True).item() == pytest.approx(smoothed, abs=1e-6)
 
 
 def test_clip_loss_by_hand():

@@ -7,8 +7,10 @@ import torch
 
 from svllreid import Encoder, build_model
 from svllreid.build import load_trained
+from svllreid.config.hints import SETTINGS
 from svllreid.errors import CheckpointError
-from svllreid.models.checkpoint import CLASSIFIERS, CheckpointInfo, fit_checkpoint, read_checkpoint, save_checkpoint
+from svllreid.models.checkpoint import CLASSIFIERS, CheckpointInfo, read_checkpoint, save_checkpoint
+from svllreid.models.fitting import _likely_settings, fit_checkpoint
 
 
 @pytest.fixture
@@ -80,10 +82,10 @@ def test_wrong_shapes_are_listed_and_nothing_is_loaded(published, small_config):
     other = build_model(bigger, num_classes=7, num_cameras=2)
     before = other.image_encoder.conv1.weight.clone()
     state, _ = read_checkpoint(path)
-    with pytest.raises(
-        CheckpointError, match=r"(?s)INPUT\.SIZE_TRAIN.*positional_embedding: \(3, 256\) in the file, \(9, 256\)"
-    ):
+    with pytest.raises(CheckpointError, match=r"\(3, 256\) in the file, \(9, 256\)") as error:
         fit_checkpoint(other, state, "file")
+    assert "; check the image size and the stride:\n  image_encoder.positional_embedding: " in str(error.value)
+    assert error.value.settings == ("image size", "stride")
     assert torch.equal(other.image_encoder.conv1.weight, before)
 
 
@@ -113,7 +115,7 @@ def test_what_is_no_checkpoint(tmp_path, small_config):
     for name, words in (
         ("none.pth", "no weight file"),
         ("a.pth", "not a readable weight file"),
-        ("clip.pth", r"CLIP's own weights: give it as MODEL\.PRETRAINED"),
+        ("clip.pth", "CLIP's own weights: give it as the pretrained weights"),
         ("net.pth", r"\(no image_encoder\.\* entries\) but something else: its entries are fc\.weight, fc\.bias$"),
     ):
         with pytest.raises(CheckpointError, match=words):
@@ -158,9 +160,7 @@ def test_counts_that_are_none_are_refused(number, small_config):
 def test_a_record_of_other_cameras_than_the_table_has(published, small_config):
     model, path = published
     save_checkpoint(path, model, CheckpointInfo(small_config().to_yaml_tree(), 7, 2_000_000, 1, [], 2, 1, ""))
-    with pytest.raises(
-        CheckpointError, match=r"information of 2 rows, and its \.json speaks of 2000000 cameras and 1 v"
-    ):
+    with pytest.raises(CheckpointError, match=r"information of 2 rows, and its \.json names 2000000 cameras and 1 v"):
         load_trained(path)
 
 
@@ -169,3 +169,18 @@ def test_broken_json_beside(published, small_config):
     path.with_suffix(".json").write_text(json.dumps({"what": 1}))
     with pytest.raises(CheckpointError, match="restore or remove it"):
         load_trained(path, small_config())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "other", "settings"),
+    [
+        (["image_encoder.positional_embedding"], [], ("image size", "stride")),
+        ([], ["cv_embed"], ("side information",)),
+        ([], ["image_mlp.layer1.weight"], ("self-supervision", "self-supervision widths")),
+        (["classifier.weight"], [], ("dataset",)),
+        ([], ["image_encoder.conv3.weight"], ("backbone",)),
+    ],
+)
+def test_what_does_not_fit_tells_the_settings(wrong, other, settings):
+    assert _likely_settings(wrong, other) == settings
+    assert set(settings) <= SETTINGS.keys()

@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 
 from svllreid import build_model
 from svllreid.errors import CheckpointError, ConfigError, ReidError
-from svllreid.models.clip import architecture_of, load_clip
+from svllreid.models.architectures import architecture_of
+from svllreid.models.clip import load_clip
 from svllreid.models.towers import resize_positions
 
 
@@ -172,7 +173,7 @@ def test_wrong_weights_are_explained(state, tmp_path):
     with pytest.raises(CheckpointError, match="not a state dict"):
         load_clip("tiny", str(tmp_path / "numbered.pt"))
     torch.save(state, tmp_path / "tiny.pt")
-    with pytest.raises(CheckpointError, match=r"does not hold ViT-B-16.*width 256 instead of 768.*MODEL\.NAME"):
+    with pytest.raises(CheckpointError, match=r"does not hold ViT-B-16.*width 256 instead of 768.*name the backbone"):
         load_clip("ViT-B-16", str(tmp_path / "tiny.pt"))
     with pytest.raises(CheckpointError, match="another kind of backbone"):
         load_clip("RN50", state)

@@ -111,7 +111,7 @@ def test_activation_as_the_file_beside_says(hub_state, hub_folder, tmp_path):
     with pytest.raises(CheckpointError, match=r"config\.json: hidden_act gelu and quick_gelu; both towers"):
         load_clip("tiny", str(folder))
     told.write_text("{")
-    with pytest.raises(CheckpointError, match=r"config\.json beside the weights cannot be read.*mend or remove"):
+    with pytest.raises(CheckpointError, match=r"config\.json beside the weights cannot be read.*fix or remove"):
         load_clip("tiny", str(folder))
 
 

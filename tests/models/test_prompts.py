@@ -58,9 +58,9 @@ def test_calls_differ_and_seeds_repeat(prompts, method):
 def test_noun_moves_the_end_of_text():
     assert tokenize("vehicle")[1] == 12
     assert tokenize("fork lift truck")[1] == 14
-    with pytest.raises(ConfigError, match=r"DATASETS\.NOUN"):
+    with pytest.raises(ConfigError, match="is not a short one"):
         tokenize(" ")
-    with pytest.raises(ConfigError, match=r"DATASETS\.NOUN"):
+    with pytest.raises(ConfigError, match="is not a short one"):
         tokenize("person " * 80)
 
 

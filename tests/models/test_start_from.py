@@ -50,7 +50,7 @@ def test_an_image_only_checkpoint_starts_the_baseline_alone(write_published, pub
     image_only = without(before, "prompt_learner.", "text_encoder.", "text_mlp.", "image_mlp.")
     torch.save(image_only, path)
     config = published_config(kind, f"MODEL.PRETRAINED={path}", "MODEL.USE_SSL=false")
-    with pytest.raises(CheckpointError, match=r"baseline\.pth is an image encoder without text.*MODEL\.USE_TEXT false"):
+    with pytest.raises(CheckpointError, match=r"baseline\.pth is an image encoder .*switch the text stage off"):
         build_model(config, num_classes=4, num_cameras=6)
     config = published_config(kind, f"MODEL.PRETRAINED={path}", "MODEL.USE_TEXT=false", "MODEL.USE_SSL=false")
     network = build_model(config, num_classes=4, num_cameras=6)
@@ -83,7 +83,7 @@ def test_positions_of_any_grid_are_resized_where_the_grid_is_known(trained, smal
     torch.testing.assert_close(lying[name][1:], before[name][2].expand(3, -1))
     path.with_suffix(".json").unlink()
     assert torch.equal(build_model(small_config(sized(32, 16, path)), num_classes=5).state_dict()[name], before[name])
-    with pytest.raises(CheckpointError, match=r"3 patches.*makes 7 x 3.*INPUT\.SIZE_TRAIN and MODEL\.STRIDE_SIZE"):
+    with pytest.raises(CheckpointError, match=r"3 patches.*makes 7 x 3.*set the image size and the stride"):
         build_model(small_config(sized(64, 32, path)), num_classes=5, num_cameras=2)
 
 
@@ -124,7 +124,7 @@ def test_words_stay_those_of_the_checkpoint(trained, small_config):
         build_model(small_config({**base, "DATASETS.NOUN": "vehicle"}), num_classes=3, num_cameras=2)
     build_model(small_config({**base, "DATASETS.NOUN": "vehicle", "MODEL.USE_TEXT": False}), num_classes=3)
     path.with_suffix(".json").unlink()
-    with pytest.raises(CheckpointError, match=r"another length in tokens than DATASETS\.NOUN"):
+    with pytest.raises(CheckpointError, match="another length in tokens than the one set"):
         build_model(small_config({**base, "DATASETS.NOUN": "motor vehicle"}), num_classes=3, num_cameras=2)
 
 

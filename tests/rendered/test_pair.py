@@ -6,7 +6,9 @@ import torch
 from torch.nn import functional as F
 
 from svllreid.errors import ConfigError
-from svllreid.models.clip import SHIPPED, TINY, ClipTowers, check_whole, load_clip, read_weights
+from svllreid.models.architectures import TINY
+from svllreid.models.clip import ClipTowers, check_whole, load_clip
+from svllreid.models.pretrained import SHIPPED, read_weights
 from svllreid.models.towers import ViTEncoder, resize_positions
 from svllreid.rendered.pair import ImageTextPair
 from svllreid.rendered.task import PretrainTask, make_pretrain_optimizer, warm_cosine_lr

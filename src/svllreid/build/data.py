@@ -45,7 +45,7 @@ def build_splits(config: Config) -> Splits:
 
 
 def noun_notes(config: Config) -> list[str]:
-    """Where the prompts call a published dataset's images otherwise than its reader does; none without prompts.
+    """Notes for the log where DATASETS.NOUN differs from a published dataset's own noun; none without prompts.
 
     Raises: ConfigError: people and vehicles are trained on jointly, and no DATASETS.NOUN says what to call them.
     """
@@ -79,7 +79,11 @@ def build_test_splits(config: Config) -> list[Splits]:
 
 
 def entries(names: str | Sequence[str]) -> tuple[str, ...]:
-    """DATASETS.NAMES or DATASETS.TEST, one or several, as a tuple."""
+    """DATASETS.NAMES or DATASETS.TEST, one or several, as a tuple.
+
+    >>> entries("market1501"), entries(("veri", "folder:/data/mine"))
+    (('market1501',), ('veri', 'folder:/data/mine'))
+    """
     return tuple(filter(None, (names,) if isinstance(names, str) else names))
 
 
@@ -96,7 +100,7 @@ def trained_on(config: Config, info: CheckpointInfo | None) -> Origin:
 
     Args:
         config: the configuration of the training, as far as it is known.
-        info: what the file beside the checkpoint says, None without one.
+        info: the content of the checkpoint's .json file; None without one.
     """
     name = origin_name(config.datasets, entries(config.datasets.names)[0])
     return Origin(name, {} if info is None else info.listings)
@@ -155,7 +159,7 @@ def build_sampler(config: Config, data: TrainingData) -> PKSampler:
 
 
 def build_train_loader(config: Config, data: TrainingData, sampler: PKSampler, fabric: Fabric) -> DataLoader[Any]:
-    """Stage 2's batches, for `build_to_device`: of augmented images, or of images to be augmented there."""
+    """Stage 2's batches, which `build_to_device` takes: augmented images, or images that it augments on the device."""
     later = config.input.augment_on == "device"
     transform: Transform = LeaveToDevice(config.input.size_train) if later else TrainTransform(**_augmentation(config))
     plan = build_cache_plan(config, data)
@@ -166,14 +170,14 @@ def build_train_loader(config: Config, data: TrainingData, sampler: PKSampler, f
 
 
 def build_to_device(config: Config, fabric: Fabric) -> Callable[[Any], Batch]:
-    """What brings a batch of `build_train_loader` to the device, augmented, with both copies for self-supervision."""
+    """The function that moves a batch of `build_train_loader` to the device and augments it there if needed."""
     if config.input.augment_on == "device":
         return DeviceAugment(fabric.device, **_augmentation(config))
     return lambda batch: batch.to(fabric.device)
 
 
 def build_cache_plan(config: Config, data: TrainingData) -> CachePlan | None:
-    """Where decoded training images are to be kept, None for nowhere."""
+    """Where decoded training images are kept; None where they are not."""
     options = config.dataloader
     if options.cache == "none":
         return None
@@ -193,7 +197,7 @@ def _augmentation(config: Config) -> dict[str, Any]:
         "flip": inputs.prob,
         "padding": inputs.padding,
         "erase": inputs.re_prob,
-        "max_area": inputs.re_max_area or 1 / 3,
+        "max_area": inputs.re_max_area,
         "augmented": 2 if config.model.use_ssl else 0,
     }
 
@@ -201,7 +205,14 @@ def _augmentation(config: Config) -> dict[str, Any]:
 def build_test_loader(
     config: Config, samples: Sequence[Sample], fabric: Fabric, side_rows: SideRows | None = None
 ) -> DataLoader[Any]:
-    """Images to be embedded, in order; `side_rows` of the model that does it, None: without side information."""
+    """Batches of test images, in their order.
+
+    Args:
+        config: the configuration.
+        samples: the images.
+        fabric: whose device the batches go to.
+        side_rows: rows of side information of the model that embeds them; None: without side information.
+    """
     dataset = ImageDataset(samples, build_test_transform(config), side_rows)
     batch_size = config.test.ims_per_batch
     workers = 0 if len(samples) <= 4 * batch_size else _workers(config)

@@ -19,16 +19,22 @@ from svllreid.training.sharding import shard
 PRECISIONS: dict[str, Any] = {"32": "32-true", "tf32": "32-true", "16-mixed": "16-mixed", "bf16-mixed": "bf16-mixed"}
 
 
-def build_fabric(config: Config, device: str = "auto") -> Fabric:
-    """Device and arithmetic; DeviceError where the device is not there."""
-    there = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
+def build_fabric(config: Config, device: str) -> Fabric:
+    """Lightning's Fabric: the device, the precision, and the processes that train together.
+
+    Args:
+        config: SOLVER.PRECISION counts.
+        device: auto (CUDA, else MPS, else the CPU), cpu, cuda, cuda:1 or mps.
+    Raises: DeviceError: this machine has no such device.
+    """
+    kinds = ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
     indexed = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     if device == "auto":
-        device = there[0]
+        device = kinds[0]
     kind, _, index = device.partition(":")
-    if device not in there and device not in indexed:
-        found = ", ".join([*indexed, *there])
-        raise DeviceError(f"--device {device}: not on this machine, which has {found}; choose one of these, or auto")
+    if device not in kinds and device not in indexed:
+        present = ", ".join([*indexed, *kinds])
+        raise DeviceError(f"--device {device}: not on this machine, which has {present}; choose one of these, or auto")
     precision = config.solver.precision
     if precision == "auto":
         precision = "16-mixed" if kind == "cuda" else "32"
@@ -48,9 +54,10 @@ def build_fabric(config: Config, device: str = "auto") -> Fabric:
 
 
 def precision_of(config: Config, fabric: Fabric) -> str:
-    """The arithmetic that is used: `32`, `tf32`, `16-mixed` or `bf16-mixed`.
+    """The precision that is used: `32`, `tf32`, `16-mixed` or `bf16-mixed`.
 
-    SOLVER.PRECISION with `auto` decided; tf32 is 32 but on CUDA, and Fabric makes 16-mixed bf16-mixed on a CPU.
+    It may differ from SOLVER.PRECISION: `auto` is decided by the device, `tf32` is `32` except on CUDA, and on a CPU
+    Fabric replaces `16-mixed` by `bf16-mixed`.
     """
     used = str(fabric.strategy.precision.precision)
     if used != PRECISIONS["32"]:
@@ -59,13 +66,13 @@ def precision_of(config: Config, fabric: Fabric) -> str:
 
 
 def build_rerank(config: Config) -> RerankOptions | None:
-    """How to re-rank, where that is on."""
+    """The options of re-ranking; None where TEST.RE_RANKING is off."""
     test = config.test
     return RerankOptions(test.re_ranking_k1, test.re_ranking_k2, test.re_ranking_lambda) if test.re_ranking else None
 
 
 def shard_encoder(config: Config, model: SVLLReID, fabric: Fabric) -> None:
-    """Share the image encoder out over the processes, where that is asked for and there are several.
+    """Shard the image encoder over the processes (FSDP), if SOLVER.SHARD is on and there are several.
 
     Raises: ConfigError: float16, whose loss scaling needs whole gradients.
     """

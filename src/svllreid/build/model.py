@@ -10,9 +10,11 @@ from svllreid.arguments import whole_number
 from svllreid.build.data import TrainingData, noun_notes
 from svllreid.config import Config, from_tree
 from svllreid.errors import ConfigError
-from svllreid.models.checkpoint import CheckpointInfo, began_with_quick_gelu, read_info, start_from
-from svllreid.models.clip import Weights, load_clip, read_weights, uses_quick_gelu
+from svllreid.models.checkpoint import CheckpointInfo, read_info
+from svllreid.models.clip import load_clip
+from svllreid.models.fitting import start_from
 from svllreid.models.layouts import REID, State, clean
+from svllreid.models.pretrained import Weights, read_weights, uses_quick_gelu
 from svllreid.models.prompt_augmentations import PromptAugmentation
 from svllreid.models.reid import SVLLReID
 from svllreid.models.towers import ViTEncoder
@@ -44,6 +46,12 @@ def build_model(
             MODEL.PRETRAINED.
     Raises: ConfigError, CheckpointError: a count below 1; see also `noun_notes`, `read_weights`, `load_clip` and
         `start_from`.
+
+    >>> from svllreid import load_config
+    >>> config = load_config("person/tiny_svllreid.yml", ["INPUT.SIZE_TRAIN=[32, 16]", "INPUT.SIZE_TEST=[32, 16]"])
+    >>> model = build_model(config, num_classes=3, num_cameras=2, clip="random").eval()
+    >>> model.embed(torch.zeros(5, 3, 32, 16)).shape  # a feature for each image: `final` (256) and `proj` (128)
+    torch.Size([5, 384])
     """
     num_classes = whole_number(num_classes, "num_classes", ConfigError)
     num_cameras = whole_number(num_cameras, "num_cameras", ConfigError)
@@ -58,7 +66,7 @@ def build_model(
     trained = weights if isinstance(weights, Weights) and weights.layout == REID else None
     info = read_info(trained.path) if trained else None
     if trained:
-        weights, quick_gelu = "random", began_with_quick_gelu(model.name, info)
+        weights, quick_gelu = "random", _began_with_quick_gelu(model.name, info)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.solver.seed)
         network = SVLLReID(
@@ -75,12 +83,21 @@ def build_model(
             use_text=model.use_text,
             language_head=model.use_text and model.use_ssl_stage1,
             vision_head=model.ssl_type if model.use_ssl else None,
-            ssl_hidden_dim=model.ssl_hidden_dim or 4096,
-            ssl_out_dim=model.ssl_out_dim or 256,
+            ssl_hidden_dim=model.ssl_hidden_dim,
+            ssl_out_dim=model.ssl_out_dim,
         )
     if trained:
         _fine_tune(network, config, trained, info)
     return network
+
+
+def _began_with_quick_gelu(name: str, info: CheckpointInfo | None) -> bool:
+    """Whether a checkpoint of backbone `name` uses QuickGELU; a published one (no information) began with OpenAI's."""
+    if info is None:
+        return uses_quick_gelu(name, "openai")
+    if info.quick_gelu is None:
+        return uses_quick_gelu(name, info.config.get("MODEL", {}).get("PRETRAINED", ""))
+    return info.quick_gelu
 
 
 def build_model_for(
@@ -100,7 +117,7 @@ def build_model_for(
 
 
 def _fine_tune(network: SVLLReID, config: Config, trained: Weights, info: CheckpointInfo | None) -> None:
-    """Give a network for new identities what a trained one knows; see `start_from`."""
+    """Load a trained checkpoint into a network for new identities; see `start_from`."""
     origin, grid = str(trained.path), None
     if info is not None:
         before = from_tree(info.config, origin)
@@ -117,14 +134,18 @@ def build_stage1(config: Config, model: SVLLReID) -> Stage1Task:
     """Stage 1's task."""
     stage = config.solver.stage1
     augment = PromptAugmentation(stage.prompt_aug_method, stage.prompt_aug_scale)
-    used = augment if config.model.use_ssl_stage1 else None
-    return Stage1Task(model, used, stage.ssl_loss_weight, stage.train_ssl_head)
+    return Stage1Task(
+        model,
+        augment=augment if config.model.use_ssl_stage1 else None,
+        ssl_weight=stage.ssl_loss_weight,
+        train_head=stage.train_ssl_head,
+    )
 
 
 def check_stage2(config: Config, model: SVLLReID) -> None:
     """Refuse settings of stage 2 that the image encoder does not have.
 
-    Raises: ConfigError: more frozen blocks than there are, or what a ResNet cannot do.
+    Raises: ConfigError: more frozen blocks than the encoder has, or a setting that a ResNet cannot follow.
     """
     encoder, settings = model.image_encoder, config.model
     if not (settings.frozen_blocks or settings.grad_checkpointing or config.solver.stage2.micro_batch):
@@ -144,10 +165,10 @@ def check_stage2(config: Config, model: SVLLReID) -> None:
 def build_stage2(config: Config, model: SVLLReID) -> Stage2Task:
     """Stage 2's task; encodes every prompt once."""
     weights = LossWeights(
-        config.model.id_loss_weight,
-        config.model.triplet_loss_weight,
-        config.model.i2t_loss_weight,
-        config.solver.stage2.ssl_loss_weight,
+        identity=config.model.id_loss_weight,
+        triplet=config.model.triplet_loss_weight,
+        i2t=config.model.i2t_loss_weight,
+        ssl=config.solver.stage2.ssl_loss_weight,
     )
     margin = None if config.model.no_margin else config.solver.margin
     check_stage2(config, model)
@@ -157,8 +178,14 @@ def build_stage2(config: Config, model: SVLLReID) -> Stage2Task:
     model.micro_batch = config.solver.stage2.micro_batch
     if settings.compile:
         encoder.compile()
-    smooth = settings.if_labelsmooth == "on"
-    return Stage2Task(model, weights, margin, smooth, settings.use_ssl, settings.frozen_blocks)
+    return Stage2Task(
+        model,
+        weights=weights,
+        margin=margin,
+        smooth=settings.if_labelsmooth == "on",
+        use_ssl=settings.use_ssl,
+        frozen_blocks=settings.frozen_blocks,
+    )
 
 
 def build_optimizer(config: Config, task: Stage1Task | Stage2Task) -> torch.optim.Optimizer:

@@ -11,16 +11,16 @@ from svllreid.build.model import build_model
 from svllreid.config import Config, from_tree
 from svllreid.embedding.encoder import FeatureEncoder
 from svllreid.errors import CheckpointError
+from svllreid.models.architectures import architecture_of
 from svllreid.models.checkpoint import (
     CLASSIFIERS,
     HEADS,
     TEXT,
     CheckpointInfo,
     describe,
-    fit_checkpoint,
     read_checkpoint,
 )
-from svllreid.models.clip import architecture_of
+from svllreid.models.fitting import fit_checkpoint
 from svllreid.models.layouts import State
 from svllreid.models.reid import SVLLReID
 
@@ -36,7 +36,7 @@ def load_trained(path: str | Path, config: Config | None = None) -> tuple[SVLLRe
         path: a checkpoint of ours or a published one.
         config: the configuration; None takes the one beside the checkpoint.
     Returns: the model, the configuration used, and what the file beside the checkpoint says (None without one).
-    Raises: CheckpointError: not a checkpoint, of another backbone, or no configuration to be had.
+    Raises: CheckpointError: not a checkpoint, of another backbone, or no configuration given or beside it.
     """
     state, info = read_checkpoint(path)
     if config is None:
@@ -75,7 +75,7 @@ def load_trained(path: str | Path, config: Config | None = None) -> tuple[SVLLRe
 
 
 def _table_sizes(state: State, config: Config, origin: str, info: CheckpointInfo | None) -> tuple[int, int]:
-    """Cameras and views of the side information table."""
+    """How many cameras and how many views the side information table has rows for."""
     camera, view = config.model.sie_camera, config.model.sie_view
     resnet = isinstance(architecture_of(config.model.name)["vision_cfg"]["layers"], list)
     if resnet != ("image_encoder.attnpool.positional_embedding" in state):
@@ -84,10 +84,10 @@ def _table_sizes(state: State, config: Config, origin: str, info: CheckpointInfo
         raise CheckpointError(f"{origin} has no side information; set MODEL.SIE_CAMERA and MODEL.SIE_VIEW to false")
     rows = len(state["cv_embed"]) if "cv_embed" in state else 1
     if info is not None:
-        said = info.num_cameras if camera else 1, info.num_views if view else 1
-        if (camera or view) and said[0] * said[1] != rows:
+        cameras, views = info.num_cameras if camera else 1, info.num_views if view else 1
+        if (camera or view) and cameras * views != rows:
             raise CheckpointError(
-                f"{origin} has side information of {rows} rows, and its .json speaks of {info.num_cameras} cameras and "
+                f"{origin} has side information of {rows} rows, and its .json names {info.num_cameras} cameras and "
                 f"{info.num_views} views; check MODEL.SIE_CAMERA and MODEL.SIE_VIEW, or restore the .json"
             )
         return info.num_cameras, info.num_views

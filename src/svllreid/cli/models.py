@@ -17,7 +17,8 @@ app = typer.Typer(no_args_is_help=True, help="List and fetch published models.")
 @app.command("list")
 def list_models() -> None:
     """List the files that SVLL-ReID and CLIP-ReID publish, with the accuracy that is reported of each, in percent."""
-    from svllreid.models.published import cached, catalogue
+    from svllreid.models.download import cached
+    from svllreid.models.published import catalogue
 
     table = Table("name", "dataset", box=box.SIMPLE_HEAD)
     table.add_column("mAP", justify="right")
@@ -48,7 +49,9 @@ def get(
 
     Example: `svllreid models get svllreid-vit-market1501`
     """
-    from svllreid.models.published import DRIVE, fetch, find
+    from svllreid.jobs.published_models import shell_command
+    from svllreid.models.download import DRIVE, fetch
+    from svllreid.models.published import find
 
     model = find(name)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
@@ -59,4 +62,4 @@ def get(
         )
     typer.echo(f"{fetched.path} {'holds' if fetched.new else 'is already there: it holds'} {model.expected}.")
     typer.echo("Test it with (data: the folder that holds the dataset's):")
-    typer.echo(model.test_command(fetched.path, fetched.table_rows))
+    typer.echo(shell_command(model, fetched.path, fetched.table_rows))

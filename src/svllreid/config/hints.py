@@ -7,6 +7,7 @@ from svllreid.errors import ReidError
 SETTINGS = {
     "batch size": ("SOLVER.STAGE2.IMS_PER_BATCH",),
     "images of an identity": ("DATALOADER.NUM_INSTANCE",),
+    "configuration file": ("--config-file",),
     "dataset": ("DATASETS.NAMES",),
     "held-out share": ("DATASETS.VAL_IDENTITIES",),
     "noun": ("DATASETS.NOUN",),

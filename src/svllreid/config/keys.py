@@ -1,4 +1,4 @@
-"""What the schema says of a dotted key such as MODEL.NAME: whether there is one, and what kind of value it takes."""
+"""Look up dotted keys such as MODEL.NAME in the schema: whether they exist, and what kind of value they take."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from svllreid.config.schema import Config, MayChange, Names, Section
+from svllreid.config.fields import MayChange, Names, Section
+from svllreid.config.schema import Config
 
 
 def known_keys(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -43,7 +44,11 @@ def is_names(name: str) -> bool:
 
 
 def may_change(name: str) -> bool:
-    """Whether a dotted key may differ when a run is continued, since it changes nothing that is learned."""
+    """Whether a dotted key may differ when a run is continued, since it changes nothing that is learned.
+
+    >>> may_change("SOLVER.STAGE2.EVAL_PERIOD"), may_change("SOLVER.STAGE2.BASE_LR")
+    (True, False)
+    """
     section, _, key = name.rpartition(".")
     kind = _type_of(section) if section else Config
     field = kind.model_fields[key.lower()]
@@ -51,11 +56,16 @@ def may_change(name: str) -> bool:
 
 
 def near_keys(name: str, others: tuple[str, ...] = ()) -> list[str]:
-    """At most two keys that somebody who wrote `name` may have meant.
+    """At most two keys that may have been meant by `name`.
 
     Args:
         name: what was written, in upper case.
         others: further keys that may have been meant.
+
+    >>> near_keys("MODEL.STRIDE")
+    ['MODEL.STRIDE_SIZE']
+    >>> near_keys("SOLVER.BASE_LR")
+    ['SOLVER.STAGE1.BASE_LR', 'SOLVER.STAGE2.BASE_LR']
     """
     names = [*key_names(), *others]
     same_end = [known for known in names if known.rpartition(".")[2] == name.rpartition(".")[2]]
@@ -63,7 +73,7 @@ def near_keys(name: str, others: tuple[str, ...] = ()) -> list[str]:
 
 
 def _type_of(name: str) -> Any:
-    """The schema's type of a dotted key; None where there is no such key."""
+    """The type of a dotted key in the schema; None for an unknown key."""
     kind: Any = Config
     for key in name.lower().split("."):
         if not (isinstance(kind, type) and issubclass(kind, Section)) or key not in kind.model_fields:

@@ -1,4 +1,4 @@
-"""Published configuration trees, with their known faults mended."""
+"""Published configuration trees, whose known faults are fixed, and keys of earlier versions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNUSED: dict[str, tuple[Any, ...]] = {
     "MODEL.COS_LAYER": (False,),
     "MODEL.DIST_TRAIN": (False,),
     "MODEL.DROP_OUT": (0.0,),
-    "MODEL.DROP_PATH": (0.0, 0.1),  # CLIP's blocks have none, whatever the published default says
+    "MODEL.DROP_PATH": (0.0, 0.1),  # CLIP's blocks have none, although the published default is 0.1
     "MODEL.ID_LOSS_TYPE": ("softmax",),
     "MODEL.IF_WITH_CENTER": ("no", False),
     "MODEL.LAST_STRIDE": (1,),
@@ -42,8 +42,10 @@ UNUSED_OF_STAGES: dict[str, tuple[Any, ...]] = {
 UNUSED |= {f"SOLVER.{stage}.{key}": off for stage in ("STAGE1", "STAGE2") for key, off in UNUSED_OF_STAGES.items()}
 UNUSED |= {
     "SOLVER.STAGE1.EVAL_PERIOD": (10,),
+    "SOLVER.STAGE1.OPTIMIZER_NAME": ("Adam",),
     "SOLVER.STAGE1.WARMUP_FACTOR": (0.01,),
     "SOLVER.STAGE1.WARMUP_ITERS": (500,),
+    "SOLVER.STAGE1.WARMUP_METHOD": ("linear",),
     "SOLVER.STAGE2.LR_MIN": (1.6e-05,),
     "SOLVER.STAGE2.WARMUP_EPOCHS": (5,),
     "SOLVER.STAGE2.WARMUP_LR_INIT": (0.01,),
@@ -53,30 +55,30 @@ REPLACED = {"MODEL.DEVICE": "--device", "MODEL.DEVICE_ID": "--device"}
 _NUMBER_AS_TEXT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
-def mend(tree: dict[str, Any], source: str, one_stage: bool) -> dict[str, Any]:
-    """A published tree made into one that the schema reads; each mend is logged as a warning.
+def fix(tree: dict[str, Any], source: str, one_stage: bool) -> dict[str, Any]:
+    """The tree that the schema reads, made from a published one; each fix is logged as a warning.
 
     Args:
-        tree: the tree as a plain YAML reader gives it, command-line values merged in.
+        tree: the tree as a plain YAML reader gives it, with the values of the command line in it.
         source: what to call it in messages.
         one_stage: the file's SOLVER is flat, see `is_flat`.
     Raises: ConfigError: a published key without a use here holds a value that would matter.
     """
-    mended, faults = _mend_section(tree, "")
-    solver = mended.get("SOLVER") or {}
+    fixed, faults = _fix_section(tree, "")
+    solver = fixed.get("SOLVER") or {}
     if one_stage:
         faults.append("a flat SOLVER is the one-stage baseline: its keys go to SOLVER.STAGE2, MODEL.USE_TEXT is false")
         flat = {key: solver.pop(key) for key in list(solver) if key.lower() in FLAT_KEYS}
         solver["STAGE2"] = flat | solver.get("STAGE2", {})
-        mended.setdefault("MODEL", {}).setdefault("USE_TEXT", False)
-    model, stage1 = mended.get("MODEL") or {}, solver.get("STAGE1") or {}
+        fixed.setdefault("MODEL", {}).setdefault("USE_TEXT", False)
+    model, stage1 = fixed.get("MODEL") or {}, solver.get("STAGE1") or {}
     if "SSL_LOSS_WEIGHT" in stage1 and "USE_SSL" in model and "USE_SSL_STAGE1" not in model:
         faults.append("stage 1's self-supervision had its switch in the source, on: MODEL.USE_SSL_STAGE1 is true")
         model["USE_SSL_STAGE1"] = True
-    _drop_unused(mended, faults)
+    _drop_unused(fixed, faults)
     if faults:
-        logger.warning("%s: mended:\n  %s", source, "\n  ".join(faults))
-    return mended
+        logger.warning("%s: fixed:\n  %s", source, "\n  ".join(faults))
+    return fixed
 
 
 FLAT_KEYS = set(Stage2.model_fields) | {key.lower() for key in UNUSED_OF_STAGES} | {
@@ -85,34 +87,38 @@ FLAT_KEYS = set(Stage2.model_fields) | {key.lower() for key in UNUSED_OF_STAGES}
 
 
 def is_flat(tree: dict[str, Any]) -> bool:
-    """Whether a file's SOLVER is the one-stage baseline's: its keys stand in no stage."""
+    """Whether a file's SOLVER is the one-stage baseline's: its keys stand in no stage.
+
+    >>> is_flat({"SOLVER": {"BASE_LR": 0.1}}), is_flat({"SOLVER": {"STAGE1": {"BASE_LR": 0.1}}})
+    (True, False)
+    """
     solver = tree.get("SOLVER")
     return isinstance(solver, dict) and "STAGE1" not in solver and any(key.lower() in FLAT_KEYS for key in solver)
 
 
-def _mend_section(tree: dict[str, Any], prefix: str) -> tuple[dict[str, Any], list[str]]:
-    mended: dict[str, Any] = {}
+def _fix_section(tree: dict[str, Any], prefix: str) -> tuple[dict[str, Any], list[str]]:
+    fixed: dict[str, Any] = {}
     faults: list[str] = []
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict):
-            mended[key], below = _mend_section(value, f"{name}.")
+            fixed[key], below = _fix_section(value, f"{name}.")
             faults += below
         elif value is None and is_section(name):
             faults.append(f"{name} is empty: its defaults are used")
         elif is_section(name):
             raise ConfigError(f"{name} is a section of keys, not {value!r}; set one of its keys, such as {name}.KEY")
         elif is_text(name):
-            mended[key] = value
+            fixed[key] = value
         elif isinstance(value, str) and not is_names(name) and _NUMBER_AS_TEXT.fullmatch(value):
             faults.append(f"{name}: {value!r} read as text is the number {float(value)}")
-            mended[key] = float(value)
+            fixed[key] = float(value)
         elif isinstance(value, str) and value[:1] == "(" and value[-1:] == ")":
-            mended[key] = _bracketed(value)
-            faults.append(f"{name}: {value!r} read as text is {mended[key]!r}")
+            fixed[key] = _bracketed(value)
+            faults.append(f"{name}: {value!r} read as text is {fixed[key]!r}")
         else:
-            mended[key] = value
-    return mended, faults
+            fixed[key] = value
+    return fixed, faults
 
 
 def _bracketed(value: str) -> Any:

@@ -1,25 +1,24 @@
-"""Defaults < YAML file < KEY VALUE overrides, checked, frozen."""
+"""Load a configuration: defaults, over them a YAML file, over it KEY VALUE overrides."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from svllreid.config.keys import is_section, near_keys
-from svllreid.config.legacy import UNUSED, is_flat, mend
+from svllreid.config.fields import Derived, Section
+from svllreid.config.keys import is_section, known_keys, near_keys
+from svllreid.config.legacy import UNUSED, fix, is_flat
 from svllreid.config.overrides import override_pairs
 from svllreid.config.schema import Config
 from svllreid.config.yaml_file import read_tree
-from svllreid.data.readers import DATASETS
 from svllreid.errors import ConfigError
 from svllreid.files import is_file, user_path
-from svllreid.types import PERSON
 
 _SHIPPED = Path(__file__).parents[1] / "configs"
 
@@ -32,6 +31,13 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] | Mappi
             ones. None: defaults only.
         overrides: `KEY VALUE` pairs or `KEY=VALUE` words as on the command line, or a mapping of dotted keys.
     Raises: ConfigError: unknown key, wrong type or value, unreadable file; every fault in one line each.
+
+    >>> config = load_config("person/vit_svllreid.yml", ["SOLVER.STAGE2.MAX_EPOCHS", "30", "MODEL.SIE_COE=1"])
+    >>> config.model.name, config.solver.stage2.max_epochs, config.model.sie_coe
+    ('ViT-B-16', 30, 1.0)
+    >>> load_config(overrides={"MODEL.NAM": "tiny"})
+    Traceback (most recent call last):
+    svllreid.errors.ConfigError: overrides: unknown key MODEL.NAM; did you mean MODEL.NAME?
     """
     if path is None:
         return from_tree({}, "overrides", overrides)
@@ -41,37 +47,53 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] | Mappi
 def from_tree(
     tree: dict[str, Any], source: str = "configuration", overrides: Iterable[str] | Mapping[str, Any] = ()
 ) -> Config:
-    """The configuration in a plain tree (a YAML or JSON reader's), published faults mended; see `load_config`."""
+    """The configuration in a plain tree, as YAML and JSON readers give it; see `load_config`.
+
+    Known faults of published trees are fixed.
+    """
     if not isinstance(tree, dict):
         raise ConfigError(f"{source} holds a {type(tree).__name__}, not a tree of keys such as {{'MODEL': ...}}")
     merged = deepcopy(tree)
     for key, value in override_pairs(overrides):
         _put(merged, key, value)
-    tree = mend(merged, source, one_stage=is_flat(tree))
-    _fill_derived(tree)
+    tree = fix(merged, source, one_stage=is_flat(tree))
+    for key, _ in _derived_keys():
+        _remove_null(tree, key)
     try:
-        return Config.model_validate(tree)
+        config = Config.model_validate(tree)
     except ValidationError as error:
         lines = [_explain(fault) for fault in error.errors()]
         raise ConfigError(f"{source}: " + "\n".join(lines)) from None
+    for key, rule in _derived_keys():
+        config = _derive(config, key.lower().split("."), rule.default(config))
+    return config
 
 
-def _fill_derived(tree: dict[str, Any]) -> None:
-    """Defaults that hang on other keys."""
-    model, data = tree.setdefault("MODEL", {}), tree.setdefault("DATASETS", {})
-    names = data.get("NAMES") or ()
-    listed = [str(name).partition(":")[0] for name in (names if isinstance(names, list | tuple) else [names])]
-    nouns = {DATASETS[name].noun for name in listed if name in DATASETS} or {PERSON}
-    tiny = model.get("NAME") == "tiny"
-    for section, key, value in (
-        (data, "NOUN", nouns.pop() if len(nouns) == 1 else ""),  # of people and vehicles the user has to choose
-        (model, "PRETRAINED", "rendered-people" if tiny else "openai"),
-        (model, "SSL_HIDDEN_DIM", 512 if tiny else 4096),
-        (model, "SSL_OUT_DIM", 128 if tiny else 256),
-        (tree.setdefault("INPUT", {}), "RE_MAX_AREA", 1 / 3 if model.get("USE_TEXT", True) is not False else 1 / 4),
-    ):
-        if isinstance(section, dict) and section.get(key) in (None, ""):
-            section[key] = value
+def _derived_keys() -> Iterator[tuple[str, Derived]]:
+    """Each key whose default depends on others, with its mark in the schema."""
+    for key, field in known_keys():
+        for mark in field.metadata:
+            if isinstance(mark, Derived):
+                yield key, mark
+
+
+def _remove_null(tree: dict[str, Any], key: str) -> None:
+    """Take a key that is null out of the tree, as if it were not given."""
+    *path, last = key.split(".")
+    section: Any = tree
+    for part in path:
+        section = section.get(part) if isinstance(section, dict) else None
+    if isinstance(section, dict) and last in section and section[last] is None:
+        del section[last]
+
+
+def _derive(section: Section, path: list[str], value: Any) -> Any:
+    """The section with `value` at the place `path` below it, where nothing is given there."""
+    name, *below = path
+    current = getattr(section, name)
+    if below:
+        return section.model_copy(update={name: _derive(current, below, value)})
+    return section.model_copy(update={name: value}) if current in (None, "") else section
 
 
 def _find(path: str | Path) -> Path:

@@ -25,6 +25,9 @@ def override_pairs(overrides: Iterable[Any] | Mapping[str, Any]) -> Iterator[tup
     Args:
         overrides: words, or a mapping of dotted keys to values. A value that is no text stays as it is.
     Raises: ConfigError: words out of step, naming the one where it shows.
+
+    >>> list(override_pairs(["MODEL.NAME", "tiny", "solver.seed=7", "INPUT.SIZE_TRAIN", "[64, 32]"]))
+    [('MODEL.NAME', 'tiny'), ('SOLVER.SEED', 7), ('INPUT.SIZE_TRAIN', [64, 32])]
     """
     if isinstance(overrides, str):
         raise ConfigError(
@@ -42,7 +45,7 @@ def override_pairs(overrides: Iterable[Any] | Mapping[str, Any]) -> Iterator[tup
 
 
 def _take_pair(words: list[Any], before: str) -> tuple[str, Any]:
-    """Take a key and its value from the front of the words; `before` is the pair that stood there, for messages."""
+    """Take a key and its value from the front of the words; messages name the pair `before` them."""
     word = words.pop(0)
     key, equals, value = word.partition("=") if isinstance(word, str) else (repr(word), "", "")
     if not _may_be_key(key):

@@ -2,64 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
+from svllreid.config.fields import (
+    MAY_CHANGE,
+    NOT_GIVEN,
+    Derived,
+    Names,
+    OnOff,
+    Pair,
+    Precision,
+    Probability,
+    Section,
+    Text,
+    Triple,
+    Weight,
+    YesNo,
+)
 from svllreid.data.readers import DATASETS
 from svllreid.evaluation.ranking.rerank import RerankOptions
 from svllreid.models.prompt_augmentations import AUGMENTATIONS
 from svllreid.models.self_supervision import SELF_SUPERVISION
+from svllreid.types import PERSON
 
-
-def _switch(on: str, off: str) -> BeforeValidator:
-    """YAML reads a bare `on` or `yes` as true: give the published words back."""
-    return BeforeValidator(lambda value: {True: on, False: off}.get(value, value) if isinstance(value, bool) else value)
-
-
-OnOff = Annotated[Literal["on", "off"], _switch("on", "off")]
-YesNo = Annotated[Literal["yes", "no"], _switch("yes", "no")]
-Precision = Annotated[
-    Literal["auto", "32", "tf32", "16-mixed", "bf16-mixed"],
-    BeforeValidator(lambda value: str(value) if type(value) is int else value),  # YAML reads a bare 32 as a number
-]
-Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
-Names = str | tuple[str, ...]
 # The choices are those of the registries.
 SslType = Literal[*SELF_SUPERVISION]  # type: ignore[valid-type]
 PromptAugMethod = Literal[*AUGMENTATIONS]  # type: ignore[valid-type]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
-Pair = tuple[PositiveInt, PositiveInt]
-Triple = tuple[float, float, float]
 
 
-class MayChange:
-    """Marks a key that may differ when a run is continued, since it changes nothing that is learned."""
+def _is_tiny(config: Config) -> bool:
+    return config.model.name == "tiny"
 
 
-MAY_CHANGE = MayChange()
-
-
-class Section(BaseModel):
-    """A frozen part of the tree that refuses unknown keys."""
-
-    all_may_change: ClassVar[bool] = False
-    """Whether every key of the section is marked with MAY_CHANGE."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=str.upper,
-        populate_by_name=True,
-        use_attribute_docstrings=True,
-        coerce_numbers_to_str=True,
-        allow_inf_nan=False,
-    )
-
-    def to_yaml_tree(self) -> dict[str, Any]:
-        """Plain dictionaries and lists under the YAML names, for files."""
-        return self.model_dump(by_alias=True, mode="json")
+def _common_noun(config: Config) -> str:
+    """What the datasets of the training show; empty where it is people and vehicles, for the user to choose."""
+    names = config.datasets.names
+    listed = [entry.partition(":")[0] for entry in ((names,) if isinstance(names, str) else names)]
+    nouns = {DATASETS[name].noun for name in listed if name in DATASETS} or {PERSON}
+    return nouns.pop() if len(nouns) == 1 else ""
 
 
 class Dataloader(Section):
@@ -92,7 +74,7 @@ class Datasets(Section):
     """Folder that holds the dataset as its authors distribute it; for `manifest` the CSV or Parquet file."""
     veri_views: Annotated[Text, MAY_CHANGE] = ""
     """Folder of VeRi's viewpoint labels keypoint_train.txt and keypoint_test.txt; empty: beside the images."""
-    noun: Text = ""
+    noun: Annotated[Text, Derived(_common_noun)] = ""
     """The prompt's noun, "A photo of a X X X X noun."; empty: vehicle for veri and VehicleID, person for the others, to
     be chosen where both are trained on jointly."""
     val_identities: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -110,7 +92,9 @@ class Input(Section):
     """Probability of a horizontal flip."""
     re_prob: Probability = 0.5
     """Probability of random erasing, for the training image and both augmented copies of self-supervision."""
-    re_max_area: Annotated[float, Field(gt=0.02, le=1)] | None = None
+    re_max_area: Annotated[
+        float, Field(gt=0.02, le=1), Derived(lambda config: 1 / 3 if config.model.use_text else 1 / 4)
+    ] = NOT_GIVEN
     """Largest share of the image that random erasing covers; null: 1/3, and 1/4 where there is no text stage."""
     padding: Annotated[int, Field(ge=0)] = 10
     """Black border, in pixels, from which the random crop is taken."""
@@ -128,7 +112,7 @@ class Model(Section):
 
     name: str = "ViT-B-16"
     """Backbone: ViT-B-16, RN50, any other CLIP ViT that open_clip names, or tiny."""
-    pretrained: Text = ""
+    pretrained: Annotated[Text, Derived(lambda config: "rendered-people" if _is_tiny(config) else "openai")] = ""
     """Weights to start from: openai, an open_clip tag, a file or folder (in OpenAI's, open_clip's or Hugging Face's
     layout, or a trained ReID model), or random; empty: openai (rendered-people, which is shipped, for tiny)."""
     stride_size: Pair = (16, 16)
@@ -154,9 +138,9 @@ class Model(Section):
     """Vision self-supervision in stage 2, on augmented images."""
     ssl_type: SslType = "SIMCLR"
     """Stage 2's self-supervised loss."""
-    ssl_hidden_dim: PositiveInt | None = None
+    ssl_hidden_dim: Annotated[PositiveInt, Derived(lambda config: 512 if _is_tiny(config) else 4096)] = NOT_GIVEN
     """Hidden width of the SimCLR heads; null: 4096 (512 for tiny)."""
-    ssl_out_dim: PositiveInt | None = None
+    ssl_out_dim: Annotated[PositiveInt, Derived(lambda config: 128 if _is_tiny(config) else 256)] = NOT_GIVEN
     """Output width of the SimCLR heads; null: 256 (128 for tiny)."""
     id_loss_weight: Weight = 1.0
     """Weight of the identity classification loss."""
@@ -177,8 +161,6 @@ class Stage1(Section):
     """Cached image features in a batch, all processes together."""
     max_epochs: PositiveInt = 120
     """Passes over the training set."""
-    optimizer_name: Literal["Adam"] = "Adam"
-    """Optimiser; Adam with L2 weight decay in the gradient."""
     base_lr: PositiveFloat = 3.5e-4
     """Learning rate after the warm-up."""
     lr_min: Weight = 1e-6
@@ -187,8 +169,6 @@ class Stage1(Section):
     """Epochs of linear warm-up."""
     warmup_lr_init: Weight = 1e-5
     """Learning rate from which the warm-up starts."""
-    warmup_method: Literal["linear"] = "linear"
-    """Shape of the warm-up."""
     weight_decay: Weight = 1e-4
     """L2 penalty."""
     weight_decay_bias: Weight = 1e-4
@@ -263,7 +243,7 @@ class Solver(Section):
     sync_batchnorm: bool = False
     """BatchNorm over the images of all processes instead of each process's own; on GPUs."""
     shard: bool = False
-    """Share weights, gradients and optimiser state of the image encoder out over the processes in stage 2 (FSDP), for
+    """Shard weights, gradients and optimiser state of the image encoder over the processes in stage 2 (FSDP), for
     backbones that do not fit otherwise; in bf16-mixed, tf32 or 32."""
     save_period: Annotated[int, Field(ge=0), MAY_CHANGE] = 0
     """Steps between two states from which a killed run continues; 0: at the ends of epochs alone."""

@@ -1,4 +1,4 @@
-"""YAML as users write it: read so that nothing in it is lost without a word, and written so that people can read it."""
+"""Read YAML files without losing anything silently, and write them so that people can read them."""
 
 from __future__ import annotations
 
@@ -64,6 +64,11 @@ def read_value(name: str, word: str) -> Any:
     Args:
         name: the dotted key.
         word: what is given as its value.
+
+    >>> read_value("MODEL.SIE_COE", "1.5"), read_value("OUTPUT_DIR", "1.5")
+    (1.5, '1.5')
+    >>> read_value("DATASETS.NAMES", "[market1501, msmt17]")
+    ['market1501', 'msmt17']
     """
     if is_text(name):
         return word

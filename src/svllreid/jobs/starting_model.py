@@ -12,7 +12,8 @@ from svllreid.config import Config
 from svllreid.data.readers import DATASETS
 from svllreid.errors import CheckpointError, ConfigError
 from svllreid.files import is_file
-from svllreid.models.checkpoint import HEADS, CheckpointInfo, fit_checkpoint, read_checkpoint
+from svllreid.models.checkpoint import HEADS, CheckpointInfo, read_checkpoint
+from svllreid.models.fitting import fit_checkpoint
 from svllreid.models.reid import SVLLReID
 from svllreid.runtime.gather import num_processes
 

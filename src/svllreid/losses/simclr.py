@@ -14,15 +14,21 @@ def simclr_loss(
 ) -> Tensor:
     """Each row's positive is the same row of the other copy; all other rows of both copies are negatives.
 
-    Where several processes train together the rows of all are compared, and the mean of their results is the loss over
-    all rows, however unequally these are shared.
+    Where several processes train together, the rows of all processes are compared. The mean of the processes' results
+    is the loss over all rows, also where the processes have different numbers of rows.
 
     Args:
         augmented1, augmented2: (B, D) float, any length; normalised here.
         temperature: divides the cosines.
-        identities: (B,) int64, what each row is; the same one on another process is no negative. None: all differ.
+        identities: (B,) int64, the identity of each row; rows of the same identity are no negatives. None: all differ.
     Returns: scalar, the mean of the two copies' losses; symmetric in the copies; 0 for a single row.
     Source: Chen et al. 2020, arXiv:2002.05709.
+
+    >>> features = torch.eye(4)
+    >>> round(simclr_loss(features, features).item(), 4)  # the copies of a row agree, different rows are orthogonal
+    0.0003
+    >>> round(simclr_loss(features, features.roll(1, dims=0)).item(), 2)  # a negative agrees instead
+    10.0
     """
     count = len(augmented1)
     with torch.autocast(augmented1.device.type, enabled=False):

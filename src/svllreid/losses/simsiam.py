@@ -14,6 +14,11 @@ def simsiam_loss(prediction1: Tensor, prediction2: Tensor, target1: Tensor, targ
         target1, target2: (B, D) features; no gradient flows into them.
     Returns: scalar in [-1, 1].
     Source: Chen & He 2021, arXiv:2011.10566.
+
+    >>> import torch
+    >>> features = torch.eye(3)
+    >>> simsiam_loss(features, features, features, features).item()  # each copy predicts the other
+    -1.0
     """
     first = F.cosine_similarity(prediction1.float(), target2.detach().float()).mean()
     second = F.cosine_similarity(prediction2.float(), target1.detach().float()).mean()

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 
 class FusedAttention(nn.Module):
-    """Stands for an `nn.MultiheadAttention` without dropout, with its parameters under their names.
+    """Replaces an `nn.MultiheadAttention` without dropout; its parameters keep their names.
 
     Args:
-        attention: whose parameters are taken.
+        attention: the module that is replaced, whose parameters are taken.
     """
 
     def __init__(self, attention: nn.MultiheadAttention) -> None:
@@ -44,13 +44,15 @@ class FusedAttention(nn.Module):
 
 
 def fuse(blocks: Iterable[ResidualAttentionBlock]) -> None:
-    """Give CLIP's blocks the fused attention, in place."""
+    """Replace the attention of CLIP's blocks by the fused one, in place."""
     for block in blocks:
         block.attn = FusedAttention(block.attn)
 
 
 def one_token(block: ResidualAttentionBlock, x: Tensor, position: int) -> Tensor:
-    """What a block makes of one token of x (B, L, W), which attends to all; the others' outputs are not computed.
+    """The output of a block for one token of x (B, L, W), which attends to all tokens.
+
+    The outputs of the other tokens are not computed.
 
     Returns: (B, W).
     """
@@ -60,5 +62,5 @@ def one_token(block: ResidualAttentionBlock, x: Tensor, position: int) -> Tensor
 
 
 def causal_mask(length: int, device: torch.device) -> Tensor:
-    """(L, L) to be added to attention: minus infinity where a token would see a later one."""
+    """The mask (L, L) that is added to attention: minus infinity where a token would see a later one, 0 elsewhere."""
     return torch.full((length, length), float("-inf"), device=device).triu(1)

@@ -1,11 +1,9 @@
-"""Checkpoints: flat state dicts under the published names, with a .json beside that says what they are."""
+"""Checkpoints: flat state dicts under the published names, and the .json file that describes each."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +13,10 @@ from open_clip.transformer import QuickGELU
 
 from svllreid.errors import CheckpointError
 from svllreid.files import atomic_write, is_file, user_path, write_json
-from svllreid.models.clip import uses_quick_gelu
-from svllreid.models.layouts import OPENAI, TRANSFORMERS, State, clean, layout_of, refuse_nan, some_names
+from svllreid.models.layouts import OPENAI, TRANSFORMERS, State, clean, layout_of, some_names
 from svllreid.models.reid import SVLLReID
-from svllreid.models.towers import resize_positions
 from svllreid.models.weight_file import read_state
 from svllreid.types import Pid, SideRows
-
-logger = logging.getLogger(__name__)
 
 CLASSIFIERS = ("classifier.", "classifier_proj.")
 TEXT = ("prompt_learner.", "text_encoder.")
@@ -30,8 +24,8 @@ HEADS = ("image_mlp.", "text_mlp.")
 PROMPTS = "prompt_learner.cls_ctx"
 IDENTITIES = (*CLASSIFIERS, PROMPTS)
 POSITIONS = ("image_encoder.positional_embedding", "image_encoder.attnpool.positional_embedding")
-_SUFFIX = "prompt_learner.token_suffix"
-_MOST_ROWS = 10_000_000  # identities, cameras or views; a table of more fits no memory
+SUFFIX = "prompt_learner.token_suffix"
+_MOST_ROWS = 10_000_000  # identities, cameras or views; a larger table fits into no memory
 # Entries whose sizes are read, and how many dimensions they have.
 _DIMENSIONS = {
     **dict.fromkeys(POSITIONS, 2),
@@ -39,7 +33,7 @@ _DIMENSIONS = {
     "image_encoder.conv3.weight": 4,
     "classifier.weight": 2,
     "cv_embed": 2,
-    _SUFFIX: 3,
+    SUFFIX: 3,
 }
 
 
@@ -53,7 +47,7 @@ class CheckpointInfo:
         pids: raw identity of each label.
         stage, epoch: how far the training was.
         version: of svllreid.
-        quick_gelu: whether the transformers use QuickGELU; None, in older files: as their MODEL.PRETRAINED.
+        quick_gelu: whether the transformers use QuickGELU; None, in older files: as the weights they began with.
         cameras, views: the dataset's number of each row of side information; None, in older files: rows count from 0.
         listings: fingerprint of each split of the (first) dataset trained on, see `data.fingerprint`; empty where its
             name says which it is, and in older files.
@@ -113,18 +107,20 @@ def prompts_digest(state: State) -> str:
 
 
 def save_checkpoint(path: Path, model: SVLLReID, info: CheckpointInfo, state: State | None = None) -> None:
-    """Write a .json, which also says what the model's activation and prompts are, then the state dict beside it.
+    """Write the .json file of a checkpoint, then its state dict.
+
+    The .json also gets the model's activation (QuickGELU or not) and the digest of its prompts.
 
     Args:
         path: the .pth file.
         model: what is saved.
         info: what belongs to it.
-        state: the model's state dict, where it had to be put together first; None takes it from the model.
+        state: the model's state dict, where it was gathered from several processes; None takes it from the model.
     """
     entries = model.state_dict() if state is None else state
     state = {name: value.detach().cpu().contiguous() for name, value in entries.items()}
     quick_gelu = any(isinstance(module, QuickGELU) for module in model.modules())
-    # The weights last: where they are, all is there.
+    # The weights are written last: where they exist, the .json exists too.
     write_json(path.with_suffix(".json"), asdict(replace(info, quick_gelu=quick_gelu, prompts=prompts_digest(state))))
     with atomic_write(path) as temporary:
         torch.save(state, temporary)
@@ -138,9 +134,13 @@ def read_checkpoint(path: str | Path) -> tuple[State, CheckpointInfo | None]:
     path = user_path(path)
     state = clean(read_state(path))
     if not any(name.startswith("image_encoder.") for name in state):
-        is_clip = layout_of(state) in (OPENAI, TRANSFORMERS)
-        kind = "CLIP's own weights: give it as MODEL.PRETRAINED" if is_clip else f"something else: {some_names(state)}"
-        raise CheckpointError(f"{path} is not a ReID checkpoint (no image_encoder.* entries) but {kind}")
+        wrong = f"{path} is not a ReID checkpoint (no image_encoder.* entries) but "
+        if layout_of(state) in (OPENAI, TRANSFORMERS):
+            raise CheckpointError(
+                f"{wrong}CLIP's own weights: give it as the pretrained weights of a training",
+                settings=("pretrained weights",),
+            )
+        raise CheckpointError(f"{wrong}something else: {some_names(state)}")
     for name, dimensions in _DIMENSIONS.items():
         if name in state and state[name].dim() != dimensions:
             shape = tuple(state[name].shape)
@@ -149,7 +149,10 @@ def read_checkpoint(path: str | Path) -> tuple[State, CheckpointInfo | None]:
 
 
 def read_info(path: Path) -> CheckpointInfo | None:
-    """What the .json beside a checkpoint says; None where there is none, as beside published files."""
+    """The content of the .json file of a checkpoint; None where the file does not exist, as for published checkpoints.
+
+    Raises: CheckpointError: the file cannot be read or does not describe a checkpoint.
+    """
     beside = path.with_suffix(".json")
     if not is_file(beside):
         return None
@@ -161,17 +164,8 @@ def read_info(path: Path) -> CheckpointInfo | None:
         ) from None
 
 
-def began_with_quick_gelu(name: str, info: CheckpointInfo | None) -> bool:
-    """Whether a checkpoint of backbone `name` uses QuickGELU; a published one (no information) began with OpenAI's."""
-    if info is None:
-        return uses_quick_gelu(name, "openai")
-    if info.quick_gelu is None:
-        return uses_quick_gelu(name, info.config.get("MODEL", {}).get("PRETRAINED", ""))
-    return info.quick_gelu
-
-
 def describe(state: State) -> str:
-    """The backbone that the shapes of a checkpoint tell."""
+    """The backbone of a checkpoint in words, as far as the shapes of its entries tell it."""
 
     def length(name: str) -> int | str:
         return len(state[name]) if name in state else "?"
@@ -188,131 +182,3 @@ def describe(state: State) -> str:
 
 def _count(state: State, prefix: str) -> int:
     return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
-
-
-def fit_checkpoint(model: SVLLReID, state: State, origin: str, skip: Sequence[str] = ()) -> list[str]:
-    """Load a state dict into a model, all of it but what is skipped.
-
-    Args:
-        model: takes the weights in place, and only if all fit.
-        state: entries under the published names.
-        origin: what to call it in messages.
-        skip: prefixes of entries that may be missing, superfluous or of another shape; they are loaded if they fit.
-    Returns: the skipped entries that did not fit.
-    Raises: CheckpointError: another backbone, entries missing or of wrong shape, each listed; NaN.
-    """
-    own = model.state_dict()
-    optional = tuple(skip)
-    wrong = [n for n in state if n in own and own[n].shape != state[n].shape]
-    left_out = [n for n in state if n.startswith(optional) and (n not in own or n in wrong)] if optional else []
-    missing = [n for n in own if n not in state and not n.startswith(optional or ("\0",))]
-    missing = [n for n in missing if not n.endswith("num_batches_tracked")]
-    unknown = [n for n in state if n not in own and n not in left_out]
-    wrong = [n for n in wrong if n not in left_out]
-    if missing or unknown or wrong:
-        faults = [f"{n}: {tuple(state[n].shape)} in the file, {tuple(own[n].shape)} in the model" for n in wrong]
-        faults += [f"{n}: not in the file" for n in missing] + [f"{n}: not in the model" for n in unknown]
-        listed = "\n  ".join(faults[:10]) + (f"\n  and {len(faults) - 10} more" if len(faults) > 10 else "")
-        raise CheckpointError(
-            f"{origin} holds {describe(state)}, which does not fit the configuration "
-            f"({describe(dict(own))}); check {_likely_keys(wrong, missing + unknown)}:\n  {listed}"
-        )
-    taken = {n: value for n, value in state.items() if n not in left_out}
-    refuse_nan(taken, origin)
-    model.load_state_dict(taken, strict=False)
-    return left_out
-
-
-def start_from(model: SVLLReID, state: State, origin: str, grid: tuple[int, int] | None = None) -> str:
-    """Load a checkpoint to be trained on: all of it but classifiers and prompts, which belong to its identities.
-
-    Heads and side information are taken where the model's have the same shapes, position embeddings are resized. The
-    words around the learned prompts are the checkpoint's.
-
-    Args:
-        model: made for the new identities; takes the weights in place, and only if all fit.
-        state: the checkpoint.
-        origin: what to call it in messages.
-        grid: rows and columns of its position embeddings; None: not known.
-    Returns: one line: what is taken, what left out, what made anew.
-    Raises: CheckpointError: a text encoder or a grid is needed and not there, or see `fit_checkpoint`.
-    """
-    own = model.state_dict()
-    if _SUFFIX in own:
-        _check_text(own, state, origin)
-    used = {n: v for n, v in state.items() if not n.startswith(IDENTITIES)}
-    for prefix in HEADS:  # whole or not at all: parts of SimCLR's and SimSiam's have the same names and shapes
-        if _shapes(used, prefix) != _shapes(own, prefix):
-            used = {n: v for n, v in used.items() if not n.startswith(prefix)}
-    resized = _resize(model, own, used, origin, grid)
-    text = () if _SUFFIX in own else TEXT
-    superfluous = fit_checkpoint(model, used, origin, skip=(*IDENTITIES, *HEADS, "cv_embed", *text))
-    taken = used.keys() - set(superfluous)
-    parts = {
-        "taken": _parts(taken) + ([resized] if resized else []),
-        "left out": _parts(state.keys() - taken),
-        "made anew": _parts(own.keys() - taken),
-    }
-    return f"{origin}: " + "; ".join(f"{what} {', '.join(names) or 'nothing'}" for what, names in parts.items())
-
-
-def _shapes(state: State, prefix: str) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in state.items() if name.startswith(prefix)}
-
-
-def _parts(names: Iterable[str]) -> list[str]:
-    """What to call entries: by their module, the prompts' in full."""
-    named = (name for name in names if not name.endswith("num_batches_tracked"))  # which a file may lack
-    return sorted({name if name.startswith(TEXT[0]) else name.partition(".")[0] for name in named})
-
-
-def _check_text(own: State, state: State, origin: str) -> None:
-    if not any(name.startswith("text_encoder.") for name in state):
-        raise CheckpointError(
-            f"{origin} is an image encoder without text encoder (a one-stage baseline), so there is nothing to learn "
-            "prompts with; set MODEL.USE_TEXT false, or start from a checkpoint with both"
-        )
-    if _SUFFIX in state and _padding(state[_SUFFIX]) != _padding(own[_SUFFIX]):
-        raise CheckpointError(
-            f"{origin} has prompts with a noun of another length in tokens than DATASETS.NOUN, and only CLIP's own "
-            "weights hold other words; set DATASETS.NOUN to the noun it was trained with"
-        )
-
-
-def _padding(suffix: torch.Tensor) -> int:
-    """How many embeddings at the end of (1, 68, T) are the last one."""
-    return int((suffix[0] == suffix[0, -1]).all(dim=1).sum())
-
-
-def _resize(model: SVLLReID, own: State, state: State, origin: str, grid: tuple[int, int] | None) -> str:
-    """Fit the position embeddings in `state` to the model's grid; says what was done."""
-    target = model.image_encoder.grid
-    for name in POSITIONS:
-        if name not in state or name not in own or own[name].shape[1:] != state[name].shape[1:]:
-            continue  # another backbone, which fitting the weights will explain
-        patches = len(state[name]) - 1
-        if grid is not None and grid[0] * grid[1] != patches:
-            grid = None
-        if grid is None and len(own[name]) != len(state[name]):
-            raise CheckpointError(
-                f"{origin} has position embeddings of {patches} patches, the configuration makes {target[0]} x "
-                f"{target[1]}, and no .json beside says how its patches are laid out; set INPUT.SIZE_TRAIN and "
-                "MODEL.STRIDE_SIZE to those it was trained with"
-            )
-        if grid is not None and grid != target:
-            state[name] = resize_positions(state[name], target, grid)
-            return f"positions resized from {grid[0]} x {grid[1]} to {target[0]} x {target[1]}"
-    return ""
-
-
-def _likely_keys(wrong: list[str], other: list[str]) -> str:
-    keys = []
-    if any(n.endswith("positional_embedding") for n in wrong):
-        keys += ["INPUT.SIZE_TRAIN", "MODEL.STRIDE_SIZE"]
-    if "cv_embed" in wrong + other:
-        keys += ["MODEL.SIE_CAMERA", "MODEL.SIE_VIEW"]
-    if any(n.startswith(HEADS) for n in wrong + other):
-        keys += ["MODEL.USE_SSL", "MODEL.USE_SSL_STAGE1", "MODEL.SSL_TYPE", "MODEL.SSL_HIDDEN_DIM", "MODEL.SSL_OUT_DIM"]
-    if any(n.startswith(IDENTITIES) for n in wrong):
-        keys += ["DATASETS.NAMES (other identities)"]
-    return ", ".join(keys or ["MODEL.NAME"])

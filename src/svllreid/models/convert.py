@@ -12,8 +12,9 @@ from safetensors.torch import save
 from svllreid.errors import CheckpointError, OutputError
 from svllreid.files import atomic_write, write_json
 from svllreid.models.checkpoint import describe, read_info
-from svllreid.models.clip import check_whole, read_weights
+from svllreid.models.clip import check_whole
 from svllreid.models.layouts import OPENAI, REID, TRANSFORMERS, State
+from svllreid.models.pretrained import read_weights
 
 TORCH, SAFETENSORS = (".pth", ".pt"), ".safetensors"
 
@@ -24,16 +25,16 @@ def convert(source: str, target: Path, name: str) -> str:
     Args:
         source: a file, folder or tag, see `read_weights`.
         target: .pth or .pt gets a flat state dict, .safetensors the same as safetensors. Precision stays as it is.
-        name: MODEL.NAME, whose open_clip tags `source` may be.
+        name: the backbone, whose open_clip tags `source` may be.
     Returns: what was written, in words.
     Raises:
         CheckpointError: another suffix, or a source that cannot be read or is neither.
-        OutputError: a file that is there already, or cannot be written.
+        OutputError: the file exists already, or cannot be written.
     """
     if target.suffix not in (*TORCH, SAFETENSORS):
         raise CheckpointError(f"{target}: weights are written as .pth, .pt or .safetensors; name a file of these")
-    beside = target.with_suffix(".json")
-    for path in (target, beside):
+    description = target.with_suffix(".json")
+    for path in (target, description):
         if path.exists():
             raise OutputError(f"{path} is there already; name another file, or remove it")
     weights = read_weights(name, source)
@@ -49,7 +50,7 @@ def convert(source: str, target: Path, name: str) -> str:
         raise CheckpointError(f"{weights.path} holds neither a ReID checkpoint nor CLIP's weights, in no known layout")
     _write(target, state)
     if about is not None:
-        write_json(beside, about)
+        write_json(description, about)
     return kind
 
 
@@ -60,7 +61,7 @@ def published(state: State) -> State:
 
 
 def _write(target: Path, state: State) -> None:
-    # Cloned: of a view torch would write all it is a view of, and safetensors nothing.
+    # Cloned: of a tensor that shares memory with a larger one torch writes the larger one, and safetensors refuses.
     state = {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
     with atomic_write(target) as temporary:
         if target.suffix == SAFETENSORS:

@@ -14,14 +14,20 @@ from torch.distributed.tensor import DTensor
 def weights_digest(module: nn.Module, prefixes: tuple[str, ...] = ("",)) -> str:
     """SHA-256 of all that an output in eval mode depends on: names, types, shapes and bytes of the entries.
 
-    Also what shapes do not tell: strides, attention heads, and whether GELU is QuickGELU. BatchNorm's count of batches
-    is left out, which eval mode does not use. Weights sharded over processes (FSDP) are gathered one by one:
-    then all processes must ask.
+    It also covers what shapes do not tell: strides, attention heads, and whether GELU is QuickGELU. BatchNorm's count
+    of batches is left out, since eval mode does not use it. Weights sharded over processes (FSDP) are gathered one by
+    one, so all processes must call this together.
 
     Args:
         module: the model, or a part of it; on any device.
         prefixes: only entries and modules whose names begin with one of these.
     Returns: 64 hexadecimal digits.
+
+    >>> layer = nn.Linear(2, 2)
+    >>> before = weights_digest(layer)
+    >>> _ = layer.weight.data.add_(1e-3)
+    >>> weights_digest(layer) == before
+    False
     """
     parts = [part for name, part in module.named_modules() if f"{name}.".startswith(prefixes)]
     settings = {

@@ -5,8 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SIMSIAM_HIDDEN_DIM = 512
-
 
 class ProjectionHead(nn.Module):
     """SimCLR's projection: Linear-BN-ReLU, Linear-BN-ReLU, Linear.
@@ -14,6 +12,10 @@ class ProjectionHead(nn.Module):
     Args:
         in_dim, hidden_dim, out_dim: widths.
     Source: Chen et al. 2020, arXiv:2002.05709.
+
+    >>> import torch
+    >>> ProjectionHead(in_dim=6, hidden_dim=8, out_dim=4)(torch.randn(3, 6)).shape
+    torch.Size([3, 4])
     """
 
     def __init__(self, in_dim: int, hidden_dim: int, out_dim: int) -> None:
@@ -30,7 +32,7 @@ class ProjectionHead(nn.Module):
         return self.layer3(F.relu(self.bn2(self.layer2(x))))
 
     def init_weights(self) -> None:
-        """The published initialisation of `image_mlp`."""
+        """Initialise as the published code does for `image_mlp`."""
         for layer in (self.layer1, self.layer2, self.layer3):
             nn.init.kaiming_normal_(layer.weight, mode="fan_in")
         for norm in (self.bn1, self.bn2):
@@ -41,10 +43,12 @@ class ProjectionHead(nn.Module):
 class PredictionHead(nn.Module):
     """SimSiam's predictor: Linear-BN-ReLU, Linear, back to the features' own width.
 
+    Args:
+        dim, hidden_dim: widths of the features and of the hidden layer.
     Source: Chen & He 2021, arXiv:2011.10566.
     """
 
-    def __init__(self, dim: int, hidden_dim: int = SIMSIAM_HIDDEN_DIM) -> None:
+    def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
         self.linear1 = nn.Linear(dim, hidden_dim)
         self.bn1 = nn.BatchNorm1d(hidden_dim)

@@ -53,15 +53,18 @@ _ACTIVATIONS = {"quick_gelu": True, "gelu": False}
 
 def tensors(state: dict[str, Any]) -> State:
     """The tensors of a state dict under the names of their own layout, without OpenAI's three integers."""
-    found = unwrapped({name: value for name, value in state.items() if isinstance(value, torch.Tensor)})
-    return {name: value for name, value in found.items() if name not in _EXTRA_ENTRIES}
+    named = unwrapped({name: value for name, value in state.items() if isinstance(value, torch.Tensor)})
+    return {name: value for name, value in named.items() if name not in _EXTRA_ENTRIES}
 
 
 def unwrapped(state: State) -> State:
-    """A state dict without what wrappers of the network put into its names.
+    """A state dict whose names are freed of what wrappers of the network put into them.
 
-    Prefixes that all names share (`module.`, `_orig_mod.`, `model.`, `net.`, one inside the other too) are taken off
-    until a layout is recognised; where none is, all names stay as they are.
+    Prefixes that all names have (`module.`, `_orig_mod.`, `model.`, `net.`, also several in a row) are removed until a
+    layout is recognised. Where none is recognised, all names stay as they are.
+
+    >>> list(unwrapped({"module.image_encoder.proj": torch.zeros(1)}))
+    ['image_encoder.proj']
     """
     names = [_INSIDE.sub("", name) for name in state]
     while not _recognised(names):
@@ -69,22 +72,22 @@ def unwrapped(state: State) -> State:
         if prefix is None or not names:
             return state
         names = [name.removeprefix(prefix) for name in names]
-    # Two entries that differ in a wrapper alone are nobody's layout.
+    # Two entries that differ in a wrapper alone belong to no known layout.
     return dict(zip(names, state.values(), strict=True)) if len(set(names)) == len(names) else state
 
 
 def clean(state: dict[str, Any]) -> State:
-    """`tensors` in float32."""
+    """The tensors of a state dict as `tensors` gives them, in float32."""
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors(state).items()}
 
 
 def layout_of(state: State) -> str | None:
-    """The layout that the names of a state dict tell; None: another."""
+    """The layout of a state dict, recognised by the names of its entries; None: an unknown one."""
     return _recognised(state)
 
 
 def refuse_nan(state: State, origin: str) -> None:
-    """CheckpointError where an entry that is to be used holds NaN: every feature would be NaN."""
+    """Raise CheckpointError where an entry holds NaN, since every feature would be NaN."""
     broken = [name for name, value in state.items() if not value.is_meta and torch.isnan(value).any()]
     if broken:
         raise CheckpointError(
@@ -99,8 +102,8 @@ def some_names(state: State) -> str:
 
 
 def _recognised(names: Iterable[str]) -> str | None:
-    found = list(names)
-    return next((layout for layout, signs in _SIGNS.items() if any(name.startswith(signs) for name in found)), None)
+    listed = list(names)
+    return next((layout for layout, signs in _SIGNS.items() if any(name.startswith(signs) for name in listed)), None)
 
 
 def to_openai(state: State, origin: str) -> State:
@@ -118,17 +121,17 @@ def to_openai(state: State, origin: str) -> State:
 
 
 def _from_transformers(state: State, origin: str) -> State:
-    found = {}
+    converted = {}
     for name, value in state.items():
         if name.endswith(".position_ids"):  # 0, 1, 2 …, which older versions stored
             continue
         if name in _PROJECTIONS:
-            found[_PROJECTIONS[name]] = value.T
+            converted[_PROJECTIONS[name]] = value.T
         elif ".q_proj." in name:
-            found[_openai_name(name)] = _joined(state, name, origin)
+            converted[_openai_name(name)] = _joined(state, name, origin)
         elif ".k_proj." not in name and ".v_proj." not in name:
-            found[_openai_name(name)] = value
-    return found
+            converted[_openai_name(name)] = value
+    return converted
 
 
 def _openai_name(name: str) -> str:
@@ -154,22 +157,24 @@ def hub_file(folder: Path) -> Path:
 
 
 def quick_gelu_beside(path: Path, layout: str | None) -> bool | None:
-    """What lies beside a file of CLIP's weights says of its activation, which its shapes do not tell.
+    """Whether CLIP's weights were trained with QuickGELU, as a file in their folder says.
+
+    The shapes of the weights do not tell it.
 
     Args:
-        path: the weights. Beside them: transformers' config.json, open_clip's open_clip_config.json, or the .json
-            that `svllreid convert` writes.
+        path: the weights. The file in their folder is transformers' config.json, open_clip's open_clip_config.json, or
+            the .json that `models.convert` writes.
         layout: of the weights.
-    Returns: true for QuickGELU, false for GELU, None where nothing is said.
-    Raises: CheckpointError: unreadable, or another activation.
+    Returns: true for QuickGELU, false for GELU, None where no file says it.
+    Raises: CheckpointError: the file cannot be read, or names another activation.
     """
     if layout == TRANSFORMERS:
         return _transformers_activation(path.with_name("config.json"))
-    told = _read_json(path.with_suffix(".json")).get("quick_gelu")
+    quick_gelu = _read_json(path.with_suffix(".json")).get("quick_gelu")
     model = _read_json(path.with_name("open_clip_config.json")).get("model_cfg")
-    if told is None and isinstance(model, dict):
-        told = model.get("quick_gelu", False)
-    return told if isinstance(told, bool) else None
+    if quick_gelu is None and isinstance(model, dict):
+        quick_gelu = model.get("quick_gelu", False)
+    return quick_gelu if isinstance(quick_gelu, bool) else None
 
 
 def _transformers_activation(file: Path) -> bool | None:
@@ -180,12 +185,12 @@ def _transformers_activation(file: Path) -> bool | None:
             settings.update(config[key] if isinstance(config.get(key), dict) else {})
     if config.get("model_type") != "clip" and not any(towers):
         return None
-    found = {str(settings.get("hidden_act", "quick_gelu")) for settings in towers}
-    if len(found) > 1 or not found <= _ACTIVATIONS.keys():
+    activations = {str(settings.get("hidden_act", "quick_gelu")) for settings in towers}
+    if len(activations) > 1 or not activations <= _ACTIVATIONS.keys():
         raise CheckpointError(
-            f"{file}: hidden_act {' and '.join(sorted(found))}; both towers must have quick_gelu, or both gelu"
+            f"{file}: hidden_act {' and '.join(sorted(activations))}; both towers must have quick_gelu, or both gelu"
         )
-    return _ACTIVATIONS[found.pop()]
+    return _ACTIVATIONS[activations.pop()]
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -195,5 +200,5 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} beside the weights cannot be read: {error}; mend or remove it") from None
+        raise CheckpointError(f"{file} beside the weights cannot be read: {error}; fix or remove it") from None
     return content if isinstance(content, dict) else {}

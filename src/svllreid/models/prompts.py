@@ -14,21 +14,30 @@ _PREFIX_LENGTH = 5  # start of text, "A photo of a"
 
 
 def tokenize(noun: str) -> tuple[Tensor, int]:
-    """Token ids (1, 77) of "A photo of a X X X X noun." and the number of tokens up to the end of text."""
+    """Token ids (1, 77) of "A photo of a X X X X noun." and the number of tokens up to the end of text.
+
+    Raises: ConfigError: an empty noun, or one that does not fit.
+
+    >>> token_ids, length = tokenize("person")
+    >>> tuple(token_ids.shape), length
+    ((1, 77), 12)
+    """
     token_ids = open_clip.tokenize(f"A photo of a {_CONTEXT} {noun}.")
     length = int(token_ids.argmax()) + 1  # the end of text has the largest id
     if length == token_ids.shape[1] or not noun.strip():
-        raise ConfigError(f"DATASETS.NOUN: {noun!r} is not a short noun such as person or vehicle")
+        raise ConfigError(
+            f"the noun {noun!r} is not a short one such as person or vehicle; give such a noun", settings=("noun",)
+        )
     return token_ids, length
 
 
 class PromptLearner(nn.Module):
-    """The learned vectors of each identity between a fixed prefix and suffix.
+    """Prompts "A photo of a X X X X noun." whose four X are vectors learned for each identity.
 
     Args:
         num_classes: identities (N).
         token_embedding: CLIP's table, (49408, T).
-        noun: what the prompts name.
+        noun: the prompts' last word, such as person.
     """
 
     token_prefix: Tensor

@@ -33,7 +33,7 @@ class SVLLReID(nn.Module):
         clip: towers with their weights.
         num_classes: training identities (N).
         num_cameras, num_views: rows of the side information table; ids given to the model are rows of it, while
-            `side_rows` says which cameras and views of the dataset they stand for.
+            `side_rows` says which camera and view of the dataset each row belongs to.
         image_size: height and width.
         stride: step of the patch embedding (ViT).
         sie_camera, sie_view: learn side information per camera, per viewpoint, or per pair.
@@ -52,26 +52,29 @@ class SVLLReID(nn.Module):
         clip: ClipTowers,
         *,
         num_classes: int,
-        num_cameras: int = 1,
-        num_views: int = 1,
-        image_size: tuple[int, int] = (256, 128),
-        stride: tuple[int, int] = (16, 16),
-        sie_camera: bool = False,
-        sie_view: bool = False,
-        sie_coe: float = 1.0,
-        noun: str = "person",
-        use_text: bool = True,
-        language_head: bool = False,
-        vision_head: str | None = None,
-        ssl_hidden_dim: int = 4096,
-        ssl_out_dim: int = 256,
+        num_cameras: int,
+        num_views: int,
+        image_size: tuple[int, int],
+        stride: tuple[int, int],
+        sie_camera: bool,
+        sie_view: bool,
+        sie_coe: float,
+        noun: str,
+        use_text: bool,
+        language_head: bool,
+        vision_head: str | None,
+        ssl_hidden_dim: int,
+        ssl_out_dim: int,
     ) -> None:
         super().__init__()
         self.micro_batch = 0
         self.image_encoder = image_encoder(clip, image_size, stride)
         self.has_batchnorm = isinstance(self.image_encoder, ResNetEncoder)
         if self.has_batchnorm and (sie_camera or sie_view):
-            raise ConfigError("MODEL.SIE_CAMERA, MODEL.SIE_VIEW: a ResNet has no CLS token; set both to false")
+            raise ConfigError(
+                "side information is added to the CLS token, and a ResNet has none; switch it off",
+                settings=("side information",),
+            )
         self.num_classes, self.num_cameras, self.num_views = num_classes, num_cameras, num_views
         self.side_rows = SideRows.counted(num_cameras, num_views)  # or as the training set numbers them
         self.sie_camera, self.sie_view, self.sie_coe = sie_camera, sie_view, sie_coe
@@ -92,7 +95,10 @@ class SVLLReID(nn.Module):
                 self.text_mlp = ProjectionHead(proj_dim, ssl_hidden_dim, ssl_out_dim)
 
     def side_information(self, camids: Tensor | None, viewids: Tensor | None) -> Tensor | None:
-        """What is added to the CLS tokens, (B, W); zero where camera or view is unknown (-1), None without SIE."""
+        """The side information (B, W) that is added to the CLS tokens.
+
+        It is zero where camera or view is unknown (-1), and None where the model has no side information.
+        """
         if not (self.sie_camera or self.sie_view) or (camids is None and viewids is None):
             return None
         used = []
@@ -114,7 +120,10 @@ class SVLLReID(nn.Module):
         return self._encode(images, self.side_information(camids, viewids))
 
     def _encode(self, images: Tensor, added: Tensor | None) -> ImageFeatures:
-        """All at once, or in training `micro_batch` by `micro_batch`, each computed again for its gradient."""
+        """Features of all images at once, or in training of `micro_batch` images at a time.
+
+        The latter keeps no activations, and computes each part again in the backward pass.
+        """
         if not self.micro_batch or len(images) <= self.micro_batch or not torch.is_grad_enabled():
             return self.image_encoder(images, added)
         sides = [None] * len(images) if added is None else added.split(self.micro_batch)
@@ -129,7 +138,7 @@ class SVLLReID(nn.Module):
     ) -> tuple[ImageFeatures, list[Tensor]]:
         """Features of the images with side information, and `final` of each augmented copy without it.
 
-        One pass for all where nothing in the encoder depends on its batch; a ResNet's BatchNorm sees each by itself.
+        A ViT encodes all in one pass. A ResNet encodes each copy by itself, since its BatchNorm depends on the batch.
         """
         if self.has_batchnorm or not augmented:
             return self.encode_image(images, camids, viewids), [self.encode_image(copy).final for copy in augmented]
@@ -141,7 +150,7 @@ class SVLLReID(nn.Module):
         return ImageFeatures(*(feature[:count] for feature in every)), list(every.final[count:].split(count))
 
     def classify(self, features: ImageFeatures) -> Scores:
-        """Identity logits behind the BNNecks."""
+        """Identity logits, computed from the features after the BNNecks."""
         return Scores(
             self.classifier(self.bottleneck(features.final)), self.classifier_proj(self.bottleneck_proj(features.proj))
         )
@@ -161,9 +170,9 @@ class SVLLReID(nn.Module):
         Args:
             images: (B, 3, H, W), normalised.
             camids, viewids: (B,) for side information; None leaves it out.
-            after_neck: `final` and `proj` behind their BNNecks instead of before.
-            normalize: to unit length.
-            flip: add the feature of the mirrored image before that.
+            after_neck: take `final` and `proj` after their BNNecks instead of before.
+            normalize: scale each feature to unit length.
+            flip: average each feature with that of the mirrored image first.
         """
         if flip:
             sides = (images, images.flip(3))
@@ -187,19 +196,19 @@ class SVLLReID(nn.Module):
         labels = torch.arange(self.num_classes, device=self.prompt_learner.cls_ctx.device)
         return torch.cat([self.encode_prompts(self.prompt_learner(part)) for part in labels.split(batch)])
 
-    def stage1_parameters(self, train_head: bool = False) -> Iterator[tuple[str, nn.Parameter]]:
-        """What stage 1 trains: the prompts, and `text_mlp` where asked."""
+    def stage1_parameters(self, *, train_head: bool) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names and parameters that stage 1 trains: the prompts, and with `train_head` also `text_mlp`."""
         for name, parameter in self.named_parameters():
             if name == "prompt_learner.cls_ctx" or (train_head and name.startswith("text_mlp.")):
                 yield name, parameter
 
-    def stage2_parameters(self, frozen_blocks: int = 0) -> Iterator[tuple[str, nn.Parameter]]:
-        """What stage 2's optimiser lists: all but prompts, text encoder and the necks' biases.
+    def stage2_parameters(self, *, frozen_blocks: int) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names and parameters in stage 2's optimiser: all but prompts, text encoder and the necks' biases.
 
-        `text_mlp` is listed beside SimCLR's head, as published, though no gradient reaches it.
+        `text_mlp` is among them, as published, though no gradient reaches it.
 
         Args:
-            frozen_blocks: of the image encoder, which are left out with the patch embedding below them.
+            frozen_blocks: how many first blocks of the image encoder are left out, with the patch embedding.
         """
         frozen = ["prompt_learner.", "text_encoder."]
         if frozen_blocks:

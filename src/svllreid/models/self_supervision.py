@@ -11,6 +11,8 @@ from svllreid.losses.simclr import simclr_loss
 from svllreid.losses.simsiam import simsiam_loss
 from svllreid.models.heads import PredictionHead, ProjectionHead
 
+SIMSIAM_HIDDEN_DIM = 512
+
 
 @dataclass(frozen=True)
 class SelfSupervision:
@@ -18,8 +20,8 @@ class SelfSupervision:
 
     Args:
         head: makes `image_mlp` from the width of the features, the hidden width and the output width.
-        loss: scalar of what the head makes of the two copies, two (B, out) tensors, and of their features before the
-            head, two (B, W) tensors.
+        loss: the loss, a scalar, of four tensors: the head's outputs for the two copies, (B, out) each, and the
+            features of the two copies before the head, (B, W) each.
     """
 
     head: Callable[[int, int, int], nn.Module]
@@ -34,6 +36,9 @@ def _projection(in_dim: int, hidden_dim: int, out_dim: int) -> nn.Module:
 
 SELF_SUPERVISION = {
     "SIMCLR": SelfSupervision(_projection, lambda head1, head2, final1, final2: simclr_loss(head1, head2)),
-    # The predictor leads back to the features' own width, and its hidden width is the published one.
-    "SIMSIAM": SelfSupervision(lambda in_dim, hidden_dim, out_dim: PredictionHead(in_dim), simsiam_loss),
+    # The predictor leads back to the features' own width, and its hidden width is the published one, so that neither
+    # of the two widths given is used.
+    "SIMSIAM": SelfSupervision(
+        lambda in_dim, hidden_dim, out_dim: PredictionHead(in_dim, SIMSIAM_HIDDEN_DIM), simsiam_loss
+    ),
 }

@@ -37,7 +37,11 @@ def resize_positions(positions: Tensor, grid: tuple[int, int], source: tuple[int
         grid: height and width of the new grid.
         source: height and width of their own (g, f); None: a square one, as CLIP's.
     Returns: (1 + h * w, W).
-    Raises: CheckpointError: positions of another number.
+    Raises: CheckpointError: the number of positions does not fit `source`, or is no square.
+
+    >>> positions = torch.tensor([[9.0], [0.0], [2.0], [0.0], [2.0]])  # the first token's, then the grid 0 2 / 0 2
+    >>> resize_positions(positions, grid=(1, 4)).flatten().tolist()
+    [9.0, 0.0, 0.5, 1.5, 2.0]
     """
     count = positions.shape[0] - 1
     rows, columns = source or (round(count**0.5),) * 2
@@ -66,8 +70,12 @@ class ViTEncoder(nn.Module):
         self.conv1 = tower.conv1
         self.grid = self.grid_of(image_size, stride)
         if min(self.grid) < 1:
-            patch = list(self.conv1.kernel_size)
-            raise ConfigError(f"INPUT.SIZE_TRAIN {list(image_size)} is smaller than a patch of {patch} pixels")
+            (height, width), (rows, columns) = image_size, self.conv1.kernel_size
+            raise ConfigError(
+                f"images of {height} x {width} pixels are smaller than a patch of {rows} x {columns}; set a larger "
+                "image size",
+                settings=("image size",),
+            )
         self.conv1.stride = tuple(stride)
         self.class_embedding = tower.class_embedding
         self.positional_embedding = nn.Parameter(resize_positions(tower.positional_embedding.detach(), self.grid))
@@ -78,7 +86,9 @@ class ViTEncoder(nn.Module):
         self.proj = tower.proj
         self.last_dim = self.final_dim = self.class_embedding.shape[0]
         self.proj_dim = self.proj.shape[1]
-        self.recompute = False  # keep no activations inside the blocks, compute them again for the gradient
+        self.recompute = (
+            False  # whether activations inside the blocks are computed again in the backward pass instead of kept
+        )
 
     def grid_of(self, image_size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of patches in images of this height and width."""
@@ -116,10 +126,11 @@ class ResNetEncoder(nn.Module):
     Args:
         tower: open_clip's ModifiedResNet.
         image_size: height and width of the images.
+        stride: taken as `ViTEncoder` takes it, and not used: a ResNet has no patches that could overlap.
     Source: Radford et al. 2021 (CLIP); Luo et al., CVPRW 2019 (last stride 1).
     """
 
-    def __init__(self, tower: ModifiedResNet, image_size: tuple[int, int]) -> None:
+    def __init__(self, tower: ModifiedResNet, image_size: tuple[int, int], stride: tuple[int, int]) -> None:
         super().__init__()
         self.conv1, self.bn1, self.act1 = tower.conv1, tower.bn1, tower.act1
         self.conv2, self.bn2, self.act2 = tower.conv2, tower.bn2, tower.act2
@@ -130,7 +141,7 @@ class ResNetEncoder(nn.Module):
         first.avgpool = nn.Identity()
         first.downsample[0] = nn.Identity()
         self.attnpool = tower.attnpool
-        self.grid = self.grid_of(image_size)
+        self.grid = self.grid_of(image_size, stride)
         positions = resize_positions(self.attnpool.positional_embedding.detach(), self.grid)
         self.attnpool.positional_embedding = nn.Parameter(positions)
         self.proj_dim = self.attnpool.c_proj.out_features
@@ -138,8 +149,8 @@ class ResNetEncoder(nn.Module):
         self.final_dim = self.layer4[-1].conv3.out_channels
         self.to(memory_format=torch.channels_last)  # a fifth faster on a CPU; half precision on a GPU wants it too
 
-    def grid_of(self, image_size: tuple[int, int], stride: tuple[int, int] = (16, 16)) -> tuple[int, int]:
-        """Rows and columns of the last map of images of this height and width; it has no patches that could overlap."""
+    def grid_of(self, image_size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the last feature map for images of this height and width, whatever the stride."""
         # One strided convolution halves and rounds up, three poolings halve and round down.
         return (image_size[0] + 1) // 2 // 8, (image_size[1] + 1) // 2 // 8
 
@@ -161,7 +172,7 @@ class ResNetEncoder(nn.Module):
 class TextEncoder(nn.Module):
     """CLIP's text transformer over prompt embeddings instead of token ids.
 
-    Attention is causal, so what stands behind the end-of-text token cannot change its feature and is left out.
+    Attention is causal: tokens after the end of text cannot change its feature, and are left out.
     """
 
     def __init__(self, clip: ClipTowers) -> None:
@@ -193,5 +204,5 @@ class TextEncoder(nn.Module):
 def image_encoder(clip: ClipTowers, image_size: tuple[int, int], stride: tuple[int, int]) -> ViTEncoder | ResNetEncoder:
     """The image encoder of a CLIP model for images of this size."""
     if isinstance(clip.vision, ModifiedResNet):
-        return ResNetEncoder(clip.vision, image_size)
+        return ResNetEncoder(clip.vision, image_size, stride)
     return ViTEncoder(clip.vision, image_size, stride)

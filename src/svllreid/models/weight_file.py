@@ -1,4 +1,4 @@
-"""Files of weights: read without executing anything in them, and said what a file is that holds no weights."""
+"""Files of weights, read without executing anything in them; a file that holds none is named for what it is."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Fault(NamedTuple):
 def read_state(path: Path) -> dict[str, Any]:
     """The state dict in a safetensors file, a TorchScript archive or a torch file; nothing in it is executed.
 
-    Of a training checkpoint it is the entry `state_dict`, `model` or the like.
+    In a training checkpoint the state dict is the entry `state_dict`, `model` or the like.
 
     Raises: CheckpointError: no such file, or no state dict; it says what the file is instead.
     """
@@ -66,7 +66,7 @@ def read_state(path: Path) -> dict[str, Any]:
         if _is_safetensors(_start_of(path)):
             return load_file(path)
         if is_torchscript(path):
-            with warnings.catch_warnings():  # OpenAI's archives stay TorchScript, whatever becomes of it
+            with warnings.catch_warnings():  # of TorchScript being deprecated: OpenAI's archives stay what they are
                 warnings.simplefilter("ignore")
                 return dict(torch.jit.load(path, map_location="cpu").state_dict())
         content = read_torch(path)
@@ -83,7 +83,7 @@ def read_state(path: Path) -> dict[str, Any]:
         if isinstance(value, torch.Tensor) and not _is_plain(value):
             kind = f"{value.layout} {value.dtype} on {value.device}".replace("torch.", "")
             raise CheckpointError(f"{path}: {name} is {kind}, and weights are dense real numbers; save them as such")
-    # A view of one number may stand for a tensor of any size, which converting it would make.
+    # One number expanded to a huge shape takes no room in the file; converting the tensor would make it whole.
     _refuse_too_much(path, sum(value.nbytes for value in content.values() if isinstance(value, torch.Tensor)))
     return content
 
@@ -94,7 +94,7 @@ def read_torch(path: Path, *, mmap: bool = False) -> Any:
     Args:
         path: the file.
         mmap: leave tensors on disk until they are used, where only the plain values are wanted.
-    Raises: one of UNREADABLE, for `fault_of`; torch's own text advises what nobody should do with a file of others.
+    Raises: one of UNREADABLE, for `fault_of`. torch's own message advises to load the file unsafely; do not show it.
     """
     with warnings.catch_warnings(), path.open("rb") as file:  # by its path torch goes by the suffix
         warnings.simplefilter("ignore")  # of odd pickles, for torch's developers

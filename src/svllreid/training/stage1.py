@@ -28,15 +28,16 @@ class Stage1Task(nn.Module):
     def __init__(
         self,
         model: SVLLReID,
-        augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
-        ssl_weight: float = 0.8,
-        train_head: bool = False,
+        *,
+        augment: Callable[[Tensor, torch.Generator], Tensor] | None,
+        ssl_weight: float,
+        train_head: bool,
     ) -> None:
         super().__init__()
         self.model = model
         self.augment = augment
         self.ssl_weight = ssl_weight
-        self.trained = dict(model.stage1_parameters(train_head))
+        self.trained = dict(model.stage1_parameters(train_head=train_head))
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         for parameter in self.trained.values():

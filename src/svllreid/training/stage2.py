@@ -41,11 +41,12 @@ class Stage2Task(nn.Module):
     def __init__(
         self,
         model: SVLLReID,
+        *,
         weights: LossWeights,
-        margin: float | None = 0.3,
-        smooth: bool = True,
-        use_ssl: bool = True,
-        frozen_blocks: int = 0,
+        margin: float | None,
+        smooth: bool,
+        use_ssl: bool,
+        frozen_blocks: int,
     ) -> None:
         super().__init__()
         self.model = model
@@ -55,7 +56,7 @@ class Stage2Task(nn.Module):
         self.use_ssl = use_ssl
         text_features = model.encode_all_text() if hasattr(model, "text_encoder") else None
         self.register_buffer("text_features", text_features, persistent=False)
-        self.trained = dict(model.stage2_parameters(frozen_blocks))
+        self.trained = dict(model.stage2_parameters(frozen_blocks=frozen_blocks))
         for name, parameter in model.named_parameters():
             # text_mlp is listed, as published, and gets no gradient: so no process waits for one.
             parameter.requires_grad_(name in self.trained and not name.startswith("text_mlp."))
