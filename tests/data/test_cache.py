@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 from svllreid.data import cache as cache_module
-from svllreid.data import dataset as dataset_module
+from svllreid.data import datasets
 from svllreid.data.cache import CachePlan, FileCache
-from svllreid.data.dataset import TrainDataset, batches, label_of, loader
+from svllreid.data.datasets import TrainDataset, training_labels
 from svllreid.data.images import open_image
+from svllreid.data.loader import batches, make_loader
 from svllreid.data.transforms import TrainTransform
 from svllreid.errors import ConfigError, ImageError, OutputError
 from svllreid.types import Sample
@@ -45,16 +46,18 @@ def plan(samples, tmp_path):
 def decoded(monkeypatch):
     """Paths decoded in this process."""
     seen = []
-    monkeypatch.setattr(dataset_module, "open_image", lambda path: seen.append(path) or open_image(path))
+    monkeypatch.setattr(datasets, "open_image", lambda path: seen.append(path) or open_image(path))
     return seen
 
 
 def dataset(samples, cache=None):
-    return TrainDataset(samples, label_of(samples), TrainTransform(SIZE, HALF, HALF, padding=2, augmented=2), cache)
+    return TrainDataset(
+        samples, training_labels(samples), TrainTransform(SIZE, HALF, HALF, padding=2, augmented=2), cache
+    )
 
 
 def loaded(data, workers=0):
-    source = loader(data, workers=workers, pin=False, batch_sampler=KEYS)
+    source = make_loader(data, workers=workers, pin=False, batch_sampler=KEYS)
     return [batch for _ in range(2) for batch in batches(source)]
 
 

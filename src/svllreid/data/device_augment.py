@@ -35,7 +35,7 @@ class ResizedBatch(NamedTuple):
     seeds: Tensor
 
 
-class LeaveToDevice:
+class ResizeOnly:
     """In place of TrainTransform: resizes alone, and sends the seed along.
 
     Args:
@@ -49,7 +49,7 @@ class LeaveToDevice:
         """(3, H, W) uint8."""
         return bicubic(image, self.size)
 
-    def vary(self, pixels: Tensor, seed: int) -> tuple[Tensor, ...]:
+    def augment(self, pixels: Tensor, seed: int) -> tuple[Tensor, ...]:
         """The same pixels, and the seed."""
         return pixels, torch.tensor(seed)
 

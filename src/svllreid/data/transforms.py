@@ -83,13 +83,13 @@ class TrainTransform:
 
     def __call__(self, image: Image.Image, seed: int) -> tuple[Tensor, ...]:
         """(3, H, W) float of the image and of each copy; the same seed gives the same tensors."""
-        return self.vary(self.resize(image), seed)
+        return self.augment(self.resize(image), seed)
 
     def resize(self, image: Image.Image) -> Tensor:
         """(3, H, W) uint8: what hangs on no draw."""
         return bicubic(image, self.size)
 
-    def vary(self, pixels: Tensor, seed: int) -> tuple[Tensor, ...]:
+    def augment(self, pixels: Tensor, seed: int) -> tuple[Tensor, ...]:
         """As `__call__`, of a resized image (3, H, W) uint8, which stays as it is."""
         # Normalised once, border included; each copy then takes its crop out.
         padded = normalised(pad(pixels, [self.padding] * 4), self.mean, self.std)

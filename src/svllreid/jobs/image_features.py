@@ -13,8 +13,8 @@ from torch import Tensor
 
 from svllreid import build
 from svllreid.config import Config
-from svllreid.data.dataset import batches
 from svllreid.data.images import DECODING
+from svllreid.data.loader import batches
 from svllreid.embedding.loop import extract
 from svllreid.files import atomic_write, file_stamp
 from svllreid.models.digest import weights_digest

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from svllreid import build
 from svllreid.config import Config
-from svllreid.data.dataset import batches
+from svllreid.data.loader import batches
 from svllreid.data.samplers import PKSampler, permuted_batches
 from svllreid.models.checkpoint import TEXT, prompts_digest
 from svllreid.models.reid import SVLLReID

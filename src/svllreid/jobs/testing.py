@@ -16,7 +16,7 @@ from torch import Tensor
 
 from svllreid import build
 from svllreid.config import Config, from_tree, load_config, override_pairs
-from svllreid.data.dataset import batches
+from svllreid.data.loader import batches
 from svllreid.embedding.loop import extract
 from svllreid.errors import ConfigError
 from svllreid.evaluation.features import FeatureSet
