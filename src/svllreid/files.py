@@ -86,11 +86,13 @@ def _refusal(path: Path, error: OSError | RuntimeError) -> OutputError | None:
     if code in NO_SPACE or failed_write:
         return OutputError(
             f"{path} could not be written: no space left (an older file stays as it was); free space, "
-            "or name another folder (OUTPUT_DIR)"
+            "or name another output folder",
+            settings=("output folder",),
         )
     if isinstance(error, OSError):
         return OutputError(
-            f"{path} could not be written: {error.strerror or error}; name a folder (OUTPUT_DIR) that can be"
+            f"{path} could not be written: {error.strerror or error}; name an output folder that can be",
+            settings=("output folder",),
         )
     return None
 

@@ -26,8 +26,7 @@ from svllreid.errors import ConfigError, DatasetError
 from svllreid.files import user_path
 from svllreid.models.checkpoint import CheckpointInfo
 from svllreid.runtime.caches import cache_folder
-from svllreid.runtime.gather import num_processes
-from svllreid.runtime.processes import rank
+from svllreid.runtime.gather import num_processes, process_rank
 from svllreid.types import PERSON, Batch, Origin, Pid, Sample, SideRows, Splits
 
 
@@ -150,7 +149,7 @@ def build_sampler(config: Config, data: TrainingData) -> PKSampler:
         config.solver.stage2.ims_per_batch,
         config.dataloader.num_instance,
         config.solver.seed,
-        rank(),
+        process_rank(),
         num_processes(),
     )
 

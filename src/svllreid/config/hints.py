@@ -8,6 +8,7 @@ SETTINGS = {
     "batch size": ("SOLVER.STAGE2.IMS_PER_BATCH",),
     "images of an identity": ("DATALOADER.NUM_INSTANCE",),
     "dataset": ("DATASETS.NAMES",),
+    "dataset folder": ("DATASETS.ROOT_DIR",),
     "held-out share": ("DATASETS.VAL_IDENTITIES",),
     "noun": ("DATASETS.NOUN",),
     "viewpoint labels": ("DATASETS.VERI_VIEWS",),

@@ -141,16 +141,18 @@ class CachePlan:
         if needed <= free:
             return
         height, width = self.size
-        start = (
-            f"DATALOADER.CACHE {self.kind}: {len(self.paths)} images of {height} x {width} need {needed / 1e9:.1f} GB"
-        )
+        start = f"cached images: {len(self.paths)} of {height} x {width} pixels need {needed / 1e9:.1f} GB"
         if self.kind == "disk":
             raise OutputError(
-                f"{start} and {self.folder} has {free / 1e9:.1f} left; free space, name another folder "
-                "(DATALOADER.CACHE_DIR), or set DATALOADER.CACHE none"
+                f"{start} and {self.folder} has {free / 1e9:.1f} left; free space, name another cache folder, or cache "
+                "no images",
+                settings=("cache folder", "image cache"),
             )
         where = f", or {SHARED_MEMORY} has no more," if self.shared else ""
-        raise ConfigError(f"{start} and {free / 1e9:.1f} are free{where}; set DATALOADER.CACHE disk or none")
+        raise ConfigError(
+            f"{start} of memory and {free / 1e9:.1f} are free{where}; cache them on disk or not at all",
+            settings=("image cache",),
+        )
 
 
 def _checksum(image: Tensor) -> int:
@@ -190,6 +192,7 @@ def _reserve(file: Path, room: int) -> None:
                 file.unlink()
         reason = "no space left" if error.errno in NO_SPACE else error.strerror
         raise OutputError(
-            f"{file} could not be written: {reason}; it takes {room / 1e9:.1f} GB: name another folder "
-            "(DATALOADER.CACHE_DIR), or set DATALOADER.CACHE none"
+            f"{file} could not be written: {reason}; it takes {room / 1e9:.1f} GB: name another cache folder, or cache "
+            "no images",
+            settings=("cache folder", "image cache"),
         ) from None

@@ -37,7 +37,7 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_ADVICE = "restore it, or leave such files out of training and testing with --skip-unreadable"
+_ADVICE = "restore it, or leave unreadable images out of training and testing"
 
 
 def open_image(path: Path) -> Image.Image:
@@ -45,7 +45,7 @@ def open_image(path: Path) -> Image.Image:
 
     Raises: ImageError: it cannot be opened or decoded to its end.
     """
-    with _decoding(path, _ADVICE), _open(path) as image:
+    with _decoding(path, _ADVICE, settings=("unreadable images",)), _open(path) as image:
         return to_rgb(image)
 
 
@@ -54,7 +54,7 @@ def upright_size(path: Path) -> tuple[int, int]:
 
     Raises: ImageError: the file cannot be opened.
     """
-    with _decoding(path, _ADVICE), _open(path) as image:
+    with _decoding(path, _ADVICE, settings=("unreadable images",)), _open(path) as image:
         if _orientation(image) in TURNS:
             image = to_rgb(image)
         return image.height, image.width
@@ -228,7 +228,7 @@ _silence = _Silence()
 
 
 @contextmanager
-def _decoding(name: object, advice: str) -> Iterator[None]:
+def _decoding(name: object, advice: str, settings: tuple[str, ...] = ()) -> Iterator[None]:
     """Turns whatever Pillow and its decoders raise into an ImageError, and ignores what they warn of.
 
     On damaged files that is nearly anything: RuntimeError, struct.error, SyntaxError, OverflowError, MemoryError …
@@ -242,7 +242,7 @@ def _decoding(name: object, advice: str) -> Iterator[None]:
         text = str(error).replace(str(name), "the file")
         known = isinstance(error, OSError | ValueError) and text
         reason = text if known else ": ".join(filter(None, (type(error).__name__, text)))
-        raise ImageError(f"{name} cannot be read as an image ({reason}); {advice}") from None
+        raise ImageError(f"{name} cannot be read as an image ({reason}); {advice}", settings=settings) from None
 
 
 def _open(path: Path) -> Image.Image:

@@ -25,38 +25,50 @@ class PKSampler(Sampler[list[tuple[int, int]]]):
         batch_size: P x K.
         num_instances: K.
         seed: with the epoch, decides every draw; each image comes with the seed of its own augmentation.
-        rank, ranks: of several processes the one whose share of each batch is wanted, P / ranks identities.
-    Raises: DatasetError: a batch needs more identities than there are, is no multiple of K, or cannot be shared.
+        process_rank, processes: this process's number and how many train together. Each takes the images of
+            P / processes identities of every batch.
+    Raises: DatasetError: a batch needs more identities than there are, is not a multiple of K, or cannot be split
+        evenly over the processes.
     Source: Hermans et al. 2017, arXiv:1703.07737.
     """
 
     def __init__(
-        self, labels: Sequence[int], batch_size: int, num_instances: int, seed: int, rank: int = 0, ranks: int = 1
+        self,
+        labels: Sequence[int],
+        batch_size: int,
+        num_instances: int,
+        seed: int,
+        process_rank: int = 0,
+        processes: int = 1,
     ) -> None:
         self.indices = [np.flatnonzero(np.asarray(labels) == label) for label in np.unique(labels)]
         self.num_instances = num_instances
         self.pids_per_batch, remainder = divmod(batch_size, num_instances)
-        self.seed, self.rank, self.ranks = seed, rank, ranks
+        self.seed, self.process_rank, self.processes = seed, process_rank, processes
         self.epoch, self.skip = 0, 0
         if remainder or not self.pids_per_batch:
             raise DatasetError(
                 f"a batch of {batch_size} images is not a multiple of {num_instances} images per identity; "
-                "change SOLVER.STAGE2.IMS_PER_BATCH or DATALOADER.NUM_INSTANCE"
+                "change the batch size or the images of an identity",
+                settings=("batch size", "images of an identity"),
             )
-        if self.pids_per_batch % ranks:
+        if self.pids_per_batch % processes:
             raise DatasetError(
-                f"a batch of {self.pids_per_batch} identities cannot be shared evenly by {ranks} processes; make "
-                f"SOLVER.STAGE2.IMS_PER_BATCH a multiple of {ranks * num_instances}"
+                f"a batch of {self.pids_per_batch} identities cannot be split evenly over {processes} processes; make "
+                f"the batch size a multiple of {processes * num_instances}",
+                settings=("batch size",),
             )
-        if self.pids_per_batch < 2 * ranks:
+        if self.pids_per_batch < 2 * processes:
             raise DatasetError(
                 f"a batch of {batch_size} images holds one identity of {num_instances} for each process, and the "
-                "triplet loss needs two; raise SOLVER.STAGE2.IMS_PER_BATCH or lower DATALOADER.NUM_INSTANCE"
+                "triplet loss needs two; raise the batch size or lower the images of an identity",
+                settings=("batch size", "images of an identity"),
             )
         if len(self.indices) < self.pids_per_batch:
             raise DatasetError(
                 f"the training set has {len(self.indices)} identities, a batch needs {self.pids_per_batch}; lower "
-                f"SOLVER.STAGE2.IMS_PER_BATCH to at most {len(self.indices) * num_instances}, or add identities"
+                f"the batch size to at most {len(self.indices) * num_instances}, or add identities",
+                settings=("batch size",),
             )
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
@@ -74,8 +86,8 @@ class PKSampler(Sampler[list[tuple[int, int]]]):
         """This process's share of all batches of the epoch: index and seed of each image."""
         rng = np.random.default_rng([self.seed, self.epoch])
         batches = self._plan(rng)
-        share = self.pids_per_batch // self.ranks * self.num_instances
-        own = slice(self.rank * share, (self.rank + 1) * share)
+        share = self.pids_per_batch // self.processes * self.num_instances
+        own = slice(self.process_rank * share, (self.process_rank + 1) * share)
         seeds = [rng.integers(MAX_SEED, size=len(batch)) for batch in batches]
         return [list(zip(b[own].tolist(), s[own].tolist(), strict=True)) for b, s in zip(batches, seeds, strict=True)]
 

@@ -19,7 +19,7 @@ from svllreid.embedding.loop import extract
 from svllreid.files import atomic_write, file_stamp
 from svllreid.models.digest import weights_digest
 from svllreid.models.reid import SVLLReID
-from svllreid.runtime.processes import all_shares, own_share
+from svllreid.runtime.processes import own_rows, rows_of_all
 from svllreid.runtime.progress import LiveReport
 
 logger = logging.getLogger(__name__)
@@ -48,12 +48,12 @@ def image_features(
 
 def _compute(config: Config, model: SVLLReID, data: build.TrainingData, fabric: Fabric, report: LiveReport) -> Tensor:
     """Every process embeds a share."""
-    own = [data.samples[row] for row in own_share(len(data.samples))]
+    own = [data.samples[row] for row in own_rows(len(data.samples))]
     loader = build.build_test_loader(config, own, fabric)
     with report.counting("stage 1: image features", len(own)) as count, fabric.autocast():
         features = extract(lambda batch: model.encode_image(batch.images).proj, batches(loader), fabric.device, count)
     # Cloned: no inference tensor, autograd may keep it.
-    return all_shares(features.clone(), len(data.samples), fabric.device)
+    return rows_of_all(features.clone(), len(data.samples), fabric.device)
 
 
 def _read(file: Path, key: str) -> Tensor | None:

@@ -111,7 +111,10 @@ def check_readable(splits: Splits, report: LiveReport) -> None:
         samples = getattr(splits, name)
         _, faults = _decode(f"{splits.name} {name}", samples, report)
         if faults:
-            raise ImageError(f"{len(faults)} of {len(samples)} {name} images of {splits.name}: {faults[0]}")
+            raise ImageError(
+                f"{len(faults)} of {len(samples)} {name} images of {splits.name}: {faults[0]}",
+                settings=("unreadable images",),
+            )
 
 
 def _decode(name: str, samples: Sequence[Sample], report: LiveReport) -> tuple[list[Sample], list[str]]:

@@ -27,7 +27,7 @@ from svllreid.jobs.preparing import Options, check_cameras, load_test_splits, wi
 from svllreid.jobs.reporting import write_results
 from svllreid.models.checkpoint import read_info
 from svllreid.models.reid import SVLLReID
-from svllreid.runtime.processes import all_shares, own_share
+from svllreid.runtime.processes import own_rows, rows_of_all
 from svllreid.runtime.progress import LiveReport, logging_to
 from svllreid.types import Batch, Origin, Sample, SideRows, Splits
 
@@ -218,11 +218,11 @@ def embed_splits(model: SVLLReID, config: Config, splits: Splits, fabric: Fabric
         return embedder(batch.images, batch.camids, batch.viewids)
 
     def features(name: str, samples: Sequence[Sample]) -> Tensor:
-        own = [samples[row] for row in own_share(len(samples))]
+        own = [samples[row] for row in own_rows(len(samples))]
         loader = build.build_test_loader(config, own, fabric, model.side_rows)
         with report.counting(f"features of {name}", len(own)) as count:
             found = extract(embed, batches(loader), fabric.device, count)
-        return all_shares(found, len(samples), fabric.device)
+        return rows_of_all(found, len(samples), fabric.device)
 
     q_feats = features("query", splits.query)
     g_feats = features("gallery", splits.gallery) if splits.gallery else q_feats[:0]

@@ -39,7 +39,7 @@ from svllreid.jobs.starting_model import on_device, starting_model
 from svllreid.jobs.testing import Measured, measure, prepare_tests, read_tests, write_tests
 from svllreid.models.checkpoint import read_info
 from svllreid.models.reid import SVLLReID
-from svllreid.runtime.processes import is_first_process, leave_together
+from svllreid.runtime.processes import end_process_group, is_first_process
 from svllreid.runtime.progress import LiveReport, logging_to
 from svllreid.runtime.writers import Writer, check_wandb, open_writers
 from svllreid.training.loop import run_stage
@@ -83,12 +83,12 @@ def train(config: Config, options: Options = Options(), console: Console | None 
         if model is not None:  # where nothing is trained, the record stays that of the training
             run.checkpoints.changes = record_changes(folder.changes, changes, run.trained_before())
             write_text(folder.config, dump_tree(config.to_yaml_tree()))
-        writers = open_writers(folder.path, config.solver.wandb, config.to_yaml_tree())
+        writers = open_writers(folder.path, {"wandb": config.solver.wandb}, config.to_yaml_tree())
     run.fabric.barrier()  # what an earlier run left is gone
     log = folder.path / "log.txt" if run.fabric.is_global_zero else None
     with logging_to(log, console), LiveReport(console, writers) as report:
         metrics = run.run(model, report)
-        leave_together()
+        end_process_group()
         return metrics
 
 

@@ -127,7 +127,7 @@ def pretrain(
     except OSError as error:
         raise OutputError(f"{folder} cannot be changed: {error.strerror or error}; name another folder") from None
     write_json(folder / RECIPE, asdict(recipe))
-    writers = open_writers(folder, "", asdict(recipe))
+    writers = open_writers(folder, {}, asdict(recipe))
     with logging_to(folder / "log.txt", console), LiveReport(console, writers) as report, StopSignals():
         run.report = report
         return run.run()

@@ -116,7 +116,10 @@ class LiveReport:
                 try:
                     writer.add_scalar(name, value, step)
                 except OSError as error:
-                    raise OutputError(f"scalars could not be written to OUTPUT_DIR: {error}; free space") from None
+                    raise OutputError(
+                        f"scalars could not be written to the output folder: {error}; free space",
+                        settings=("output folder",),
+                    ) from None
 
     @contextmanager
     def counting(self, text: str, total: int) -> Iterator[Callable[[int], None]]:

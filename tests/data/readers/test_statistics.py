@@ -104,12 +104,12 @@ def test_read_adds_the_differences_to_the_notes(tmp_path, touch):
     [("Market-1501", "market1501"), ("vehicleid", "VehicleID"), ("dukemtmcreid", "dukemtmc"), ("MSMT17_V1", "msmt17")],
 )
 def test_unknown_name_is_refused_with_the_nearest(tmp_path, name, near):
-    with pytest.raises(DatasetError, match=rf"Unknown dataset '{name}': did you mean {near}\?.*occ_duke"):
+    with pytest.raises(DatasetError, match=rf"unknown dataset '{name}': did you mean {near}\?.*occ_duke"):
         read(name, tmp_path)
 
 
 def test_name_like_no_other_lists_the_known(tmp_path):
-    with pytest.raises(DatasetError, match=r"Unknown dataset 'xyz': DATASETS\.NAMES knows market1501, .*manifest"):
+    with pytest.raises(DatasetError, match=r"unknown dataset 'xyz': known are market1501, .*manifest"):
         read("xyz", tmp_path)
 
 

@@ -54,7 +54,7 @@ DATASETS = {
 
 
 def dataset(name: str) -> Dataset:
-    """The record of a DATASETS.NAMES value.
+    """The record of a dataset.
 
     Raises: DatasetError: an unknown name.
     """
@@ -62,16 +62,16 @@ def dataset(name: str) -> Dataset:
         lower = {known.lower(): known for known in DATASETS}
         near = get_close_matches(name.lower(), lower, n=1)
         hint = f"did you mean {lower[near[0]]}? " if near else ""
-        raise DatasetError(f"Unknown dataset {name!r}: {hint}DATASETS.NAMES knows {', '.join(DATASETS)}.")
+        raise DatasetError(f"unknown dataset {name!r}: {hint}known are {', '.join(DATASETS)}", settings=("dataset",))
     return DATASETS[name]
 
 
 def read(name: str, root: Root, **options: Any) -> Splits:
-    """Reads a dataset by its DATASETS.NAMES value.
+    """Reads a dataset by its name.
 
     Args:
         name: a key of DATASETS.
-        root: DATASETS.ROOT_DIR.
+        root: the folder that holds the dataset, or of `manifest` the file.
         options: those that the dataset's record names.
     Returns: the splits, whose notes also say how their counts differ from the published ones.
     Raises: DatasetError: an unknown name, or a dataset that cannot be read.

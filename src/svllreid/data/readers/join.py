@@ -26,7 +26,7 @@ def join(parts: Sequence[Splits]) -> Splits:
     Raises: DatasetError: no part, or a part without training images.
     """
     if not parts:
-        raise DatasetError("No dataset to join: name at least one in DATASETS.NAMES.")
+        raise DatasetError("no dataset to join: name at least one", settings=("dataset",))
     if len(parts) == 1:
         return parts[0]
     names = distinct([part.name for part in parts])
@@ -36,7 +36,9 @@ def join(parts: Sequence[Splits]) -> Splits:
     taken_views: set[int] = set()
     for name, part in zip(names, parts, strict=True):
         if not part.train:
-            raise DatasetError(f"{name} has no training images to join with others. Leave it out of DATASETS.NAMES.")
+            raise DatasetError(
+                f"{name} has no training images to join with others; leave it out", settings=("dataset",)
+            )
         rows = SideRows.of(part.train + part.query + part.gallery)
         cameras, views = _free(rows.cameras, taken_cameras), _free(rows.views, taken_views)
         train += [
@@ -82,7 +84,10 @@ def hold_out(splits: Splits, share: float, seed: int) -> Splits:
     Raises: DatasetError: a share not between 0 and 1, or fewer identities that can be searched than it asks for.
     """
     if not 0 < share < 1:
-        raise DatasetError(f"DATASETS.VAL_IDENTITIES is {share}: give a share above 0 and below 1.")
+        raise DatasetError(
+            f"the held-out share of identities is {share}: give a number above 0 and below 1",
+            settings=("held-out share",),
+        )
     images: dict[Pid, list[Sample]] = {}
     for sample in splits.train:
         images.setdefault(sample.pid, []).append(sample)
@@ -90,8 +95,9 @@ def hold_out(splits: Splits, share: float, seed: int) -> Splits:
     able = [pid for pid in sorted(images) if _searchable(images[pid], splits.protocol)]
     if count > len(able) or count >= len(images):
         raise DatasetError(
-            f"{splits.name}: DATASETS.VAL_IDENTITIES {share} holds out {count} of {len(images)} training identities; "
-            f"{len(able)} could be searched, and one must stay to train. Choose a smaller share."
+            f"{splits.name}: a held-out share of {share} is {count} of {len(images)} training identities, but only "
+            f"{len(able)} can be held out (a query needs a match), and one must be left to train on; lower the share",
+            settings=("held-out share",),
         )
     generator = random.Random(seed)
     held = generator.sample(able, count)

@@ -130,10 +130,10 @@ def contents(folder: Path) -> str:
 
 
 def existing_folder(root: Root, name: str, wanted: str) -> Path:
-    """ROOT_DIR as a path, known to be a folder.
+    """The folder that a user names for a dataset, as a path.
 
     Args:
-        root: DATASETS.ROOT_DIR; `~` is the home folder.
+        root: what the user names; `~` is the home folder.
         name: the reader's name, for the message.
         wanted: what the folder should hold, for the message.
     Raises: DatasetError: nothing there, or a file.
@@ -141,10 +141,13 @@ def existing_folder(root: Root, name: str, wanted: str) -> Path:
     path = user_path(root)
     if is_file(path):
         raise DatasetError(
-            f"{name}: ROOT_DIR {path} is a file. Give the folder that holds {wanted} (unpack an archive)."
+            f"{name}: {path} is a file. Name the folder that holds {wanted} (unpack an archive)",
+            settings=("dataset folder",),
         )
     if not is_folder(path):
-        raise DatasetError(f"{name}: ROOT_DIR {path} does not exist. Set it to the folder that holds {wanted}.")
+        raise DatasetError(
+            f"{name}: {path} does not exist. Name the folder that holds {wanted}", settings=("dataset folder",)
+        )
     return path
 
 
@@ -152,7 +155,7 @@ def locate(root: Root, name: str, folder: str, parts: Sequence[str]) -> Path:
     """The dataset's folder: `root/folder`, its last part directly under root, or root itself where it holds the parts.
 
     Args:
-        root: DATASETS.ROOT_DIR.
+        root: what the user names.
         name: the reader's name, for the message.
         folder: the folder as its authors distribute it, relative to root, with `/`.
         parts: names of sub-folders, any of which tells the dataset's own folder.
@@ -166,7 +169,8 @@ def locate(root: Root, name: str, folder: str, parts: Sequence[str]) -> Path:
         return base
     raise DatasetError(
         f"{name}: {base / folder} does not exist, and {base} does not hold {', '.join(parts)} itself; "
-        f"{contents(base)}. Set ROOT_DIR to the folder that holds {folder}."
+        f"{contents(base)}. Name the folder that holds {folder}",
+        settings=("dataset folder",),
     )
 
 

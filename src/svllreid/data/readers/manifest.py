@@ -77,10 +77,11 @@ def _existing_file(root: Root) -> Path:
     file = user_path(root)
     if is_folder(file):
         raise DatasetError(
-            f"manifest: ROOT_DIR {file} is a folder; {contents(file)}. Give the CSV or Parquet file itself."
+            f"manifest: {file} is a folder; {contents(file)}. Name the CSV or Parquet file itself",
+            settings=("dataset folder",),
         )
     if not is_file(file):
-        raise DatasetError(f"manifest: ROOT_DIR {file} does not exist. Give the path of a CSV or Parquet file.")
+        raise DatasetError(f"manifest: {file} does not exist. Name a CSV or Parquet file", settings=("dataset folder",))
     if file.suffix.lower() not in (".csv", *PARQUET):
         raise DatasetError(f"manifest: {file} does not end in .csv, .parquet or .pq. Save it in one of these formats.")
     return file

@@ -35,11 +35,11 @@ def _no_cause(splits: Splits, what: str, fewer: bool) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A dataset that DATASETS.NAMES can name.
+    """A dataset that a configuration can name.
 
     Args:
-        name: its value in DATASETS.NAMES.
-        read: reads the splits below ROOT_DIR; its keyword arguments are `options`.
+        name: what users call it.
+        read: reads the splits below a folder; its keyword arguments are `options`.
         published: the counts its authors state; None for a user's own data, which is known by what it lists.
         noun: what the prompts call its images.
         options: names of the keyword arguments of `read`, which `build` fills from the configuration.

@@ -32,7 +32,7 @@ class Layout:
 
     Args:
         name: the reader's name.
-        folder: the dataset's folder under ROOT_DIR.
+        folder: the dataset's folder as its authors distribute it.
         train, query, gallery: its sub-folders.
         example: a file name of the dataset, for messages.
         noun: the prompt's noun.

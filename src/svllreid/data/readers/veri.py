@@ -51,8 +51,9 @@ def read_veri(root: Root, *, views_dir: Root | None = None, drop_unlabelled_test
     if not any(is_file(folder / file) for file in LABEL_FILES):
         if views_dir is not None or drop_unlabelled_test:
             raise DatasetError(
-                f"veri: no viewpoint labels: {folder} holds neither {' nor '.join(LABEL_FILES)}. Set "
-                "DATASETS.VERI_VIEWS to their folder; without them, leave it and TEST.VERI_DROP_UNLABELLED unset."
+                f"veri: no viewpoint labels: {folder} holds neither {' nor '.join(LABEL_FILES)}. "
+                "Name their folder; without them, name none and keep the unlabelled test images",
+                settings=("viewpoint labels", "unlabelled test images"),
             )
         return replace(splits, notes=(*splits.notes, f"no viewpoint labels in {folder}: every view unknown"))
     train_views, test_views = (_read_views(folder / file) for file in LABEL_FILES)
@@ -91,7 +92,8 @@ def _label(
     if unknown == len(labelled):
         raise DatasetError(
             f"veri: none of the {len(labelled)} {split} images has a viewpoint label. The label files name other "
-            "images: set DATASETS.VERI_VIEWS to the folder of VeRi's own."
+            "images; name the folder of VeRi's own viewpoint labels",
+            settings=("viewpoint labels",),
         )
     if not unknown:
         return tuple(labelled), []
