@@ -13,7 +13,8 @@ from svllreid.errors import OutputError
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.testing import run_features, run_test
 from svllreid.jobs.training import train
-from svllreid.rendered.pretraining import Recipe, pretrain
+from svllreid.rendered.pretraining import pretrain
+from svllreid.rendered.recipe import Recipe
 
 from ..conftest import draw_person
 
