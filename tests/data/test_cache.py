@@ -161,7 +161,7 @@ def test_what_does_not_fit_is_refused_before(plan, monkeypatch, tmp_path):
     monkeypatch.setattr(cache_module, "_free_memory", lambda shared: 100)
     with pytest.raises(ConfigError, match=r"cached images: 12 of 32 x 16 pixels need .* free; cache them on disk"):
         plan("memory").check()
-    monkeypatch.setattr(cache_module, "_free_memory", lambda shared: plan().room)
+    monkeypatch.setattr(cache_module, "_free_memory", lambda shared: plan().num_bytes)
     plan("memory").check()
     with pytest.raises(ConfigError):
         replace(plan("memory"), processes=2).check()

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from svllreid.data.describe import Description, Sizes, Spread
-from svllreid.data.duplicates import Duplicates, in_words
+from svllreid.data.duplicates import Duplicates, name_pairs
 from svllreid.data.readers.statistics import Comparison, by_cause
 from svllreid.types import CAMID_NOTE, UNKNOWN, Pid
 
@@ -46,7 +46,7 @@ def print_duplicates(console: Console, duplicates: Duplicates) -> None:
     lines += [f"{count} {b} images are in {a} too" for (a, b), count in duplicates.between.items() if count]
     if duplicates.contradictions:
         more = "; ..." if duplicates.contradictions > len(duplicates.examples) else ""
-        named = in_words(duplicates.examples)
+        named = name_pairs(duplicates.examples)
         lines.append(f"{duplicates.contradictions} pictures stand under two identities: {named}{more}")
     for line in lines or ["no picture stands twice"]:
         print_line(console, f"same picture: {line}" if lines else line)

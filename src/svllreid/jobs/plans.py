@@ -113,7 +113,7 @@ def stage2_plan(
 
     def images_of(epoch: int, step: int) -> list[str]:
         sampler.set_epoch(epoch)
-        return [str(data.samples[index].path) for index, _ in sampler.plan()[step - 1]]
+        return [str(data.samples[index].path) for index, _ in sampler.epoch_batches()[step - 1]]
 
     return StagePlan(
         stage="stage 2",

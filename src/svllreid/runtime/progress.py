@@ -140,7 +140,7 @@ class LiveReport:
 
     @contextmanager
     def counting(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar for work of `total` items; the function it yields takes the number of items done since its last call."""
+        """A bar for work of `total` items; the function it yields takes the items done since its last call."""
         bar = self.progress.add_task(text, total=total, note="")
         try:
             yield lambda done: self.progress.advance(bar, done)
@@ -149,7 +149,7 @@ class LiveReport:
 
     @contextmanager
     def tracking(self, text: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar for work of unknown size; the function it yields takes how much is done so far, and of how much."""
+        """A bar for work of unknown size; the function it yields takes the amount done so far and the total."""
         bar = self.progress.add_task(text, total=None, note="")
         try:
             yield lambda done, total: self.progress.update(bar, completed=done, total=total)
