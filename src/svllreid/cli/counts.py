@@ -26,14 +26,14 @@ def print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> No
     if not any(comparison.published for comparison in comparisons):
         table = Table("count", *_numbers("found"))
         for comparison in comparisons:
-            table.add_row(comparison.what, str(comparison.found))
+            table.add_row(comparison.what, str(comparison.count))
         console.print(table)
         print_line(console, "own data: no published counts to compare with")
         return
     table = Table("count", *_numbers("found", "published"), "verdict")
     for comparison in comparisons:
         verdict = "differs" if comparison.cause else "ok" if comparison.published else NOTHING
-        table.add_row(comparison.what, str(comparison.found), comparison.published or NOTHING, verdict)
+        table.add_row(comparison.what, str(comparison.count), comparison.published or NOTHING, verdict)
     console.print(table)
     for cause, behind in by_cause(comparison for comparison in comparisons if comparison.cause).items():
         counts = ", ".join(comparison.what for comparison in behind)

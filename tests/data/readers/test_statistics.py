@@ -61,7 +61,7 @@ def test_counts_are_those_of_the_table():
 def test_a_count_that_differs_is_reported_with_its_cause(name, changed, what, cause):
     (difference,) = check(DATASETS[name], make(PUBLISHED[name], **changed))
     assert difference.what == what
-    assert difference.found == next(iter(changed.values()))
+    assert difference.count == next(iter(changed.values()))
     assert cause in difference.cause
     assert what in str(difference) and cause in str(difference)
 
@@ -81,7 +81,7 @@ def test_version_2_of_msmt17_is_named_as_cause():
 def test_where_all_differs_it_is_another_dataset():
     sample = Sample(Path("x.jpg"), 1, 0)
     differences = check(DATASETS["market1501"], Splits("market1501", (sample,), (sample,), (sample,)))
-    assert [difference.found for difference in differences] == [1, 1, 1, 1, 1]
+    assert [difference.count for difference in differences] == [1, 1, 1, 1, 1]
     assert {difference.cause for difference in differences} == {OTHER}
     (line,) = summarise(differences)
     assert line.startswith("training identities 1 (published 751), training images 1 (published 12936), ")
