@@ -28,8 +28,9 @@ from torchvision import transforms
 
 from svllreid import load_dataset
 from svllreid.data.cache import CachePlan
-from svllreid.data.dataset import TrainDataset, batches, label_of, loader
-from svllreid.data.device_augment import DeviceAugment, LeaveToDevice, ResizedBatch
+from svllreid.data.datasets import TrainDataset, training_labels
+from svllreid.data.device_augment import DeviceAugment, ResizedBatch, ResizeOnly
+from svllreid.data.loader import batches, make_loader
 from svllreid.data.transforms import AUGMENTED_AREA, MIN_AREA, TrainTransform
 from svllreid.rendered import synthesize
 from svllreid.types import Sample
@@ -41,7 +42,7 @@ class Plain(Dataset[Any]):
     """Every view from its file."""
 
     def __init__(self, samples: tuple[Sample, ...], augmented: int) -> None:
-        self.samples, self.labels = samples, label_of(samples)
+        self.samples, self.labels = samples, training_labels(samples)
         self.vary = [self._chain(MIN_AREA, 1 / 3)] + [self._chain(*AUGMENTED_AREA)] * augmented
 
     @staticmethod
@@ -82,7 +83,7 @@ def pipelines(
     samples: tuple[Sample, ...], folder: Path, args: argparse.Namespace
 ) -> dict[str, tuple[DataLoader[Any], Callable[[Any], Any]]]:
     """Each pipeline's loader, and what is done to its batches."""
-    paths, labels = tuple(sample.path for sample in samples), label_of(samples)
+    paths, labels = tuple(sample.path for sample in samples), training_labels(samples)
     memory, disk = (CachePlan(kind, paths, SIZE, folder, args.workers > 0).open() for kind in ("memory", "disk"))
     ours = TrainTransform(SIZE, HALF, HALF, augmented=args.augmented)
     datasets: dict[str, Dataset[Any]] = {
@@ -93,14 +94,14 @@ def pipelines(
     }
 
     def loading(dataset: Dataset[Any], **options: Any) -> DataLoader[Any]:
-        return loader(dataset, workers=args.workers, batch_sampler=Passes(len(samples)), **options)
+        return make_loader(dataset, workers=args.workers, batch_sampler=Passes(len(samples)), **options)
 
     found = {name: (loading(dataset, pin=False), lambda batch: batch) for name, dataset in datasets.items()}
     if args.device:
         device = torch.device(args.device)
-        resized = TrainDataset(samples, labels, LeaveToDevice(SIZE), memory)
+        resized = TrainDataset(samples, labels, ResizeOnly(SIZE), memory)
         augment = DeviceAugment(device, SIZE, HALF, HALF, augmented=args.augmented)
-        found[f"memory cache, {device}"] = loading(resized, pin=device.type == "cuda", kind=ResizedBatch), augment
+        found[f"memory cache, {device}"] = loading(resized, pin=device.type == "cuda", batch_type=ResizedBatch), augment
     return found
 
 

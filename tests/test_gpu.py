@@ -8,7 +8,7 @@ import svllreid
 from svllreid import Encoder
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.training import train
-from svllreid.rendered import pretraining
+from svllreid.rendered import pretraining, recipe
 
 pytestmark = [
     pytest.mark.gpu,
@@ -54,7 +54,7 @@ def _stop():
 
 
 def test_pretraining_on_a_gpu(tmp_path, monkeypatch):
-    monkeypatch.setattr(pretraining, "TEST_SITES", 4)
-    recipe = pretraining.Recipe(sites=1, people=16, images=1, size=(32, 16), epochs=1, batch_size=8)
-    scores = pretraining.pretrain(recipe, tmp_path, device="cuda", console=Console(quiet=True))
+    monkeypatch.setattr(recipe, "TEST_SITES", 4)
+    small = recipe.Recipe(sites=1, people=16, images=1, size=(32, 16), epochs=1, batch_size=8)
+    scores = pretraining.pretrain(small, tmp_path, device="cuda", console=Console(quiet=True))
     assert 0 < scores["reid_mAP"] < 1 and (tmp_path / pretraining.WEIGHTS).is_file()

@@ -15,7 +15,7 @@ import svllreid
 from svllreid import build, machine
 from svllreid.data import cache as cache_module
 from svllreid.data.cache import CachePlan
-from svllreid.data.dataset import _leave_interrupts
+from svllreid.data.loader import _ignore_signals
 
 UNIX_MODULES = ("resource", "fcntl", "pwd", "grp", "termios", "tty", "pty", "syslog")
 UNIX_CALLS = ("sysconf", "posix_fallocate")
@@ -70,7 +70,7 @@ def test_what_worker_processes_get_can_be_sent_to_them(augment_on, small_config,
         build.build_train_loader(config, data, build.build_sampler(config, data), fabric),
         build.build_test_loader(config, data.samples, fabric),
     ):
-        sent = loader.dataset, loader.collate_fn, _leave_interrupts
+        sent = loader.dataset, loader.collate_fn, _ignore_signals
         dataset, collate, _ = pickle.loads(pickle.dumps(sent))
         batch = collate([dataset[key] for key in next(iter(loader.batch_sampler))])
         assert len(batch[0]) > 1

@@ -13,7 +13,7 @@ import pytest
 import svllreid
 from svllreid.cli.main import run
 from svllreid.jobs import launching
-from svllreid.rendered import pretraining
+from svllreid.rendered import recipe
 from svllreid.types import Sample
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +84,7 @@ def call(monkeypatch):
         return call(words)  # what each of the processes runs; runtime/test_processes.py starts two
 
     monkeypatch.setattr(launching, "launch", launch)
-    monkeypatch.setattr(pretraining, "TEST_SITES", 2)
+    monkeypatch.setattr(recipe, "TEST_SITES", 2)
     return call
 
 

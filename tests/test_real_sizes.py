@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from svllreid import build, load_config
-from svllreid.data.dataset import batches
+from svllreid.data.loader import batches
 from svllreid.training.optim import make_optimizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.real, pytest.mark.timeout(1800)]

@@ -1,6 +1,6 @@
-"""Every error a user can cause: the text says what is wrong, where, and how to fix it.
+"""The errors that a user can cause and fix.
 
-The command line prints it and exits 2.
+The message of each says what is wrong, where, and how to fix it. The command line prints it and exits with code 2.
 """
 
 
@@ -9,8 +9,9 @@ class ReidError(Exception):
 
     Args:
         message: what is wrong, where, and how to fix it.
-        settings: what to set otherwise, in words such as `batch size`. The rooms below the configuration name settings
-            so; `svllreid.config.hints` knows the key of each, and the command line adds the keys to the message.
+        settings: the settings that the message advises to change, in words such as `batch size`. Packages that know no
+            configuration keys name settings in this way. `svllreid.config.hints` maps the words to keys, and the
+            command line appends the keys to the message.
     """
 
     def __init__(self, message: str, settings: tuple[str, ...] = ()) -> None:
@@ -19,7 +20,7 @@ class ReidError(Exception):
 
 
 class ConfigError(ReidError):
-    """A key, value or configuration file that cannot be used."""
+    """A configuration file, key or value that cannot be used."""
 
 
 class DatasetError(ReidError):
@@ -31,20 +32,20 @@ class ImageError(DatasetError):
 
 
 class CheckpointError(ReidError):
-    """A weight file that cannot be found, read or fitted to the model."""
+    """A weight file that is missing, cannot be read, or does not fit the model."""
 
 
 class DeviceError(ReidError):
-    """A device that is absent or cannot hold the job."""
+    """A device that does not exist or has too little memory."""
 
 
 class OutputError(ReidError):
-    """A directory that cannot be written, or a disk that is full."""
+    """A folder that cannot be written to, or a disk that is full."""
 
 
 class EvaluationError(ReidError):
-    """Features, labels or distances that cannot be ranked."""
+    """Features, labels or distances that cannot be ranked or compared."""
 
 
 class TrainingError(ReidError):
-    """Training that cannot go on: a loss that is not finite."""
+    """Training that cannot continue because a loss is not finite."""

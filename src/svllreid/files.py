@@ -1,4 +1,4 @@
-"""Atomic writes: a reader sees a file's old content or its new one, never a half of either."""
+"""Files that are written atomically, and paths and file names as users and systems write them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 from svllreid.errors import OutputError
 from svllreid.machine import left_behind
 
-# What a full disk, or one on which the user's share is full, fails with; not every system knows the second.
+# The error numbers of a full disk and of a full disk quota; not every system has the second.
 NO_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
-# For every text file, beside encoding="utf-8": file names in another encoding hold bytes that UTF-8 cannot; they are
-# spelled out, as \udcff.
+# The `errors` argument for every text file in UTF-8: file names in another encoding hold bytes that UTF-8 cannot
+# encode, which are then written as \udcff.
 UNENCODABLE = "backslashreplace"
 
 _TEMPORARY = re.compile(r"\..+\.(\d+)")
@@ -25,9 +25,21 @@ _TEMPORARY = re.compile(r"\..+\.(\d+)")
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes `path` when the block ends well, and is removed when it does not.
+    """Writes a file atomically: readers see the old content or the new one, never a part of either.
 
-    Raises: OutputError: the folder cannot be written, or the disk is full.
+    Yields a temporary path in the same folder. When the block ends, that file replaces `path`; when the block raises,
+    it is removed and `path` stays as it was. Missing folders are made.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "new folder" / "numbers.txt"
+    >>> with atomic_write(path) as temporary:
+    ...     written = temporary.write_text("1 2 3")
+    ...     path.exists()
+    False
+    >>> path.read_text()
+    '1 2 3'
+
+    Raises: OutputError: the folder cannot be written to, or the disk is full.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -36,27 +48,31 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
         # torch.save turns a failed write into a RuntimeError that does not say why.
-        refused = _refusal(path, error)
-        if refused is None:
+        output_error = _output_error(path, error)
+        if output_error is None:
             raise
-        raise refused from None
+        raise output_error from None
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
 def file_name(text: str) -> str:
-    """A text as part of a file's name on every system: what Windows or a path could not hold becomes `_`."""
+    """Makes a text usable in a file name on every system: characters that are not allowed there become `_`.
+
+    >>> file_name("folder:/data/run 3")
+    'folder__data_run 3'
+    """
     return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", text)
 
 
 def user_path(given: str | os.PathLike[str]) -> Path:
-    """A path as users write it: `~` is their home folder; where nobody is called so, `~name` stays as it is."""
+    """A path as users write it: `~` is their home folder, `~name` that of another user; an unknown `~name` is kept."""
     return Path(os.path.expanduser(given))  # noqa: PTH111 - pathlib's raises where there is no such user
 
 
 def is_file(path: Path | os.DirEntry[str]) -> bool:
-    """Whether there is such a file; false also for what no file can be called, such as a name that is too long."""
+    """Whether the file exists. False, instead of an error, for an impossible path such as one that is too long."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -64,7 +80,7 @@ def is_file(path: Path | os.DirEntry[str]) -> bool:
 
 
 def is_folder(path: Path | os.DirEntry[str]) -> bool:
-    """Whether there is such a folder; false also for what no folder can be called."""
+    """Whether the folder exists. False, instead of an error, for an impossible path."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -72,44 +88,47 @@ def is_folder(path: Path | os.DirEntry[str]) -> bool:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in a folder."""
+    """Removes the temporary files that killed processes left in a folder."""
     for file in folder.glob(".*"):
-        found = _TEMPORARY.fullmatch(file.name)
-        if found and file.is_file() and left_behind(file, int(found[1])):
+        match = _TEMPORARY.fullmatch(file.name)
+        if match and file.is_file() and left_behind(file, int(match[1])):
             file.unlink()
 
 
-def _refusal(path: Path, error: OSError | RuntimeError) -> OutputError | None:
+def _output_error(path: Path, error: OSError | RuntimeError) -> OutputError | None:
+    """The error for the user behind a failed write; None if the error has another cause."""
     code = error.errno if isinstance(error, OSError) else None
-    # torch's archive writer checks itself, and says where in its own source instead of why.
+    # On a failed write torch's archive writer names a line of its own source, not the reason.
     failed_write = isinstance(error, RuntimeError) and "inline_container" in str(error)
     if code in NO_SPACE or failed_write:
         return OutputError(
             f"{path} could not be written: no space left (an older file stays as it was); free space, "
-            "or name another folder (OUTPUT_DIR)"
+            "or name another output folder",
+            settings=("output folder",),
         )
     if isinstance(error, OSError):
         return OutputError(
-            f"{path} could not be written: {error.strerror or error}; name a folder (OUTPUT_DIR) that can be"
+            f"{path} could not be written: {error.strerror or error}; name an output folder that can be",
+            settings=("output folder",),
         )
     return None
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
+    """Writes a text file in UTF-8, atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors=UNENCODABLE, newline="\n")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file atomically."""
+    """Writes a JSON file atomically."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def file_stamp(path: Path) -> bytes:
-    """Name, size and time of the last change: what tells a file from a changed one unread; of a missing one the name.
+    """Name, size and time of last change of a file, which tell without reading it whether it has changed.
 
-    As bytes, since a name need not be text.
+    They come as bytes, since a file's name need not be text. A missing file gives its name alone.
     """
     name = os.fsencode(path)
     try:

@@ -1,4 +1,4 @@
-"""What only some operating systems tell of themselves and of processes; None, or a safe guess, where they do not."""
+"""Facts that not every operating system provides: memory in use and free, and whether a process still runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ABANDONED_SECONDS = 24 * 3600
 
 
 def peak_memory() -> int | None:
-    """The most memory that this process has used so far, in bytes; None on Windows, which has no `resource` module."""
+    """The most memory that this process has used so far, in bytes; None on Windows, which has no module `resource`."""
     try:
         import resource
     except ImportError:
@@ -23,7 +23,7 @@ def peak_memory() -> int | None:
 
 
 def physical_memory() -> int | None:
-    """The machine's memory in bytes; None where the system does not tell, as on Windows."""
+    """The machine's memory in bytes; None where the system does not provide it, as on Windows."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -31,11 +31,11 @@ def physical_memory() -> int | None:
 
 
 def free_memory() -> int | None:
-    """Bytes of memory that are free, as far as Linux or a container's limit tells, else all of it; None: not known."""
+    """Free memory in bytes, at most a container's limit; all memory except on Linux; None if neither is known."""
     limits = [] if (whole := physical_memory()) is None else [whole]
     with suppress(OSError, ValueError):
-        found = re.findall(r"MemAvailable: *(\d+)", Path("/proc/meminfo").read_text(encoding="ascii"))
-        limits += [1024 * int(kilobytes) for kilobytes in found]
+        available = re.findall(r"MemAvailable: *(\d+)", Path("/proc/meminfo").read_text(encoding="ascii"))
+        limits += [1024 * int(kilobytes) for kilobytes in available]
     with suppress(OSError, ValueError):  # ValueError: the word `max`
         limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
     return min(limits, default=None)
@@ -44,8 +44,8 @@ def free_memory() -> int | None:
 def left_behind(file: Path, process: int) -> bool:
     """Whether a temporary file was left by a process that has ended.
 
-    Windows has no signal that asks without doing harm (there `os.kill` ends the process): a file counts as left behind
-    once nobody has written to it for a day.
+    On Windows, where `os.kill` always ends the process, this cannot be asked: a file counts as left behind when it was
+    last written to a day ago.
 
     Args:
         file: the temporary file.
@@ -57,6 +57,6 @@ def left_behind(file: Path, process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return True
-    except (PermissionError, OverflowError):  # somebody else's process; a number that none has
+    except (PermissionError, OverflowError):  # another user's process; an impossible id
         return False
     return False

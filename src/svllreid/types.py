@@ -1,4 +1,4 @@
-"""Records that travel between the rooms; all frozen."""
+"""The records that packages pass to each other; all of them are immutable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 Pid = int | str
 UNKNOWN = -1
-# What prompts call the images of a dataset.
+# The nouns of prompts: "A photo of a X X X X person."
 PERSON, VEHICLE = "person", "vehicle"
 CAMID_NOTE = "cameras count from 0: c1 in a file name is camid 0"
 
@@ -23,10 +23,10 @@ class Sample:
 
     Args:
         path: the image file.
-        pid: raw identity, as its dataset numbers or names it.
-        camid: zero-based camera, as its dataset numbers it, with gaps or without; UNKNOWN (-1) where nobody says. Users
-            see it as it is, with CAMID_NOTE where it helps.
-        viewid: zero-based viewpoint, likewise.
+        pid: the identity as its dataset numbers or names it.
+        camid: the camera as its dataset numbers it, counted from 0, possibly with gaps; UNKNOWN (-1) if it is not
+            known. Users see this number, with CAMID_NOTE where it helps.
+        viewid: the viewpoint, numbered in the same way.
     """
 
     path: Path
@@ -37,12 +37,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class SideRows:
-    """Which row of the side information belongs to which camera and viewpoint.
+    """The row of the side information (learned vectors) that belongs to each camera and viewpoint.
 
-    Datasets number cameras as they like (by serial number, by date); rows are counted from 0 without gaps.
+    Datasets number cameras as they like, for example by serial number; rows are counted from 0 without gaps.
+
+    >>> rows = SideRows.of([Sample(Path("a.jpg"), pid=1, camid=20), Sample(Path("b.jpg"), pid=1, camid=7)])
+    >>> rows.camera(7), rows.camera(20), rows.camera(8)  # camera 8 has no row
+    (0, 1, -1)
 
     Args:
-        cameras, views: the numbers that the dataset gives, in the order of their rows.
+        cameras: camids in the order of their rows.
+        views: viewids in the order of their rows.
     """
 
     cameras: tuple[int, ...] = ()
@@ -50,32 +55,32 @@ class SideRows:
 
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> SideRows:
-        """A row for each camera and each viewpoint of some samples, in sorted order."""
+        """One row for each known camera and each known viewpoint of the samples, in sorted order."""
         numbers = {(sample.camid, sample.viewid) for sample in samples}
         cameras, views = ({pair[which] for pair in numbers} - {UNKNOWN} for which in (0, 1))
         return cls(tuple(sorted(cameras)), tuple(sorted(views)))
 
     @classmethod
     def counted(cls, num_cameras: int, num_views: int) -> SideRows:
-        """The rows of a model that nobody says more of: cameras and viewpoints are their own rows."""
+        """Rows for cameras 0 to `num_cameras` - 1 and viewpoints likewise: camera k has row k."""
         return cls(tuple(range(num_cameras)), tuple(range(num_views)))
 
     @property
     def num_cameras(self) -> int:
-        """Rows for cameras, at least 1."""
+        """Number of rows for cameras, at least 1."""
         return max(1, len(self.cameras))
 
     @property
     def num_views(self) -> int:
-        """Rows for viewpoints, at least 1."""
+        """Number of rows for viewpoints, at least 1."""
         return max(1, len(self.views))
 
     def camera(self, camid: int) -> int:
-        """The row of a camera; UNKNOWN where it has none."""
+        """The row of a camera; UNKNOWN (-1) if it has none."""
         return self._camera_rows.get(camid, UNKNOWN)
 
     def view(self, viewid: int) -> int:
-        """The row of a viewpoint; UNKNOWN where it has none."""
+        """The row of a viewpoint; UNKNOWN (-1) if it has none."""
         return self._view_rows.get(viewid, UNKNOWN)
 
     @cached_property
@@ -89,21 +94,22 @@ class SideRows:
 
 @dataclass(frozen=True)
 class Origin:
-    """What tells a dataset from others.
+    """Which dataset samples come from, so that a model's own dataset is recognised at test.
 
     Args:
-        name: of a published dataset its name; of a user's own data also its place.
-        listings: of a user's own data the fingerprint of each split that has images, see `data.fingerprint`; empty for
-            published datasets, and where a checkpoint of an earlier version has none.
+        name: a published dataset's name; for a user's own data `name:path`.
+        listings: for a user's own data the fingerprint of each split that has images, see `data.fingerprint`. Empty for
+            published datasets, and for checkpoints of versions that recorded none.
     """
 
     name: str = ""
     listings: Mapping[str, str] = field(default_factory=dict)
 
     def is_same(self, trained: Origin) -> bool:
-        """Whether this is the dataset that was trained on, wherever it lies now.
+        """Whether this is the dataset that a model was trained on, even if it was moved to another folder.
 
-        The training split decides, so test images may be added; where it is not at hand, query or gallery does.
+        Fingerprints of the training split are compared, so test images may have been added; without a training split,
+        an equal query or gallery is enough. Datasets without fingerprints are compared by name.
         """
         if not (self.listings and trained.listings):
             return self.name == trained.name
@@ -113,21 +119,21 @@ class Origin:
 
 @dataclass(frozen=True)
 class Splits:
-    """What a reader makes of a dataset.
+    """A dataset as its reader returns it: the samples of each split, and how they are tested.
 
     Args:
         name: the reader's name.
-        train, query, gallery: samples in a reproducible order; under `vehicleid-10` query holds all test images, of
-            which the protocol draws the gallery.
+        train, query, gallery: samples in a reproducible order. Under the protocol `vehicleid-10`, query holds all test
+            images, from which the protocol draws its galleries.
         protocol: `cross-camera`, `vehicleid-10` or `leave-self-out`.
         noun: the prompt's noun, `person` or `vehicle`.
-        notes: what the user should know (files dropped, counts that differ from the published ones).
-        origin: what tells this dataset from others.
-        parts: named parts of query that are tested one by one (VehicleID's sizes); none: query is tested whole.
-        side_rows: side information that training has even where no image of `train` needs it, as in a trial on few
-            identities; None: that of `train`.
-        pictures: the number of the picture in each test image's file, where files may hold the same one; empty: every
-            path is a picture of its own.
+        notes: what the user should know, such as files left out and counts that differ from the published ones.
+        origin: which dataset this is.
+        parts: parts of query by name that are tested one by one (VehicleID's sizes); empty: query is tested as a whole.
+        side_rows: rows of the side information to train, where they are not those that the images of `train` need, as
+            in a trial on few identities; None: those of `train`.
+        pictures: a number for each test image's path; equal numbers are files with the same picture. Empty: all files
+            hold different pictures.
     """
 
     name: str
@@ -144,18 +150,20 @@ class Splits:
 
     @property
     def testable(self) -> bool:
-        """Whether there are queries and a gallery, or the protocol draws them."""
+        """Whether there are queries, and a gallery unless the protocol draws one."""
         return bool(self.query) and (bool(self.gallery) or self.protocol == "vehicleid-10")
 
 
 class Batch(NamedTuple):
-    """Images of one step, or of one block at test; a tuple, so that Fabric can look inside.
+    """The images of one training step or of one block at test.
+
+    It is a tuple, so that Lightning Fabric can move its tensors.
 
     Args:
         images: (B, 3, H, W) float, normalised.
-        labels: (B,) int64, contiguous training labels, or -1 at test.
-        camids, viewids: (B,) int64, rows of the side information (see SideRows), -1 where unknown.
-        augmented1, augmented2: (B, 3, H, W) float, the copies for self-supervision; None where there are none.
+        labels: (B,) int64, training labels from 0 to N - 1; -1 at test.
+        camids, viewids: (B,) int64, rows of the side information (see SideRows); -1 if not known.
+        augmented1, augmented2: (B, 3, H, W) float, augmented copies for self-supervision; None without it.
     """
 
     images: torch.Tensor
@@ -166,19 +174,19 @@ class Batch(NamedTuple):
     augmented2: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
+        """The batch on another device."""
         images, labels, camids, viewids = (value.to(device, non_blocking=True) for value in self[:4])
         augmented1, augmented2 = (value if value is None else value.to(device, non_blocking=True) for value in self[4:])
         return Batch(images, labels, camids, viewids, augmented1, augmented2)
 
 
 class StepResult(NamedTuple):
-    """What a task makes of a batch.
+    """The result of a training step's forward pass.
 
     Args:
-        loss: scalar with gradient, the weighted sum.
-        terms: each loss by its name, unweighted, detached.
-        num_images: images seen, for throughput.
+        loss: scalar with gradient, the weighted sum of all losses.
+        terms: each loss by its name, without its weight and without gradient, for the log.
+        num_images: number of images in the batch, for images per second.
     """
 
     loss: torch.Tensor

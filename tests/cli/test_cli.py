@@ -377,7 +377,7 @@ def test_unknown_dataset_exits_2(cli, command, market):
 
 
 def test_help_of_pretrain_tells_the_recipe(cli):
-    from svllreid.rendered.pretraining import Recipe
+    from svllreid.rendered.recipe import Recipe
 
     code, out, _ = cli("pretrain", "--help")
     recipe, text = Recipe(), " ".join(out.replace("│", " ").split())

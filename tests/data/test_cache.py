@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 from svllreid.data import cache as cache_module
-from svllreid.data import dataset as dataset_module
+from svllreid.data import datasets
 from svllreid.data.cache import CachePlan, FileCache
-from svllreid.data.dataset import TrainDataset, batches, label_of, loader
+from svllreid.data.datasets import TrainDataset, training_labels
 from svllreid.data.images import open_image
+from svllreid.data.loader import batches, make_loader
 from svllreid.data.transforms import TrainTransform
 from svllreid.errors import ConfigError, ImageError, OutputError
 from svllreid.types import Sample
@@ -45,16 +46,18 @@ def plan(samples, tmp_path):
 def decoded(monkeypatch):
     """Paths decoded in this process."""
     seen = []
-    monkeypatch.setattr(dataset_module, "open_image", lambda path: seen.append(path) or open_image(path))
+    monkeypatch.setattr(datasets, "open_image", lambda path: seen.append(path) or open_image(path))
     return seen
 
 
 def dataset(samples, cache=None):
-    return TrainDataset(samples, label_of(samples), TrainTransform(SIZE, HALF, HALF, padding=2, augmented=2), cache)
+    return TrainDataset(
+        samples, training_labels(samples), TrainTransform(SIZE, HALF, HALF, padding=2, augmented=2), cache
+    )
 
 
 def loaded(data, workers=0):
-    source = loader(data, workers=workers, pin=False, batch_sampler=KEYS)
+    source = make_loader(data, workers=workers, pin=False, batch_sampler=KEYS)
     return [batch for _ in range(2) for batch in batches(source)]
 
 
@@ -156,15 +159,15 @@ def test_processes_fill_one_file_together(plan):
 
 def test_what_does_not_fit_is_refused_before(plan, monkeypatch, tmp_path):
     monkeypatch.setattr(cache_module, "_free_memory", lambda shared: 100)
-    with pytest.raises(ConfigError, match=r"CACHE memory: 12 images of 32 x 16 need .* free; set DATALOADER"):
+    with pytest.raises(ConfigError, match=r"cached images: 12 of 32 x 16 pixels need .* free; cache them on disk"):
         plan("memory").check()
-    monkeypatch.setattr(cache_module, "_free_memory", lambda shared: plan().room)
+    monkeypatch.setattr(cache_module, "_free_memory", lambda shared: plan().num_bytes)
     plan("memory").check()
     with pytest.raises(ConfigError):
         replace(plan("memory"), processes=2).check()
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
-    with pytest.raises(OutputError, match=r"12 images .* left; free space, name another folder .*CACHE_DIR"):
+    with pytest.raises(OutputError, match=r"12 of .* left; free space, name another cache folder"):
         plan().open()
     assert not (tmp_path / "cache").exists()
 
@@ -189,12 +192,13 @@ def test_a_disk_that_fills_up_is_one_error_and_leaves_nothing(plan, monkeypatch)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    with pytest.raises(OutputError, match=r"no space left; it takes .* GB: name another folder .*CACHE_DIR"):
+    with pytest.raises(OutputError, match=r"no space left; it takes .* GB: name another cache folder"):
         plan().open()
     assert not plan().file.exists()
 
 
 def test_a_folder_that_cannot_be_one(plan, tmp_path):
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(OutputError, match=r"cache/train_32x16_\w+\.u8 could not be written: .*CACHE_DIR"):
+    words = r"cache/train_32x16_\w+\.u8 could not be written: .*name another cache folder"
+    with pytest.raises(OutputError, match=words):
         plan().open()

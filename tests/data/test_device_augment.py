@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from svllreid.data.dataset import collate
-from svllreid.data.device_augment import DeviceAugment, LeaveToDevice, ResizedBatch
+from svllreid.data.device_augment import DeviceAugment, ResizedBatch, ResizeOnly
+from svllreid.data.loader import collate
 from svllreid.data.transforms import TrainTransform
 
 CPU, HALF, SIZE = torch.device("cpu"), (0.5, 0.5, 0.5), (40, 20)
@@ -32,7 +32,7 @@ def test_without_draws_exactly_the_other_transform(flip, augmented):
     images = random_images(5)
     batch = DeviceAugment(CPU, SIZE, MEAN, STD, **options)(batch_of(images))
     one_by_one = TrainTransform(SIZE, MEAN, STD, **options)
-    expected = [torch.stack(column) for column in zip(*(one_by_one.vary(image, 0) for image in images), strict=True)]
+    expected = [torch.stack(column) for column in zip(*(one_by_one.augment(image, 0) for image in images), strict=True)]
     found = [batch.images, *(copy for copy in (batch.augmented1, batch.augmented2) if copy is not None)]
     assert len(found) == 1 + augmented
     assert all(torch.equal(a, b) and a.is_contiguous() for a, b in zip(found, expected, strict=True))
@@ -104,7 +104,9 @@ def test_erased_areas_as_one_by_one():
     batch = DeviceAugment(CPU, size, HALF, HALF, **options)(batch_of(grey(count, size)))
     one_by_one = TrainTransform(size, HALF, HALF, **options)
     pixels = grey(1, size)[0]
-    singles = [torch.stack(column) for column in zip(*(one_by_one.vary(pixels, s) for s in range(count)), strict=True)]
+    singles = [
+        torch.stack(column) for column in zip(*(one_by_one.augment(pixels, s) for s in range(count)), strict=True)
+    ]
     for many, single in zip((batch.images, batch.augmented1, batch.augmented2), singles, strict=True):
         ours, theirs = np.array(rectangles(many)), np.array(rectangles(single))
         areas, expected = ours[0] * ours[1] / 2048, theirs[0] * theirs[1] / 2048
@@ -134,9 +136,9 @@ def test_a_rectangle_that_never_fits_is_not_drawn():
 
 
 def test_the_loader_leaves_the_work_and_sends_the_seed():
-    left = LeaveToDevice(SIZE)
+    left = ResizeOnly(SIZE)
     pixels = random_images(2)
-    items = [(left.vary(image, 2**62 + index), index, -1, 3) for index, image in enumerate(pixels)]
+    items = [(left.augment(image, 2**62 + index), index, -1, 3) for index, image in enumerate(pixels)]
     batch = collate(items, ResizedBatch)
     assert torch.equal(batch.images, pixels) and batch.images.dtype == torch.uint8
     assert batch.seeds.tolist() == [2**62, 2**62 + 1] and batch.labels.tolist() == [0, 1]

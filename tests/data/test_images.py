@@ -13,7 +13,8 @@ from PIL import Image, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from svllreid.data.dataset import ImageDataset, TrainDataset, readable
+from svllreid.data.datasets import ImageDataset, TrainDataset
+from svllreid.data.decodable import keep_decodable
 from svllreid.data.describe import describe
 from svllreid.data.images import TURNS, open_image, to_rgb
 from svllreid.embedding.encoder import FeatureEncoder
@@ -138,7 +139,7 @@ def encoder():
 
 def through_every_door(path, encoder, folder):
     """The pixels (H, W, 3) of a file by the name of each door."""
-    transform = SimpleNamespace(resize=pil_to_tensor, vary=lambda pixels, seed: (pixels,))
+    transform = SimpleNamespace(resize=pil_to_tensor, augment=lambda pixels, seed: (pixels,))
     sample = Sample(path, 1)
     height, width = np.asarray(open_image(path)).shape[:2]
     sizes = describe(Splits("folder", (sample,), (), ())).sizes
@@ -244,7 +245,7 @@ def test_float_values_that_are_no_numbers_are_refused(value, tmp_path):
     values = RAMP.astype(np.float32)
     values[0, 0] = value
     image(values, np.float32).save(tmp_path / "a.tif")
-    with pytest.raises(ImageError, match=r"a\.tif cannot be read.*NaN or infinite.*--skip-unreadable"):
+    with pytest.raises(ImageError, match=r"a\.tif cannot be read.*NaN or infinite.*leave unreadable images out"):
         open_image(tmp_path / "a.tif")
 
 
@@ -278,7 +279,7 @@ def test_whatever_a_decoder_raises_names_the_file(error, where, tmp_path, monkey
         open_image(tmp_path / "a.png")
     text = str(caught.value)
     assert text.startswith(f"{tmp_path / 'a.png'} cannot be read as an image (") and "()" not in text
-    assert readable([Sample(tmp_path / "a.png", 1)])[0] == []
+    assert keep_decodable([Sample(tmp_path / "a.png", 1)])[0] == []
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from svllreid.config.hints import with_keys
 from svllreid.data.samplers import PKSampler, permuted_batches
 from svllreid.errors import DatasetError
 
@@ -56,12 +57,12 @@ def test_epochs_differ_and_repeat():
 def test_impossible_batches_are_refused(batch_size, num_instances, words):
     with pytest.raises(DatasetError, match=words) as error:
         PKSampler(np.repeat(np.arange(3), 4), batch_size, num_instances, seed=0)
-    assert "SOLVER.STAGE2.IMS_PER_BATCH" in str(error.value)
+    assert "SOLVER.STAGE2.IMS_PER_BATCH" in with_keys(error.value)
 
 
 def test_a_batch_that_processes_cannot_share_is_refused():
-    with pytest.raises(DatasetError, match="3 identities cannot be shared evenly by 2 processes"):
-        PKSampler(np.repeat(np.arange(3), 4), 12, 4, seed=0, ranks=2)
+    with pytest.raises(DatasetError, match="3 identities cannot be split evenly over 2 processes"):
+        PKSampler(np.repeat(np.arange(3), 4), 12, 4, seed=0, processes=2)
 
 
 @settings(max_examples=30, deadline=None)

@@ -9,17 +9,11 @@ from PIL import Image
 from timm.data.random_erasing import RandomErasing
 from torchvision.transforms import v2
 
-from svllreid.data import dataset as dataset_module
-from svllreid.data.dataset import (
-    UNLABELLED,
-    ImageDataset,
-    TrainDataset,
-    collate,
-    label_of,
-    raw_pixels,
-    readable,
-)
+from svllreid.data import datasets
+from svllreid.data.datasets import UNLABELLED, ImageDataset, TrainDataset, training_labels
+from svllreid.data.decodable import keep_decodable
 from svllreid.data.images import open_image
+from svllreid.data.loader import collate
 from svllreid.data.transforms import AUGMENTED_AREA, MIN_AREA, TestTransform, TrainTransform, seeded
 from svllreid.errors import ImageError
 from svllreid.types import Sample, SideRows
@@ -79,7 +73,7 @@ def test_varying_leaves_the_resized_image_alone(image):
     transform = TrainTransform((32, 16), HALF, HALF, padding=0, erase=1.0, augmented=2)
     pixels = transform.resize(image)
     before = pixels.clone()
-    transform.vary(pixels, 0)
+    transform.augment(pixels, 0)
     assert torch.equal(pixels, before) and pixels.dtype == torch.uint8
 
 
@@ -122,15 +116,15 @@ def samples(tmp_path, image):
 
 def test_an_image_is_decoded_once_for_all_its_views(samples, monkeypatch):
     opened = []
-    monkeypatch.setattr(dataset_module, "open_image", lambda path: opened.append(path) or open_image(path))
+    monkeypatch.setattr(datasets, "open_image", lambda path: opened.append(path) or open_image(path))
     transform = TrainTransform((32, 16), HALF, HALF, augmented=2)
-    item = TrainDataset(samples, label_of(samples), transform)[0, 3]
+    item = TrainDataset(samples, training_labels(samples), transform)[0, 3]
     assert len(item[0]) == 3 and len(opened) == 1
     batch = collate([item, item])
     assert batch.images.shape == batch.augmented1.shape == batch.augmented2.shape == (2, 3, 32, 16)
     # The samples' only camera, 1, has the first row.
     assert (batch.labels.tolist(), batch.camids.tolist(), batch.viewids.tolist()) == ([0, 0], [0, 0], [-1, -1])
-    wider = TrainDataset(samples, label_of(samples), transform, side_rows=SideRows((0, 1), ()))
+    wider = TrainDataset(samples, training_labels(samples), transform, side_rows=SideRows((0, 1), ()))
     assert wider[0, 3][2:] == (1, -1)
 
 
@@ -143,13 +137,13 @@ def test_test_images_come_with_the_rows_of_the_model(samples):
 
 def test_unreadable_images_are_named(samples):
     broken = samples[1]
-    with pytest.raises(ImageError, match=r"cut\.jpg cannot be read.*--skip-unreadable"):
+    with pytest.raises(ImageError, match=r"cut\.jpg cannot be read.*leave unreadable images out"):
         open_image(broken.path)
     with pytest.raises(ImageError, match=r"missing\.jpg"):
         open_image(broken.path.with_name("missing.jpg"))
     data = ImageDataset(samples, TestTransform((32, 16), HALF, HALF))
     assert isinstance(collate([data[0], data[1]]), ImageError)
-    kept, faults = readable(samples)
+    kept, faults = keep_decodable(samples)
     assert kept == samples[:1] and len(faults) == 1 and "cut.jpg" in faults[0]
 
 
@@ -159,9 +153,3 @@ def test_truncated_image_is_unreadable(tmp_path, image):
     (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ImageError, match=r"half\.jpg"):
         open_image(tmp_path / "half.jpg")
-
-
-def test_raw_pixels(samples):
-    features = raw_pixels(samples[:1], (4, 2))
-    assert features.shape == (1, 24)
-    assert features.norm().item() == pytest.approx(1)

@@ -16,7 +16,7 @@ from damage import damaged, declared, with_checksums
 from pictures import HEIGHT, MODES, WIDTH, by_hand, chunk, every_format, picture, png, with_orientation, written, zeros
 from PIL import Image
 
-from svllreid.data.dataset import ImageDataset, TrainDataset
+from svllreid.data.datasets import ImageDataset, TrainDataset
 from svllreid.data.describe import describe
 from svllreid.data.images import open_image
 from svllreid.data.transforms import TestTransform, TrainTransform

@@ -9,6 +9,7 @@ from PIL import Image
 
 from svllreid.cli.main import run
 from svllreid.jobs import demo
+from svllreid.types import Sample
 
 
 def demonstrate(folder, identities, monkeypatch):
@@ -45,6 +46,13 @@ def test_table_metrics_and_picture(tmp_path, monkeypatch, capsys):
     demonstrate(tmp_path / "demo", 9, monkeypatch)  # starts over
     assert len(list((tmp_path / "demo").rglob("bounding_box_train/*.jpg"))) == 9 * 4 * 3
     assert mine.read_bytes() == b"mine"
+
+
+def test_raw_pixels(tmp_path):
+    Image.new("RGB", (20, 40), (90, 60, 30)).save(tmp_path / "a.png")
+    features = demo.raw_pixels([Sample(tmp_path / "a.png", 7)], (4, 2))
+    assert features.shape == (1, 24)
+    assert features.norm().item() == pytest.approx(1)
 
 
 @pytest.mark.slow

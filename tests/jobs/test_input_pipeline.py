@@ -50,7 +50,7 @@ def test_a_cache_that_cannot_fit_is_refused_before_a_file_is_written(small_confi
     # Not even the first image of this size fits anywhere.
     keys = {"INPUT.SIZE_TRAIN": [2**22, 2**21], "INPUT.SIZE_TEST": [2**22, 2**21], "DATALOADER.CACHE": kind}
     folder = tmp_path / "run"
-    with pytest.raises(error, match=f"DATALOADER.CACHE {kind}: 24 images"):
+    with pytest.raises(error, match="cached images: 24 of "):
         train(small_config({**SHORT, **keys, "DATALOADER.CACHE_DIR": str(tmp_path), "OUTPUT_DIR": str(folder)}))
     assert not folder.exists()
 

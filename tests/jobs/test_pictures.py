@@ -11,9 +11,9 @@ from rich.console import Console
 
 from svllreid import load_config
 from svllreid.build import build_splits
-from svllreid.data.dataset import raw_pixels
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import evaluate_protocol
+from svllreid.jobs.demo import raw_pixels
 from svllreid.jobs.pictures import with_pictures
 from svllreid.jobs.preparing import Options, load_splits, load_test_splits
 from svllreid.runtime.progress import LiveReport

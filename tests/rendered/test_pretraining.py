@@ -14,8 +14,10 @@ from torch.nn import functional as F
 
 from svllreid import build_model, load_config
 from svllreid.errors import CheckpointError, ConfigError, DatasetError, DeviceError
-from svllreid.rendered import pretraining
-from svllreid.rendered.pretraining import CARD, WEIGHTS, PretrainRun, Recipe, pretrain
+from svllreid.rendered import recipe
+from svllreid.rendered.pretraining import CARD, WEIGHTS, PretrainRun, pretrain
+from svllreid.rendered.recipe import Recipe
+from svllreid.rendered.scoring import embed_images
 from svllreid.runtime.progress import LiveReport
 
 RECIPE = Recipe(seed=3, sites=2, people=20, images=2, size=(32, 16), epochs=2, batch_size=8)
@@ -24,14 +26,14 @@ QUIET = Console(quiet=True)
 
 @pytest.fixture(autouse=True)
 def few_to_test_on(monkeypatch):
-    monkeypatch.setattr(pretraining, "TEST_SITES", 2)
+    monkeypatch.setattr(recipe, "TEST_SITES", 2)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pretrained")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretraining, "TEST_SITES", 2)
+        patch.setattr(recipe, "TEST_SITES", 2)
         scores = pretrain(RECIPE, folder, device="cpu", console=QUIET)
     return folder, scores
 
@@ -66,7 +68,7 @@ def test_the_model_starts_from_what_was_trained(finished, tmp_path):
     run.model.load_state_dict(torch.load(folder / "state" / "pretrain.pt", weights_only=True)["model"])
     images = torch.randint(0, 256, (4, 32, 16, 3), dtype=torch.uint8)
     with torch.inference_mode():
-        proj, _ = run.embed(images)
+        proj, _ = embed_images(run.model, images)
         found = model.image_encoder((images.movedim(3, 1).float() / 255 - 0.5) / 0.5).proj
     # Half precision, and the projection is scaled.
     torch.testing.assert_close(F.normalize(found), F.normalize(proj), rtol=0, atol=2e-3)

@@ -37,7 +37,7 @@ def free_port():
 def processes(tmp_path_factory):
     """What two processes found."""
     folder = tmp_path_factory.mktemp("processes")
-    files = [folder / f"{rank}.pt" for rank in range(2)]
+    files = [folder / f"{process_rank}.pt" for process_rank in range(2)]
     command = [sys.executable, worker.__file__, str(free_port()), *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
@@ -60,8 +60,8 @@ def test_stage2_equals_one_process_that_plays_both(processes):
     model = build_model(config, num_classes=8).train()
     task = build_stage2(config, model)
     total, augmented = 0, []
-    for rank in range(2):
-        batch = worker.batch_of(rank)
+    for process_rank in range(2):
+        batch = worker.batch_of(process_rank)
         features, finals = model.encode_augmented(
             batch.images, (batch.augmented1, batch.augmented2), batch.camids, batch.viewids
         )
@@ -82,10 +82,10 @@ def test_stage1_equals_one_process_that_plays_both(processes):
     model = build_model(config, num_classes=8).train()
     task = build_stage1(config, model)
     total, heads = 0, []
-    for rank in range(2):
-        features, labels = worker.stage1_features(rank), worker.STAGE1_LABELS[rank]
+    for process_rank in range(2):
+        features, labels = worker.stage1_features(process_rank), worker.STAGE1_LABELS[process_rank]
         identities, column = labels.unique(return_inverse=True)
-        generator = torch.Generator().manual_seed(rank)
+        generator = torch.Generator().manual_seed(process_rank)
         prompts = model.prompt_learner(identities)
         augmented = [task.augment(prompts, generator) for _ in range(2)]
         text, *encoded = (model.encode_prompts(part) for part in (prompts, *augmented))
@@ -97,7 +97,7 @@ def test_stage1_equals_one_process_that_plays_both(processes):
     close(processes[0]["stage1"], worker.gradients(task))
 
 
-def test_rows_are_gathered_in_order_of_rank(processes):
+def test_rows_are_gathered_in_order_of_process_rank(processes):
     assert processes[0]["rows"].tolist() == processes[1]["rows"].tolist() == [[0], [10], [11]]
     assert (processes[0]["first"], processes[1]["first"]) == (0, 1)
 

@@ -7,7 +7,7 @@ import types
 import pytest
 
 from svllreid.errors import ConfigError
-from svllreid.runtime.writers import CsvWriter, WandbWriter, check_wandb
+from svllreid.runtime.writers import WRITERS, CsvWriter, WandbWriter, check_wandb, open_writers
 
 
 def test_a_continued_table_goes_on(tmp_path):
@@ -23,6 +23,19 @@ def test_a_continued_table_goes_on(tmp_path):
     ]
 
 
+def test_a_writer_with_a_project_is_opened_where_one_is_given(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setitem(
+        WRITERS, "service", lambda *arguments: opened.append(arguments) or CsvWriter(tmp_path / "s.csv")
+    )
+    for projects, count in (({}, 2), ({"service": ""}, 2), ({"service": "people"}, 3)):
+        writers = open_writers(tmp_path, projects, {"MODEL": {}})
+        for writer in writers:
+            writer.close()
+        assert len(writers) == count
+    assert opened == [(tmp_path, "people", {"MODEL": {}})]
+
+
 def test_wandb_gets_the_curves_of_one_run(tmp_path, monkeypatch):
     calls = []
 
@@ -35,7 +48,7 @@ def test_wandb_gets_the_curves_of_one_run(tmp_path, monkeypatch):
 
     fake = types.SimpleNamespace(init=lambda **settings: calls.append(settings) or Run())
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    writer = WandbWriter("people", tmp_path / "market", {"MODEL": {}})
+    writer = WandbWriter(tmp_path / "market", "people", {"MODEL": {}})
     writer.add_scalar("stage2/loss", 1.5, 7)
     writer.close()
     assert (calls[0]["project"], calls[0]["id"], calls[0]["resume"]) == ("people", "market", "allow")
@@ -52,4 +65,4 @@ def test_wandb_that_is_not_installed_or_not_logged_in_is_told(tmp_path, monkeypa
 
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=refuse))
     with pytest.raises(ConfigError, match=r"people: no API key; log in"):
-        WandbWriter("people", tmp_path, {})
+        WandbWriter(tmp_path, "people", {})

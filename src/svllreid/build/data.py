@@ -16,17 +16,17 @@ from svllreid.config import Config
 from svllreid.config.schema import Datasets
 from svllreid.data import readers
 from svllreid.data.cache import CachePlan
-from svllreid.data.dataset import ImageDataset, TrainDataset, Transform, label_of, loader
-from svllreid.data.device_augment import DeviceAugment, LeaveToDevice, ResizedBatch
+from svllreid.data.datasets import ImageDataset, TrainDataset, Transform, training_labels
+from svllreid.data.device_augment import DeviceAugment, ResizedBatch, ResizeOnly
 from svllreid.data.fingerprint import listings
+from svllreid.data.loader import make_loader
 from svllreid.data.samplers import PKSampler
 from svllreid.data.transforms import TestTransform, TrainTransform
 from svllreid.errors import ConfigError, DatasetError
 from svllreid.files import user_path
 from svllreid.models.checkpoint import CheckpointInfo
 from svllreid.runtime.caches import cache_folder
-from svllreid.runtime.gather import num_processes
-from svllreid.runtime.processes import rank
+from svllreid.runtime.gather import num_processes, process_rank
 from svllreid.types import PERSON, Batch, Origin, Pid, Sample, SideRows, Splits
 
 
@@ -138,7 +138,7 @@ class TrainingData:
         if not samples:
             raise DatasetError("the training split is empty; check DATASETS.ROOT_DIR and the split's folder or rows")
         rows = SideRows.of(samples) if side_rows is None else side_rows
-        return cls(tuple(samples), label_of(samples), rows, origin or Origin())
+        return cls(tuple(samples), training_labels(samples), rows, origin or Origin())
 
     @property
     def numbers(self) -> list[int]:
@@ -153,7 +153,7 @@ def build_sampler(config: Config, data: TrainingData) -> PKSampler:
         config.solver.stage2.ims_per_batch,
         config.dataloader.num_instance,
         config.solver.seed,
-        rank(),
+        process_rank(),
         num_processes(),
     )
 
@@ -161,12 +161,14 @@ def build_sampler(config: Config, data: TrainingData) -> PKSampler:
 def build_train_loader(config: Config, data: TrainingData, sampler: PKSampler, fabric: Fabric) -> DataLoader[Any]:
     """Stage 2's batches, which `build_to_device` takes: augmented images, or images that it augments on the device."""
     later = config.input.augment_on == "device"
-    transform: Transform = LeaveToDevice(config.input.size_train) if later else TrainTransform(**_augmentation(config))
+    transform: Transform = ResizeOnly(config.input.size_train) if later else TrainTransform(**_augmentation(config))
     plan = build_cache_plan(config, data)
     cache = None if plan is None else plan.open()
     dataset = TrainDataset(data.samples, data.labels, transform, cache, data.side_rows)
-    kind = ResizedBatch if later else Batch
-    return loader(dataset, workers=_workers(config), pin=_on_gpu(fabric), kind=kind, batch_sampler=sampler)
+    batch_type = ResizedBatch if later else Batch
+    return make_loader(
+        dataset, workers=_workers(config), pin=_on_gpu(fabric), batch_type=batch_type, batch_sampler=sampler
+    )
 
 
 def build_to_device(config: Config, fabric: Fabric) -> Callable[[Any], Batch]:
@@ -216,7 +218,7 @@ def build_test_loader(
     dataset = ImageDataset(samples, build_test_transform(config), side_rows)
     batch_size = config.test.ims_per_batch
     workers = 0 if len(samples) <= 4 * batch_size else _workers(config)
-    return loader(dataset, workers=workers, pin=_on_gpu(fabric), batch_size=batch_size)
+    return make_loader(dataset, workers=workers, pin=_on_gpu(fabric), batch_size=batch_size)
 
 
 def build_test_transform(config: Config) -> TestTransform:

@@ -13,7 +13,7 @@ from svllreid.errors import ConfigError, DeviceError
 from svllreid.evaluation.ranking.rerank import RerankOptions
 from svllreid.models.reid import SVLLReID
 from svllreid.runtime.gather import num_processes
-from svllreid.runtime.processes import OneModel
+from svllreid.runtime.processes import ReplicaStrategy
 from svllreid.training.sharding import shard
 
 PRECISIONS: dict[str, Any] = {"32": "32-true", "tf32": "32-true", "16-mixed": "16-mixed", "bf16-mixed": "bf16-mixed"}
@@ -46,7 +46,7 @@ def build_fabric(config: Config, device: str) -> Fabric:
         accelerator=kind,
         devices=local,
         num_nodes=world // local,
-        strategy=OneModel(),
+        strategy=ReplicaStrategy(),
         precision=PRECISIONS[precision],
     )
     fabric.launch()

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from svllreid.data.describe import Description, Sizes, Spread
-from svllreid.data.duplicates import Duplicates, in_words
+from svllreid.data.duplicates import Duplicates, name_pairs
 from svllreid.data.readers.statistics import Comparison, by_cause
 from svllreid.types import CAMID_NOTE, UNKNOWN, Pid
 
@@ -26,14 +26,14 @@ def print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> No
     if not any(comparison.published for comparison in comparisons):
         table = Table("count", *_numbers("found"))
         for comparison in comparisons:
-            table.add_row(comparison.what, str(comparison.found))
+            table.add_row(comparison.what, str(comparison.count))
         console.print(table)
         print_line(console, "own data: no published counts to compare with")
         return
     table = Table("count", *_numbers("found", "published"), "verdict")
     for comparison in comparisons:
         verdict = "differs" if comparison.cause else "ok" if comparison.published else NOTHING
-        table.add_row(comparison.what, str(comparison.found), comparison.published or NOTHING, verdict)
+        table.add_row(comparison.what, str(comparison.count), comparison.published or NOTHING, verdict)
     console.print(table)
     for cause, behind in by_cause(comparison for comparison in comparisons if comparison.cause).items():
         counts = ", ".join(comparison.what for comparison in behind)
@@ -46,7 +46,7 @@ def print_duplicates(console: Console, duplicates: Duplicates) -> None:
     lines += [f"{count} {b} images are in {a} too" for (a, b), count in duplicates.between.items() if count]
     if duplicates.contradictions:
         more = "; ..." if duplicates.contradictions > len(duplicates.examples) else ""
-        named = in_words(duplicates.examples)
+        named = name_pairs(duplicates.examples)
         lines.append(f"{duplicates.contradictions} pictures stand under two identities: {named}{more}")
     for line in lines or ["no picture stands twice"]:
         print_line(console, f"same picture: {line}" if lines else line)

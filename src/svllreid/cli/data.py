@@ -90,13 +90,13 @@ def check(
         print_line(console, f"note: {note}")
     print_duplicates(console, _duplicates(splits))
     if decode:
-        from svllreid.data.dataset import readable
+        from svllreid.data.decodable import keep_decodable
         from svllreid.data.describe import unique_images
         from svllreid.runtime.progress import LiveReport
 
         samples = unique_images(splits)
         with LiveReport(Console(stderr=True)) as report, report.counting("decoding", len(samples)) as count:
-            _, faults = readable(samples, count)
+            _, faults = keep_decodable(samples, count)
         print_faults(console, faults, len(samples))
 
 

@@ -37,8 +37,9 @@ def pretrain(
 
     Example: `svllreid pretrain outputs/tiny_clip --workers 2`
     """
-    from svllreid.rendered.pretraining import WEIGHTS, Recipe
+    from svllreid.rendered.pretraining import WEIGHTS
     from svllreid.rendered.pretraining import pretrain as pretrain_model
+    from svllreid.rendered.recipe import Recipe
 
     given: dict[str, Any] = {"sites": sites, "epochs": epochs, "batch_size": batch_size, "lr": lr}
     recipe = Recipe(seed=seed, **{name: value for name, value in given.items() if value is not None})

@@ -9,6 +9,7 @@ SETTINGS = {
     "images of an identity": ("DATALOADER.NUM_INSTANCE",),
     "configuration file": ("--config-file",),
     "dataset": ("DATASETS.NAMES",),
+    "dataset folder": ("DATASETS.ROOT_DIR",),
     "held-out share": ("DATASETS.VAL_IDENTITIES",),
     "noun": ("DATASETS.NOUN",),
     "viewpoint labels": ("DATASETS.VERI_VIEWS",),

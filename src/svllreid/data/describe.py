@@ -1,4 +1,4 @@
-"""What a dataset holds: identities, images, cameras and image sizes, counted."""
+"""What a dataset holds: its identities, images, cameras and image sizes, counted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FREQUENT = 3
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Smallest, median, mean and largest of some whole numbers."""
+    """The smallest value, median, mean and largest value of some whole numbers."""
 
     low: int
     median: float
@@ -26,7 +26,7 @@ class Spread:
 
     @classmethod
     def of(cls, numbers: Sequence[int]) -> Spread | None:
-        """The spread of some numbers, None of none."""
+        """The spread of some numbers; None if there are none."""
         return cls(min(numbers), median(numbers), mean(numbers), max(numbers)) if numbers else None
 
 
@@ -35,11 +35,11 @@ class SplitCounts:
     """The counts of one split.
 
     Args:
-        identities: how many, distractors left out.
-        images: how many, distractors among them.
-        distractors: images of no identity.
-        by_camera: images of each zero-based camera, in order; UNKNOWN (-1) where nobody says.
-        per_identity: images per identity, distractors left out; None without identities.
+        identities: number of identities, without distractors.
+        images: number of images, distractors included.
+        distractors: number of images that belong to no identity.
+        by_camera: number of images of each zero-based camera, in order; UNKNOWN (-1) counts those without a camera.
+        per_identity: images per identity, without distractors; None if there are no identities.
     """
 
     identities: int
@@ -50,19 +50,19 @@ class SplitCounts:
 
     @property
     def cameras(self) -> int:
-        """Known cameras."""
+        """Number of known cameras."""
         return len(self.by_camera.keys() - {UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Sizes of upright images in pixels, read from the headers of some of the files.
+    """Sizes of upright images in pixels, read from the headers of the files or of a random sample of them.
 
     Args:
-        read: how many files were read; all, or so many drawn at random.
-        images: how many there are, each file counted once.
+        read: number of files whose headers were read.
+        images: number of files in all.
         heights, widths: their spread; None without images.
-        frequent: (height, width) and number of images of the most frequent sizes, the most frequent first.
+        frequent: the most frequent sizes, the most frequent first: (height, width) and number of images.
     """
 
     read: int
@@ -78,8 +78,9 @@ class Description:
 
     Args:
         splits: counts of train, query and gallery.
-        sizes: of the images of all splits.
-        shared: identities in train and test, in order; None where their numbers cannot tell.
+        sizes: image sizes over all splits.
+        shared: identities that are both in train and in query or gallery, in order. None if that cannot be known,
+            because the dataset numbers identities from 0 in both.
     """
 
     splits: Mapping[str, SplitCounts]
@@ -91,14 +92,13 @@ def describe(splits: Splits, seed: int = 0, max_headers: int = 2000) -> Descript
     """Counts what a dataset holds.
 
     Args:
-        splits: what its reader made of it.
-        seed: the same seed draws the same files, where there are more than `max_headers`.
-        max_headers: how many files are opened at most, for their sizes; decoded are only those whose headers do not
-            tell how they are turned.
-    Raises: ImageError: a file among them that is no image.
+        splits: the dataset, as its reader returns it.
+        seed: decides which files are sampled, if there are more than `max_headers`.
+        max_headers: how many files are opened at most, for their sizes.
+    Raises: ImageError: one of these files is not an image.
     """
-    record = DATASETS.get(splits.name)  # none of joined sets
-    # Thousands of images of nobody in particular would drown the counts of the others.
+    record = DATASETS.get(splits.name)  # joined sets have none
+    # Counted as one identity, thousands of distractors would dominate the images per identity.
     distractor = None if record is None else record.distractor
     parts = {"train": splits.train, "query": splits.query, "gallery": splits.gallery}
     return Description(
@@ -109,14 +109,17 @@ def describe(splits: Splits, seed: int = 0, max_headers: int = 2000) -> Descript
 
 
 def _shared(splits: Splits) -> tuple[Pid, ...]:
-    """Identities of train, in order, that are in query or gallery too."""
-    compared = identity_of(splits)
+    """Identities of train that are in query or gallery too, in order."""
+    compared = comparable_pid(splits)
     tested = {compared(sample.pid) for sample in splits.query + splits.gallery}
     return tuple(sorted(pid for pid in {sample.pid for sample in splits.train} if compared(pid) in tested))
 
 
-def identity_of(splits: Splits) -> Callable[[Pid], Pid]:
-    """What a pid is compared by between train and test: itself, or its text where only one of the two has numbers."""
+def comparable_pid(splits: Splits) -> Callable[[Pid], Pid]:
+    """A function that makes pids of train and test comparable.
+
+    It returns a pid itself, or its text without leading zeros if some pids are numbers and others are text.
+    """
     kinds = {type(sample.pid) for sample in splits.train + splits.query + splits.gallery}
     return _text if len(kinds) > 1 else lambda pid: pid
 
@@ -127,7 +130,7 @@ def _text(pid: Pid) -> str:
 
 
 def unique_images(splits: Splits) -> list[Sample]:
-    """The images of all splits, each file once: own data may list one in query and gallery."""
+    """The images of all splits, each file once; own data may list a file both in query and in gallery."""
     return list({sample.path: sample for sample in splits.train + splits.query + splits.gallery}.values())
 
 
@@ -156,5 +159,5 @@ def _sizes(samples: Sequence[Sample], generator: random.Random, limit: int) -> S
 
 
 def _most_frequent(sizes: Iterable[tuple[int, int]]) -> tuple[tuple[tuple[int, int], int], ...]:
-    """Those met equally often in order of size, so that the answer does not hang on the order of files."""
+    """Sizes that are equally frequent are ordered by size, so that the order of files does not matter."""
     return tuple(sorted(Counter(sizes).items(), key=lambda item: (-item[1], item[0]))[:FREQUENT])

@@ -14,18 +14,19 @@ from torch.nn.functional import pad
 from svllreid.data.transforms import AUGMENTED_AREA, MIN_AREA, bicubic, normalised, per_channel
 from svllreid.types import Batch
 
-# Of timm's RandomErasing, as TrainTransform uses it: aspect ratios, and how often a rectangle is drawn until it fits.
+# Those of timm's RandomErasing, which TrainTransform uses: the range of the logarithm of a rectangle's aspect ratio,
+# and how many rectangles are tried until one fits into the image.
 LOG_ASPECT = (math.log(0.3), -math.log(0.3))
 ATTEMPTS = 10
 
 
 class ResizedBatch(NamedTuple):
-    """What comes from the loader for `DeviceAugment`; a tuple, so that it can be pinned.
+    """A batch of resized images, which `DeviceAugment` augments. It is a tuple, so that it can be pinned.
 
     Args:
         images: (B, 3, H, W) uint8.
         labels, camids, viewids: (B,) int64, as in Batch.
-        seeds: (B,) int64, of each image's draws.
+        seeds: (B,) int64, the seed of each image's random draws.
     """
 
     images: Tensor
@@ -35,8 +36,8 @@ class ResizedBatch(NamedTuple):
     seeds: Tensor
 
 
-class LeaveToDevice:
-    """In place of TrainTransform: resizes alone, and sends the seed along.
+class ResizeOnly:
+    """The transform of `TrainDataset` where images are augmented on the device: it only resizes.
 
     Args:
         size: height and width.
@@ -46,23 +47,24 @@ class LeaveToDevice:
         self.size = size
 
     def resize(self, image: Image.Image) -> Tensor:
-        """(3, H, W) uint8."""
+        """The resized image, (3, H, W) uint8."""
         return bicubic(image, self.size)
 
-    def vary(self, pixels: Tensor, seed: int) -> tuple[Tensor, ...]:
-        """The same pixels, and the seed."""
+    def augment(self, pixels: Tensor, seed: int) -> tuple[Tensor, ...]:
+        """The unchanged pixels, and the seed for the device as a tensor."""
         return pixels, torch.tensor(seed)
 
 
 class DeviceAugment:
-    """What TrainTransform does to one image, in distribution; without draws (0 or 1 everywhere) exactly.
+    """Augments a whole batch on the device as TrainTransform augments one image.
 
-    All images' decisions are drawn at once by the CPU's generator, seeded from all their seeds: the same on every
-    device. The noise is drawn on the device, so there it may differ between kinds of devices.
+    The results have the same distribution; they are equal where nothing is random (all probabilities 0 or 1). Flips,
+    crops and rectangles are drawn on the CPU with a generator seeded from all images' seeds, so they are the same on
+    every device. The noise is drawn on the device and may differ between kinds of devices.
 
     Args:
-        device: where batches go.
-        size, mean, std, flip, padding, erase, max_area, augmented: as of TrainTransform.
+        device: receives the batches.
+        size, mean, std, flip, padding, erase, max_area, augmented: as those of TrainTransform.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class DeviceAugment:
         self.noise = torch.Generator(device)
 
     def __call__(self, batch: ResizedBatch) -> Batch:
-        """The batch on the device: images and copies (B, 3, H, W) float."""
+        """The batch on the device, with augmented images and copies (B, 3, H, W) float."""
         seeds = np.random.SeedSequence(batch.seeds.tolist()).generate_state(2, np.uint64) >> 1
         draws = torch.Generator().manual_seed(int(seeds[0]))
         self.noise.manual_seed(int(seeds[1]))
@@ -103,7 +105,7 @@ class DeviceAugment:
         return Batch(image, *numbers, *augmented)
 
     def _crops(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Rows (count, H) and columns (count, W) of the padded image, the columns backwards where it is flipped."""
+        """Rows (count, H) and columns (count, W) of the padded images to keep; reversed columns flip an image."""
         height, width = self.size
         top, left = torch.randint(0, 2 * self.padding + 1, (2, count, 1), generator=draws)
         flipped = torch.rand(count, 1, generator=draws) < self.flip
@@ -111,10 +113,11 @@ class DeviceAugment:
         return top + torch.arange(height), left + torch.where(flipped, width - 1 - across, across)
 
     def _rectangles(self, low: Tensor, high: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Top, bottom, left, right (count,) of what is erased, bottom and right excluded; nothing where all are 0.
+        """Rectangles to erase: top, bottom (exclusive), left, right (exclusive), each (count,); all 0 for none.
 
         Args:
-            low, high: (count,) float64, share of the image.
+            low, high: (count,) float64, range of the share of the image that is erased.
+            draws: source of the random draws.
         Source: Zhong et al. 2020, arXiv:1708.04896, drawn as timm's RandomErasing draws.
         """
         height, width = self.size

@@ -1,4 +1,4 @@
-"""Which files hold the same picture: copies, links, and one file listed twice."""
+"""Files that hold the same picture: copies, links, and files that are listed twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from svllreid.data.describe import identity_of
+from svllreid.data.describe import comparable_pid
 from svllreid.data.readers import DATASETS
 from svllreid.types import Pid, Sample, Splits
 
@@ -19,26 +19,27 @@ NAMED = 3
 
 
 def same_pictures(paths: Iterable[Path], progress: CountCallback | None = None) -> dict[Path, int]:
-    """The number of the picture behind each path: equal for one file under several names, and for equal bytes.
+    """Numbers the pictures behind paths: two paths have equal numbers if they are one file, or files of equal bytes.
 
-    Only files of equal size are read. A file that is empty or cannot be read is a picture of its own: it is reported
-    where it is decoded.
+    Only files of equal size are read. A file that is empty or cannot be read gets a number of its own; it is reported
+    when it is decoded.
 
     Args:
         paths: image files; links are followed.
-        progress: called with the number of paths done since.
+        progress: called with the number of paths done since its last call.
+    Returns: the number of each path.
     """
     advance = progress or (lambda done: None)
     numbers: dict[Path, int] = {}
-    names: dict[Hashable, list[Path]] = defaultdict(list)  # of each file
-    sizes: dict[int, list[Hashable]] = defaultdict(list)  # files of each size
+    names: dict[Hashable, list[Path]] = defaultdict(list)  # the paths of each file
+    sizes: dict[int, list[Hashable]] = defaultdict(list)  # the files of each size
     for path in dict.fromkeys(paths):
         state = _stat(path)
         if state is None or not state.st_size:
             numbers[path] = len(numbers)
             advance(1)
             continue
-        file: Hashable = (state.st_dev, state.st_ino) if state.st_ino else path  # some file systems number no files
+        file: Hashable = (state.st_dev, state.st_ino) if state.st_ino else path  # a file system without file numbers
         if file not in names:
             sizes[state.st_size].append(file)
         names[file].append(path)
@@ -69,11 +70,12 @@ def _digest(path: Path) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Images that are the same picture as another one, each in its order.
+    """Pictures that are both among the queries and in the gallery.
 
     Args:
-        queries, gallery: the images.
-        examples: the first three pairs.
+        queries: the queries whose picture is in the gallery, in their order.
+        gallery: the gallery images whose picture is among the queries, in their order.
+        examples: the first three pairs of a query and a gallery image.
     """
 
     queries: tuple[Sample, ...]
@@ -85,23 +87,23 @@ def overlap(
     query: Sequence[Sample],
     gallery: Sequence[Sample],
     pictures: Mapping[Path, int],
-    counts: Callable[[Sample, Sample], bool],
+    wanted: Callable[[Sample, Sample], bool],
 ) -> Overlap:
-    """Queries that are in the gallery as the same picture.
+    """Finds queries whose picture is in the gallery too.
 
     Args:
         query, gallery: the images.
-        pictures: of every path, as `same_pictures` gives them.
-        counts: whether a query and a gallery image of the same picture are wanted.
+        pictures: the number of each path's picture, see `same_pictures`.
+        wanted: whether a query and a gallery image with the same picture are to be counted.
     """
-    behind: dict[int, list[Sample]] = defaultdict(list)
+    by_picture: dict[int, list[Sample]] = defaultdict(list)
     for sample in gallery:
-        behind[pictures[sample.path]].append(sample)
+        by_picture[pictures[sample.path]].append(sample)
     queries: list[Sample] = []
     met: set[Sample] = set()
     examples: list[Pair] = []
     for sample in query:
-        mates = [mate for mate in behind.get(pictures[sample.path], ()) if counts(sample, mate)]
+        mates = [mate for mate in by_picture.get(pictures[sample.path], ()) if wanted(sample, mate)]
         if mates:
             queries.append(sample)
             met.update(mates)
@@ -110,7 +112,7 @@ def overlap(
 
 
 def within_identities(samples: Iterable[Sample], progress: CountCallback | None = None) -> dict[Path, int]:
-    """As `same_pictures`, but only images of one identity are compared: hardly a file is read."""
+    """Numbers pictures as `same_pictures` does, but compares only images of one identity, so hardly a file is read."""
     paths: dict[Pid, list[Path]] = defaultdict(list)
     for sample in samples:
         paths[sample.pid].append(sample.path)
@@ -122,20 +124,20 @@ def within_identities(samples: Iterable[Sample], progress: CountCallback | None 
     return numbers
 
 
-def in_words(pairs: Iterable[Pair]) -> str:
-    """Pairs of the same picture for a message, with their identities."""
+def name_pairs(pairs: Iterable[Pair]) -> str:
+    """Pairs of files with the same picture, with their identities, in words for a message."""
     return "; ".join(f"{a.path} ({a.pid}) = {b.path} ({b.pid})" for a, b in pairs)
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """Pictures that a dataset holds more than once.
+    """How many pictures a dataset holds more than once.
 
     Args:
-        within: images of each split that repeat an earlier one of it.
-        between: of two splits the images of the second that are in the first too.
-        contradictions: pictures under two identities or more.
-        examples: two images of each of the first three of these.
+        within: for each split, how many images repeat an earlier image of it.
+        between: for each pair of splits, how many images of the second are in the first too.
+        contradictions: how many pictures are listed under several identities.
+        examples: two images of different identities for each of the first three such pictures.
     """
 
     within: Mapping[str, int]
@@ -145,7 +147,7 @@ class Duplicates:
 
 
 def find_duplicates(splits: Splits, progress: CountCallback | None = None) -> Duplicates:
-    """Counts pictures that stand more than once in the splits, see `same_pictures`."""
+    """Counts pictures that the splits hold more than once; `progress` as for `same_pictures`."""
     named = {"train": splits.train, "query": splits.query, "gallery": splits.gallery}
     numbers = same_pictures((sample.path for samples in named.values() for sample in samples), progress)
     pictures = {name: {numbers[sample.path] for sample in samples} for name, samples in named.items()}
@@ -160,16 +162,17 @@ def find_duplicates(splits: Splits, progress: CountCallback | None = None) -> Du
 
 
 def _contradictions(splits: Splits, numbers: Mapping[Path, int]) -> list[Pair]:
-    """For each picture under several identities the first image and the first one of another identity."""
-    compared = identity_of(splits)
+    """For each picture under several identities, its first image and the first one of another identity."""
+    compared = comparable_pid(splits)
     record = DATASETS.get(splits.name)
+    # Where train and test number identities independently, images are compared within each of the two only.
     apart = record is not None and record.numbered_apart
     first: dict[tuple[int, bool], Sample] = {}
-    found: dict[int, Pair] = {}
+    contradictions: dict[int, Pair] = {}
     for trained, samples in ((True, splits.train), (False, splits.query + splits.gallery)):
         for sample in samples:
             picture = numbers[sample.path]
             other = first.setdefault((picture, apart and trained), sample)
             if compared(other.pid) != compared(sample.pid):
-                found.setdefault(picture, (other, sample))
-    return list(found.values())
+                contradictions.setdefault(picture, (other, sample))
+    return list(contradictions.values())

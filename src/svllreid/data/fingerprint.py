@@ -1,4 +1,4 @@
-"""What a dataset lists, in a digest that stays the same wherever the dataset lies."""
+"""A digest of the files, identities and cameras of a dataset, which stays the same when the dataset is moved."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ def listings(splits: Splits) -> dict[str, str]:
 
 
 def fingerprint(samples: Iterable[Sample]) -> str:
-    """A digest of the images' paths below the folder that holds them all, their identities, cameras and viewpoints.
+    """A digest of images' paths, identities, cameras and viewpoints; no pixels are read.
 
-    Copying or moving the images changes nothing, nor does the place of the table that lists them, nor the order.
+    Paths are taken relative to the deepest folder that holds all images. So the fingerprint stays the same when the
+    images or the table that lists them are moved or copied, and in whatever order they are listed.
+
+    >>> from pathlib import Path
+    >>> here, there = (fingerprint([Sample(Path(root) / "anna" / "1.jpg", "anna")]) for root in ("/data", "/mnt/b"))
+    >>> here == there
+    True
     """
     rows = [(sample.path.absolute().parts, sample) for sample in samples]
-    above = _shared([parts[:-1] for parts, _ in rows])
+    above = _num_common_parts([parts[:-1] for parts, _ in rows])
     lines = sorted(
         f"{'/'.join(parts[above:])}\t{sample.pid}\t{sample.camid}\t{sample.viewid}\n" for parts, sample in rows
     )
@@ -29,8 +35,8 @@ def fingerprint(samples: Iterable[Sample]) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def _shared(folders: Sequence[tuple[str, ...]]) -> int:
-    """How many parts all folders begin with: as many as the first and the last in order."""
+def _num_common_parts(folders: Sequence[tuple[str, ...]]) -> int:
+    """How many leading parts all folders have in common: as many as the first and the last in sorted order."""
     first, last = min(folders, default=()), max(folders, default=())
     differing = (at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
     return next(differing, min(len(first), len(last)))

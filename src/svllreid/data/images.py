@@ -1,7 +1,7 @@
-"""The one way in for images: files, PIL images and arrays become upright 8-bit RGB pictures.
+"""Decoding: files, PIL images and arrays become upright 8-bit RGB images, in the same way everywhere.
 
-Whatever enters, for training, testing, describing or `Encoder.encode`, passes `to_rgb`, so the same picture gives the
-same pixels at every door. What cannot be decoded is an ImageError that names it.
+Training, testing, describing a dataset and `Encoder.encode` all decode with `to_rgb`, so the same picture gives the
+same pixels. What cannot be decoded raises an ImageError that names it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from svllreid.errors import DatasetError, ImageError
 AnyImage = str | os.PathLike[str] | Image.Image | np.ndarray
 ChannelOrder = Literal["rgb", "bgr"]
 
-# Counts up when some files come to give other pixels than before: stored pixels and features depend on it.
+# The version of the decoder, raised when it gives other pixels for some files; cached pixels and features record it.
 DECODING = 2
-BACKGROUND = 128  # grey value behind transparent pixels
+BACKGROUND = 128  # the grey value that replaces transparent pixels
 ORIENTATION = 0x0112  # the EXIF tag
-# How a picture is turned upright, by the value of that tag; 1 is upright.
+# The operation that turns a picture upright, by the value of that tag; 1 is upright.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -37,40 +37,40 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_ADVICE = "restore it, or leave such files out of training and testing with --skip-unreadable"
+_ADVICE = "restore it, or leave unreadable images out of training and testing"
 
 
 def open_image(path: Path) -> Image.Image:
-    """A file as an upright 8-bit RGB picture, of several frames the first.
+    """Decodes an image file to an upright 8-bit RGB image; of several frames, the first.
 
-    Raises: ImageError: it cannot be opened or decoded to its end.
+    Raises: ImageError: the file cannot be opened, or not be decoded to its end.
     """
-    with _decoding(path, _ADVICE), _open(path) as image:
+    with _decoding(path, _ADVICE, settings=("unreadable images",)), _open(path) as image:
         return to_rgb(image)
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Height and width of a file's picture when upright; decoded only where the header does not tell.
+    """Height and width of an image file when upright. It is decoded only if the file's header does not give them.
 
     Raises: ImageError: the file cannot be opened.
     """
-    with _decoding(path, _ADVICE), _open(path) as image:
+    with _decoding(path, _ADVICE, settings=("unreadable images",)), _open(path) as image:
         if _orientation(image) in TURNS:
             image = to_rgb(image)
         return image.height, image.width
 
 
 def any_image(image: AnyImage, name: str, channel_order: ChannelOrder = "rgb") -> Image.Image:
-    """What `Encoder.encode` takes as an image, as an upright 8-bit RGB picture.
+    """Makes an upright 8-bit RGB image of anything that `Encoder.encode` accepts as an image.
 
     Args:
-        image: a path; a PIL image, of which the current frame counts and which stays as it is; or an array (H, W),
-            (H, W, 1), (H, W, 3) or (H, W, 4), uint8, uint16 (0 to 65535) or float (0 to 1).
-        name: what to call it in messages.
-        channel_order: of an array's colours; a fourth channel is alpha.
+        image: a path; a PIL image, whose current frame is used and which is not changed; or an array (H, W), (H, W, 1),
+            (H, W, 3) or (H, W, 4) of uint8, uint16 (0 to 65535) or float (0 to 1).
+        name: the image's name in messages.
+        channel_order: order of an array's colours; a fourth channel is always alpha.
     Raises:
-        ImageError: it cannot be decoded, or has no pixels.
-        DatasetError: something else than an image, or an array of another shape, type or range.
+        ImageError: the image cannot be decoded, or has no pixels.
+        DatasetError: this is not an image, or an array of another shape, type or range.
     """
     if isinstance(image, str | os.PathLike):
         return open_image(Path(image))
@@ -84,16 +84,23 @@ def any_image(image: AnyImage, name: str, channel_order: ChannelOrder = "rgb") -
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL image as an upright 8-bit RGB one; an RGB one that is upright is returned itself.
+    """Converts any PIL image to an upright 8-bit RGB one. An upright RGB image is returned itself.
 
-    - Grey of more than 8 bits by a fixed rule. I;16: 0..65535 to 0..255. I (32 bit): values that all lie in 0..255
-      stay, else those in 0..65535 count as 16 bit, and others are stretched from the picture's smallest to its
-      largest. F (float): values that all lie in 0..1 times 255, others are stretched.
-    - Transparent pixels are laid over grey (128); palette, 1-bit, CMYK, YCbCr, LAB and HSV are converted by Pillow.
-    - Then it is turned as its EXIF orientation says. EXIF that cannot be read says nothing.
+    - Grey of more than 8 bits follows fixed rules. Mode I;16: 0..65535 becomes 0..255. Mode I (32 bit): values that all
+      lie in 0..255 stay as they are; else, values that all lie in 0..65535 are taken as 16 bit; else, the range from
+      the picture's smallest to its largest value becomes 0..255. Mode F (float): values that all lie in 0..1 are
+      multiplied by 255; else, the picture's range becomes 0..255.
+    - Transparent pixels are put over grey (128). Palette, 1-bit, CMYK, YCbCr, LAB and HSV are converted by Pillow.
+    - At last the image is turned according to its EXIF orientation; EXIF data that cannot be read is ignored.
 
-    Raises: ValueError: no pixels, or float values that are NaN or infinite; and whatever Pillow raises where the image
-        is not decoded yet.
+    >>> to_rgb(Image.new("L", (1, 1), 200)).getpixel((0, 0))
+    (200, 200, 200)
+    >>> to_rgb(Image.new("RGBA", (1, 1), (255, 0, 0, 0))).getpixel((0, 0))  # transparent
+    (128, 128, 128)
+
+    Raises:
+        ValueError: no pixels, or float values that are NaN or infinite.
+        Exception: anything that Pillow raises, if the image is not decoded yet.
     """
     if 0 in image.size:
         raise ValueError(f"it has no pixels: {image.width} x {image.height}")
@@ -108,10 +115,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """A decoded image in 8-bit RGB, as it is stored."""
+    """A decoded image in 8-bit RGB, not turned."""
     if image.mode == "F" or image.mode.startswith("I"):
         return _from_deep_grey(image)
-    if image.mode == "La":  # of which Pillow knows no other conversion
+    if image.mode == "La":  # the only conversion of it that Pillow knows
         image = image.convert("LA")
     if image.has_transparency_data:
         layer = image.copy().convert("RGBA")  # converting changes the palette of what it converts
@@ -122,7 +129,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_deep_grey(image: Image.Image) -> Image.Image:
-    """The modes I;16, I and F; see `to_rgb`."""
+    """Converts the modes I;16, I and F; see `to_rgb`."""
     values = np.asarray(image)
     if image.mode == "F":
         if not np.isfinite(values).all():
@@ -133,7 +140,7 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     else:
         grey = _from_16_bit(values) if _within(values, 65535) else _stretched(values)
     transparent = image.info.get("transparency")
-    if isinstance(transparent, int):  # PNG: one value of grey stands for nothing there
+    if isinstance(transparent, int):  # PNG: pixels of this value are transparent
         grey[values == transparent] = BACKGROUND
     return Image.fromarray(grey).convert("RGB")
 
@@ -180,12 +187,12 @@ def _from_unit(values: np.ndarray) -> np.ndarray:
 
 
 def _from_16_bit(values: np.ndarray) -> np.ndarray:
-    """0..65535 to 0..255, so that a grey of 8 bits times 257 comes back as itself."""
+    """Scales 0..65535 to 0..255, so that an 8-bit value times 257 becomes that value again."""
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _stretched(values: np.ndarray) -> np.ndarray:
-    """From the smallest to the largest of its own values; grey where all are the same."""
+    """Scales the range from the smallest to the largest value to 0..255; all values become 128 if they are equal."""
     low, high = float(values.min()), float(values.max())
     if low == high:
         return np.full(values.shape, BACKGROUND, np.uint8)
@@ -195,15 +202,15 @@ def _stretched(values: np.ndarray) -> np.ndarray:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # anything, as decoders do; a picture is not refused for what is written beside its pixels
+    except Exception:  # decoders raise anything; a picture is not refused for faulty EXIF data
         return 1
 
 
 class _Silence:
-    """Ignores the warnings of Pillow's decoders: what cannot be decoded is an error, and the rest concerns nobody.
+    """A context that ignores the warnings of Pillow's decoders, since what cannot be decoded raises an error anyway.
 
-    The filters of warnings belong to the whole process: of several threads the first to come sets them, and the last to
-    leave restores them.
+    Python's warning filters belong to the whole process, and several threads decode at once. So the first thread that
+    enters sets the filter, and the last one that leaves restores it.
     """
 
     def __init__(self) -> None:
@@ -228,10 +235,15 @@ _silence = _Silence()
 
 
 @contextmanager
-def _decoding(name: object, advice: str) -> Iterator[None]:
-    """Turns whatever Pillow and its decoders raise into an ImageError, and ignores what they warn of.
+def _decoding(name: object, advice: str, settings: tuple[str, ...] = ()) -> Iterator[None]:
+    """A context in which anything that Pillow and its decoders raise becomes an ImageError; warnings are ignored.
 
-    On damaged files that is nearly anything: RuntimeError, struct.error, SyntaxError, OverflowError, MemoryError …
+    Damaged files raise nearly anything: RuntimeError, struct.error, SyntaxError, OverflowError, MemoryError …
+
+    Args:
+        name: the image's name in the message.
+        advice: how to fix it.
+        settings: as of ReidError.
     """
     try:
         with _silence:
@@ -240,13 +252,13 @@ def _decoding(name: object, advice: str) -> Iterator[None]:
         raise
     except Exception as error:
         text = str(error).replace(str(name), "the file")
-        known = isinstance(error, OSError | ValueError) and text
-        reason = text if known else ": ".join(filter(None, (type(error).__name__, text)))
-        raise ImageError(f"{name} cannot be read as an image ({reason}); {advice}") from None
+        clear = isinstance(error, OSError | ValueError) and text
+        reason = text if clear else ": ".join(filter(None, (type(error).__name__, text)))
+        raise ImageError(f"{name} cannot be read as an image ({reason}); {advice}", settings=settings) from None
 
 
 def _open(path: Path) -> Image.Image:
-    """The file's header read; to be closed by the caller."""
+    """Opens an image file and reads its header; the caller closes it."""
     try:
         image = Image.open(path)
     except UnidentifiedImageError:
@@ -263,10 +275,10 @@ def _open(path: Path) -> Image.Image:
 
 
 def _check_harmless(image: Image.Image) -> None:
-    if image.format == "EPS":  # which Pillow would give to Ghostscript
+    if image.format == "EPS":  # Pillow would run it in Ghostscript
         raise ValueError("EPS is a program that draws, and is not run; convert it to PNG")
     limit, pixels = Image.MAX_IMAGE_PIXELS, image.width * image.height
-    if limit is not None and pixels > limit:  # Pillow warns, and refuses only twice as many
+    if limit is not None and pixels > limit:  # Pillow only warns, up to twice the limit
         raise ValueError(f"{pixels} pixels are more than the {limit} that Pillow takes for harmless; make it smaller")
 
 

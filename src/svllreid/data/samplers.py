@@ -1,4 +1,4 @@
-"""Which images make a batch."""
+"""Which images form the batches: P x K batches for stage 2, permuted features for stage 1."""
 
 from __future__ import annotations
 
@@ -14,80 +14,96 @@ MAX_SEED = 2**63 - 1
 
 
 class PKSampler(Sampler[list[tuple[int, int]]]):
-    """P x K batches: K images of each of P identities.
+    """P x K batches: K images of each of P identities. Each item of a batch is (index of the image, seed).
 
-    Each identity's images are shuffled and cut into groups of K (fewer than K images: drawn with replacement to K; the
-    remainder below K is left out this epoch). A batch takes one group from each of P identities drawn without
-    replacement among those with groups left; the epoch ends when fewer than P have any.
+    Each epoch, the images of an identity are shuffled and cut into groups of K. What is left over is not used in this
+    epoch; an identity with fewer than K images has one group, drawn with replacement. A batch takes one group from each
+    of P identities, drawn at random among those that have groups left. The epoch ends when fewer than P have any.
+
+    >>> sampler = PKSampler([0, 0, 1, 1, 2, 2], batch_size=4, num_instances=2, seed=0)  # six images of three people
+    >>> [sorted(index for index, seed in batch) for batch in sampler]
+    [[0, 1, 4, 5]]
 
     Args:
-        labels: of every training image.
-        batch_size: P x K.
+        labels: the label of every training image.
+        batch_size: P x K, over all processes.
         num_instances: K.
-        seed: with the epoch, decides every draw; each image comes with the seed of its own augmentation.
-        rank, ranks: of several processes the one whose share of each batch is wanted, P / ranks identities.
-    Raises: DatasetError: a batch needs more identities than there are, is no multiple of K, or cannot be shared.
+        seed: decides every draw together with the epoch. The seed of an item is that of the image's augmentation.
+        process_rank, processes: this process's number and how many train together. Each takes the images of
+            P / processes identities of every batch.
+    Raises: DatasetError: a batch needs more identities than there are, is not a multiple of K, or cannot be split
+        evenly over the processes.
     Source: Hermans et al. 2017, arXiv:1703.07737.
     """
 
     def __init__(
-        self, labels: Sequence[int], batch_size: int, num_instances: int, seed: int, rank: int = 0, ranks: int = 1
+        self,
+        labels: Sequence[int],
+        batch_size: int,
+        num_instances: int,
+        seed: int,
+        process_rank: int = 0,
+        processes: int = 1,
     ) -> None:
         self.indices = [np.flatnonzero(np.asarray(labels) == label) for label in np.unique(labels)]
         self.num_instances = num_instances
         self.pids_per_batch, remainder = divmod(batch_size, num_instances)
-        self.seed, self.rank, self.ranks = seed, rank, ranks
+        self.seed, self.process_rank, self.processes = seed, process_rank, processes
         self.epoch, self.skip = 0, 0
         if remainder or not self.pids_per_batch:
             raise DatasetError(
                 f"a batch of {batch_size} images is not a multiple of {num_instances} images per identity; "
-                "change SOLVER.STAGE2.IMS_PER_BATCH or DATALOADER.NUM_INSTANCE"
+                "change the batch size or the images of an identity",
+                settings=("batch size", "images of an identity"),
             )
-        if self.pids_per_batch % ranks:
+        if self.pids_per_batch % processes:
             raise DatasetError(
-                f"a batch of {self.pids_per_batch} identities cannot be shared evenly by {ranks} processes; make "
-                f"SOLVER.STAGE2.IMS_PER_BATCH a multiple of {ranks * num_instances}"
+                f"a batch of {self.pids_per_batch} identities cannot be split evenly over {processes} processes; make "
+                f"the batch size a multiple of {processes * num_instances}",
+                settings=("batch size",),
             )
-        if self.pids_per_batch < 2 * ranks:
+        if self.pids_per_batch < 2 * processes:
             raise DatasetError(
                 f"a batch of {batch_size} images holds one identity of {num_instances} for each process, and the "
-                "triplet loss needs two; raise SOLVER.STAGE2.IMS_PER_BATCH or lower DATALOADER.NUM_INSTANCE"
+                "triplet loss needs two; raise the batch size or lower the images of an identity",
+                settings=("batch size", "images of an identity"),
             )
         if len(self.indices) < self.pids_per_batch:
             raise DatasetError(
                 f"the training set has {len(self.indices)} identities, a batch needs {self.pids_per_batch}; lower "
-                f"SOLVER.STAGE2.IMS_PER_BATCH to at most {len(self.indices) * num_instances}, or add identities"
+                f"the batch size to at most {len(self.indices) * num_instances}, or add identities",
+                settings=("batch size",),
             )
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
-        """Draw the batches of this epoch next, all but the first so many."""
+        """Chooses the epoch whose batches are drawn next, and how many of its first batches are skipped."""
         self.epoch, self.skip = epoch, skip
 
     def __len__(self) -> int:
-        """Batches that are drawn next."""
-        return len(self.plan()) - self.skip
+        """How many batches are drawn next."""
+        return len(self.epoch_batches()) - self.skip
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        yield from self.plan()[self.skip :]
+        yield from self.epoch_batches()[self.skip :]
 
-    def plan(self) -> list[list[tuple[int, int]]]:
-        """This process's share of all batches of the epoch: index and seed of each image."""
+    def epoch_batches(self) -> list[list[tuple[int, int]]]:
+        """All batches of the epoch, as far as they belong to this process: index and seed of each image."""
         rng = np.random.default_rng([self.seed, self.epoch])
-        batches = self._plan(rng)
-        share = self.pids_per_batch // self.ranks * self.num_instances
-        own = slice(self.rank * share, (self.rank + 1) * share)
+        batches = self._draw(rng)
+        share = self.pids_per_batch // self.processes * self.num_instances
+        own = slice(self.process_rank * share, (self.process_rank + 1) * share)
         seeds = [rng.integers(MAX_SEED, size=len(batch)) for batch in batches]
         return [list(zip(b[own].tolist(), s[own].tolist(), strict=True)) for b, s in zip(batches, seeds, strict=True)]
 
-    def _plan(self, rng: np.random.Generator) -> list[np.ndarray]:
+    def _draw(self, rng: np.random.Generator) -> list[np.ndarray]:
         groups = [self._groups(indices, rng) for indices in self.indices]
         left = [identity for identity, own in enumerate(groups) if own]
-        plan = []
+        batches = []
         while len(left) >= self.pids_per_batch:
             drawn = rng.choice(left, size=self.pids_per_batch, replace=False)
-            plan.append(np.concatenate([groups[identity].popleft() for identity in drawn]))
+            batches.append(np.concatenate([groups[identity].popleft() for identity in drawn]))
             left = [identity for identity in left if groups[identity]]
-        return plan
+        return batches
 
     def _groups(self, indices: np.ndarray, rng: np.random.Generator) -> deque[np.ndarray]:
         if len(indices) < self.num_instances:
@@ -97,6 +113,10 @@ class PKSampler(Sampler[list[tuple[int, int]]]):
 
 
 def permuted_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Stage 1's batches of cached features: a fresh permutation each epoch, the last partial batch included."""
+    """Stage 1's batches: all `count` rows in random order, a different one each epoch; the last batch may be smaller.
+
+    >>> sorted(len(batch) for batch in permuted_batches(5, batch_size=2, seed=0, epoch=1))
+    [1, 2, 2]
+    """
     order = np.random.default_rng([seed, epoch]).permutation(count)
     return [order[start : start + batch_size] for start in range(0, count, batch_size)]

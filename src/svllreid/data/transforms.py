@@ -21,7 +21,7 @@ MIN_AREA = 0.02
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """torch's and Python's generators seeded inside, as they were outside."""
+    """A context with the random generators of torch and Python seeded; afterwards they are as they were before."""
     torch_state, python_state = torch.random.get_rng_state(), random.getstate()
     torch.default_generator.manual_seed(seed)
     random.seed(seed)
@@ -33,11 +33,16 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 class TestTransform:
-    """Resize bilinearly, normalise.
+    """The transform at test: resizes bilinearly and normalises.
+
+    >>> transform = TestTransform((4, 2), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    >>> white = transform(Image.new("RGB", (20, 40), (255, 255, 255)))
+    >>> tuple(white.shape), white.unique().tolist()
+    ((3, 4, 2), [1.0])
 
     Args:
         size: height and width.
-        mean, std: of each channel, images in 0..1.
+        mean, std: of each channel, for images in 0..1.
     """
 
     __test__ = False  # not a test case, whatever its name
@@ -46,22 +51,24 @@ class TestTransform:
         self.size, self.mean, self.std = list(size), list(mean), list(std)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """(3, H, W) float."""
+        """The (3, H, W) float tensor of an RGB image."""
         resized = F.resize(image, self.size, InterpolationMode.BILINEAR)
         return F.normalize(F.to_dtype(F.pil_to_tensor(resized), torch.float32, scale=True), self.mean, self.std)
 
 
 class TrainTransform:
-    """Resize bicubically once; then flip, pad and crop, normalise, erase: for the image and each augmented copy.
+    """The transform in training, which makes an augmented image and, for self-supervision, two more copies.
+
+    The image is resized bicubically once. Each copy is then flipped, padded, cropped, normalised and erased at random.
 
     Args:
         size: height and width.
-        mean, std: of each channel, images in 0..1.
+        mean, std: of each channel, for images in 0..1.
         flip: probability of a horizontal flip.
-        padding: black border from which the crop is taken.
-        erase: probability of random erasing, filled with noise per pixel.
-        max_area: largest share of the image erased (the smallest is 0.02).
-        augmented: copies for self-supervision, 0 or 2; they erase about a third of the image.
+        padding: width in pixels of the black border that is added on each side before the crop.
+        erase: probability of random erasing, which fills a rectangle with noise.
+        max_area: largest share of the image that is erased (the smallest is 0.02).
+        augmented: number of copies for self-supervision, 0 or 2; in these, about a third of the image is erased.
     Source: Zhong et al. 2020, arXiv:1708.04896 (random erasing); Wang et al. 2025, arXiv:2407.20647 (copies).
     """
 
@@ -82,16 +89,16 @@ class TrainTransform:
         self.erase = [_erasing(erase, MIN_AREA, max_area)] + [_erasing(erase, *AUGMENTED_AREA)] * augmented
 
     def __call__(self, image: Image.Image, seed: int) -> tuple[Tensor, ...]:
-        """(3, H, W) float of the image and of each copy; the same seed gives the same tensors."""
-        return self.vary(self.resize(image), seed)
+        """The (3, H, W) float tensors of the image and of each copy; the same seed gives the same tensors."""
+        return self.augment(self.resize(image), seed)
 
     def resize(self, image: Image.Image) -> Tensor:
-        """(3, H, W) uint8: what hangs on no draw."""
+        """The resized image, (3, H, W) uint8: the part that is not random."""
         return bicubic(image, self.size)
 
-    def vary(self, pixels: Tensor, seed: int) -> tuple[Tensor, ...]:
-        """As `__call__`, of a resized image (3, H, W) uint8, which stays as it is."""
-        # Normalised once, border included; each copy then takes its crop out.
+    def augment(self, pixels: Tensor, seed: int) -> tuple[Tensor, ...]:
+        """As `__call__`, for an image that is resized already, (3, H, W) uint8; it is not changed."""
+        # The border is normalised too, so the image is normalised once and each copy is a crop of it.
         padded = normalised(pad(pixels, [self.padding] * 4), self.mean, self.std)
         with seeded(seed):
             return tuple(erase(self._crop(padded)) for erase in self.erase)
@@ -106,17 +113,23 @@ class TrainTransform:
 
 
 def bicubic(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    """(3, H, W) uint8 at the size (H, W)."""
+    """An image resized bicubically to (H, W), as a (3, H, W) uint8 tensor."""
     return F.pil_to_tensor(image.resize((size[1], size[0]), Image.Resampling.BICUBIC)).contiguous()
 
 
 def per_channel(values: Sequence[float]) -> Tensor:
-    """(3, 1, 1) float, to be broadcast over images."""
+    """Three numbers as a (3, 1, 1) float tensor, which broadcasts over images."""
     return torch.tensor(values).view(-1, 1, 1)
 
 
 def normalised(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Float images (…, 3, H, W) of uint8 ones: to 0..1, less the mean, over the deviation (3, 1, 1 each)."""
+    """Normalises images: (pixels / 255 - mean) / std.
+
+    Args:
+        pixels: (…, 3, H, W) uint8.
+        mean, std: (3, 1, 1) float.
+    Returns: (…, 3, H, W) float.
+    """
     return pixels.float().mul_(1 / 255).sub_(mean).div_(std)
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from PIL import Image
 from rich.console import Console
+from torch import Tensor
 
 from svllreid import build
 from svllreid.config import Config, load_config
-from svllreid.data.dataset import raw_pixels
+from svllreid.data.images import open_image
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import evaluate_protocol
 from svllreid.jobs.preparing import Options
@@ -19,7 +24,7 @@ from svllreid.jobs.testing import embed_splits, rank
 from svllreid.jobs.training import train
 from svllreid.rendered import synthesize
 from svllreid.runtime.progress import LiveReport
-from svllreid.types import Splits
+from svllreid.types import Sample, Splits
 
 CONFIG = "person/tiny_svllreid.yml"
 HUE = 90.0  # degrees by which cameras turn colours; the tiny CLIP saw no such cameras, so there is something to learn
@@ -65,6 +70,20 @@ def measure_raw_pixels(splits: Splits) -> dict[str, Any]:
     q_feats, g_feats = raw_pixels(splits.query), raw_pixels(splits.gallery)
     features = FeatureSet(splits.name, splits.query, splits.gallery, q_feats, g_feats, splits.protocol)
     return evaluate_protocol(features).metrics
+
+
+def raw_pixels(samples: Sequence[Sample], size: tuple[int, int] = (128, 64)) -> Tensor:
+    """The images themselves as features (n, 3 * H * W), L2-normalised: the baseline that every method must beat.
+
+    Args:
+        samples: n images.
+        size: height and width they are resized to.
+    """
+    height, width = size
+    rows = [
+        np.asarray(open_image(sample.path).resize((width, height), Image.Resampling.BILINEAR)) for sample in samples
+    ]
+    return torch.nn.functional.normalize(torch.from_numpy(np.stack(rows)).flatten(1).float(), dim=1)  # (n, 3 * H * W)
 
 
 def measure_untrained(config: Config, splits: Splits, console: Console) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from lightning.fabric import Fabric
 
 from svllreid import build
 from svllreid.config import Config
-from svllreid.data.dataset import batches
+from svllreid.data.loader import batches
 from svllreid.embedding.contract import Embedder, FeatureTable
 from svllreid.embedding.loop import embed
-from svllreid.runtime.processes import all_shares, own_share
+from svllreid.runtime.processes import own_rows, rows_of_all
 from svllreid.runtime.progress import LiveReport
 from svllreid.types import Sample, SideRows
 
@@ -40,9 +40,9 @@ def embed_samples(
     """
     if not samples:
         return FeatureTable(torch.empty(0, embedder.dim), torch.arange(0), embedder.spec)
-    share = [samples[row] for row in own_share(len(samples))]
+    share = [samples[row] for row in own_rows(len(samples))]
     loader = build.build_test_loader(config, share, fabric, side_rows)
     with report.counting(text, len(share)) as count:
         own = embed(embedder, batches(loader), count)
-    vectors = all_shares(own.vectors, len(samples), fabric.device)
+    vectors = rows_of_all(own.vectors, len(samples), fabric.device)
     return FeatureTable(vectors, torch.arange(len(samples)), own.spec)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from svllreid.data.duplicates import in_words, overlap, same_pictures, within_identities
+from svllreid.data.duplicates import name_pairs, overlap, same_pictures, within_identities
 from svllreid.runtime.progress import LiveReport
 from svllreid.types import Splits
 
@@ -44,7 +44,7 @@ def _left_out(splits: Splits, pictures: Mapping[Path, int]) -> list[str]:
     if wrong.queries:
         notes.append(
             f"{len(wrong.gallery)} gallery images are the picture of a query, under another identity, and count as "
-            f"wrong: {in_words(wrong.examples)}"
+            f"wrong: {name_pairs(wrong.examples)}"
         )
     return notes
 
@@ -61,7 +61,7 @@ def _other_cameras(splits: Splits, pictures: Mapping[Path, int]) -> list[str]:
         return []
     return [
         f"{len(found.queries)} queries are in the gallery too, the same picture under another camera, which flatters "
-        f"the numbers: {in_words(found.examples)}"
+        f"the numbers: {name_pairs(found.examples)}"
     ]
 
 

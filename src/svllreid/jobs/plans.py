@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from svllreid import build
-from svllreid.data.dataset import batches
+from svllreid.data.loader import batches
 from svllreid.data.samplers import permuted_batches
 from svllreid.jobs.run import Run
 from svllreid.models.checkpoint import TEXT, prompts_digest
 from svllreid.models.reid import SVLLReID
-from svllreid.runtime.gather import num_processes
-from svllreid.runtime.processes import rank
+from svllreid.runtime.gather import num_processes, process_rank
 from svllreid.training.hooks import Hook
 from svllreid.training.plan import StagePlan
 from svllreid.training.schedule import cosine_lr, step_lr
@@ -39,14 +38,14 @@ def stage1_plan(run: Run, model: SVLLReID, features: Tensor, hooks: Sequence[Hoo
 
     def shares(epoch: int) -> list[np.ndarray]:
         plan = permuted_batches(len(data.samples), stage.ims_per_batch, seed, epoch)
-        return [np.array_split(part, processes)[rank()] for part in plan if len(part) >= processes]
+        return [np.array_split(part, processes)[process_rank()] for part in plan if len(part) >= processes]
 
     def epoch_batches(epoch: int, done: int) -> tuple[int, Iterable[Sequence[Any]]]:
         plan = shares(epoch)
 
         def steps() -> Iterable[Sequence[Any]]:
             for step, part in enumerate(plan[done:], done):
-                draw = np.random.SeedSequence([seed, 1, epoch, step, rank()]).generate_state(1, np.uint64)[0]
+                draw = np.random.SeedSequence([seed, 1, epoch, step, process_rank()]).generate_state(1, np.uint64)[0]
                 generator.manual_seed(int(draw >> 1))
                 chosen = torch.from_numpy(part).to(fabric.device)
                 yield features[chosen], labels[chosen], generator
@@ -99,7 +98,7 @@ def stage2_plan(run: Run, model: SVLLReID, hooks: Sequence[Hook]) -> StagePlan:
 
     def images_of(epoch: int, step: int) -> list[str]:
         sampler.set_epoch(epoch)
-        return [str(data.samples[index].path) for index, _ in sampler.plan()[step - 1]]
+        return [str(data.samples[index].path) for index, _ in sampler.epoch_batches()[step - 1]]
 
     return StagePlan(
         stage="stage 2",

@@ -9,7 +9,7 @@ from pathlib import Path
 from svllreid import build
 from svllreid.config import Config
 from svllreid.data import readers
-from svllreid.data.dataset import readable
+from svllreid.data.decodable import keep_decodable
 from svllreid.data.readers.layout import first_three
 from svllreid.errors import ConfigError, DatasetError, ImageError
 from svllreid.jobs.pictures import with_pictures
@@ -111,13 +111,16 @@ def check_readable(splits: Splits, report: LiveReport) -> None:
         samples = getattr(splits, name)
         _, faults = _decode(f"{splits.name} {name}", samples, report)
         if faults:
-            raise ImageError(f"{len(faults)} of {len(samples)} {name} images of {splits.name}: {faults[0]}")
+            raise ImageError(
+                f"{len(faults)} of {len(samples)} {name} images of {splits.name}: {faults[0]}",
+                settings=("unreadable images",),
+            )
 
 
 def _decode(name: str, samples: Sequence[Sample], report: LiveReport) -> tuple[list[Sample], list[str]]:
     """The samples whose images decode, and a line about each of the others."""
     with report.counting(f"checking {name}", len(samples)) as count:
-        return readable(samples, count)
+        return keep_decodable(samples, count)
 
 
 def without_unknown_sie(config: Config, splits: Splits) -> tuple[Config, list[str]]:

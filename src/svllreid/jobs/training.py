@@ -22,7 +22,7 @@ from svllreid.jobs.run import Run, prepare_run
 from svllreid.jobs.starting_model import on_device, starting_model
 from svllreid.jobs.testing import measure, read_tests, write_tests
 from svllreid.models.reid import SVLLReID
-from svllreid.runtime.processes import is_first_process, leave_together
+from svllreid.runtime.processes import end_process_group, is_first_process
 from svllreid.runtime.progress import LiveReport, logging_to
 from svllreid.runtime.writers import Writer, open_writers
 from svllreid.training.hooks import Hook
@@ -51,7 +51,7 @@ def train(config: Config, options: Options = Options(), console: Console | None 
         log_start(run, model, origin)
         metrics = train_stages(run, model, changes, report) if model is not None else {}
         metrics = last_metrics(run, metrics, report)
-        leave_together()
+        end_process_group()
         return metrics or None  # on other processes than the first there are none
 
 
@@ -95,7 +95,7 @@ def open_folder(run: Run, *, begins: bool) -> tuple[Sequence[dict[str, Any]], li
         trained = {"stage": run.todo[0], "epochs": progress.epoch, "steps": progress.step}
         changes = record_changes(folder.changes, run.changes, trained)
         write_text(folder.config, dump_tree(tree))
-    return changes, open_writers(folder.path, run.config.solver.wandb, tree)
+    return changes, open_writers(folder.path, {"wandb": run.config.solver.wandb}, tree)
 
 
 def train_stages(run: Run, model: SVLLReID, changes: Sequence[dict[str, Any]], report: LiveReport) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Synthetic people for re-identification: a dataset made on the spot, without downloads, the same for the same seed."""
+"""Rendered people: a re-identification dataset without downloads, the same for the same seed."""
 
 from svllreid.rendered.attributes import Item, Person, Tint, draw_person
 from svllreid.rendered.camera import Camera, make_camera

@@ -1,4 +1,4 @@
-"""How well images and texts of one space go together."""
+"""How well the features of images and texts match in their joint space."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch.nn import functional as F
 
 
 class Probe(NamedTuple):
-    """Accuracy of choosing the right text of a few.
+    """The accuracy of zero-shot classification.
 
-    accuracy: mean over the texts of the share of their images that choose them.
-    chance: 1 / number of texts.
-    images: how many were asked.
+    Args:
+        accuracy: mean over the classes of the share of their images that are classified correctly.
+        chance: accuracy of a random choice, 1 / number of classes.
+        images: number of images that were classified.
     """
 
     accuracy: float
@@ -23,12 +24,16 @@ class Probe(NamedTuple):
 
 
 def retrieval_rank1(image_feats: Tensor, text_feats: Tensor, among: int = 100) -> float:
-    """Share of images whose own text is the most similar one among so many.
+    """The share of images for which their own text is the most similar of several texts.
+
+    >>> retrieval_rank1(torch.eye(4), torch.eye(4)[[0, 1, 3, 2]], among=2)
+    0.5
 
     Args:
-        image_feats, text_feats: (n, E) float; row i of both belongs together.
-        among: texts to choose from; rows are taken in consecutive groups of so many, a remainder is left out.
-    Raises: ValueError: fewer rows than one group.
+        image_feats, text_feats: (n, E) float; row i of the one belongs to row i of the other.
+        among: how many texts each image is compared with. Rows are taken in consecutive groups of this size; those left
+            over at the end are not used.
+    Raises: ValueError: there are fewer rows than one group has.
     """
     if len(image_feats) < among:
         raise ValueError(f"{len(image_feats)} rows are fewer than a group of {among}")
@@ -39,17 +44,18 @@ def retrieval_rank1(image_feats: Tensor, text_feats: Tensor, among: int = 100) -
 
 
 def probe(image_feats: Tensor, text_feats: Tensor, labels: Tensor) -> Probe:
-    """Zero-shot classification: the most similar text is the answer.
+    """Zero-shot classification: the class of an image is that of the most similar text.
 
     Args:
-        image_feats: (n, E); text_feats: (C, E), one text a class.
-        labels: (n,) int64, the right text; -1 where none is: that image is not asked.
-    Raises: ValueError: a class without an image.
+        image_feats: (n, E) float.
+        text_feats: (C, E) float, a text for each class.
+        labels: (n,) int64, the right class; -1 for an image that has none and is left out.
+    Raises: ValueError: a class has no image.
     """
-    asked = labels >= 0
+    labelled = labels >= 0
     answers = (F.normalize(image_feats) @ F.normalize(text_feats).T).argmax(dim=1).to(labels.device)
-    counts = torch.bincount(labels[asked], minlength=len(text_feats))
-    right = torch.bincount(labels[asked & (answers == labels)], minlength=len(text_feats))
+    counts = torch.bincount(labels[labelled], minlength=len(text_feats))
+    right = torch.bincount(labels[labelled & (answers == labels)], minlength=len(text_feats))
     if (counts == 0).any():
         raise ValueError(f"no image of class {int((counts == 0).nonzero()[0])}")
-    return Probe((right / counts).double().mean().item(), 1 / len(text_feats), int(asked.sum()))
+    return Probe((right / counts).double().mean().item(), 1 / len(text_feats), int(labelled.sum()))

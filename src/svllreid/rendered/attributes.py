@@ -1,4 +1,4 @@
-"""Who the synthetic people are: lasting attributes, drawn from (seed, pid) alone."""
+"""The attributes of rendered people that are the same in all their images; they depend on seed and pid only."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ LOWERS = tuple(
     for colour in colours
 )
 OUTFITS = tuple(product(PALETTE, PATTERNS, LOWERS))
-_PERSON, _OUTFITS = 11, 12  # first word of each random stream, so that no two streams coincide
+_PERSON, _OUTFITS = 11, 12  # the first word of a random stream's seed; a different one for each purpose
 
 
 @dataclass(frozen=True)
 class Tint:
-    """A named colour as one person wears it.
+    """A colour of one person: a colour of the palette, in a random shade.
 
     Args:
-        name: its name in the palette.
-        rgb: 0 to 255, the palette's colour in a shade of its own.
+        name: the colour's name in the palette.
+        rgb: the shade, 0 to 255.
     """
 
     name: str
@@ -80,20 +80,20 @@ class Item:
 
 @dataclass(frozen=True)
 class Person:
-    """What stays the same about someone in every image.
+    """A person, with all that is the same in every image.
 
     Args:
         pid: identity.
-        sex: `woman` or `man`; beard: some men have one.
+        sex: `woman` or `man`; beard: whether it is a man with a beard.
         stature, height: `short`, `average` or `tall`, and the factor on the drawn height.
         build, width: `slim`, `average` or `broad`, and the factor on the drawn width.
         skin, hair: colours; hair_length: one of HAIR_LENGTHS.
-        upper, second: colours of the upper garment, the second shown by every pattern but `plain`.
+        upper, second: first and second colour of the upper garment; the pattern `plain` shows the first only.
         pattern: one of PATTERNS; sleeves: one of SLEEVES.
-        jacket: worn open over the upper garment, with long sleeves.
+        jacket: colour of a jacket with long sleeves, open over the upper garment; None without one.
         lower_kind, lower: `trousers`, `shorts` or `skirt`, and its colour.
         shoes: colour.
-        jacket, bag, hat: None where the person has none.
+        bag, hat: None without one.
     """
 
     pid: int
@@ -119,19 +119,20 @@ class Person:
 
 
 def draw_person(seed: int, pid: int, alike: int = 1) -> Person:
-    """The person numbered `pid` of the population `seed`.
+    """Draws the person numbered `pid` of the population `seed`; the same arguments give the same person.
 
-    The outfit (upper colour, pattern, lower garment, its colour) comes from a shuffled list of all outfits, so no two
-    pids that differ by less than its length (1,495) share one, unless `alike` says so; everything else is an
-    independent draw.
+    The outfit (colour and pattern of the upper garment, kind and colour of the lower one) is taken from a shuffled list
+    of all 1,495 outfits. So two people have the same outfit only if their pids differ by 1,495 or more, or if `alike`
+    is above 1. All other attributes are drawn independently.
+
+    >>> draw_person(seed=0, pid=1) == draw_person(seed=0, pid=1)
+    True
 
     Args:
-        seed: population, not negative.
-        pid: identity, not negative.
-        alike: so many people with adjacent pids (1 to `alike`, and so on) wear the same outfit, and differ in the rest
-            alone.
-    Returns: the same Person for the same arguments.
-    Raises: ValueError: a negative seed or pid.
+        seed: the population, 0 or more.
+        pid: the identity, 0 or more.
+        alike: number of people with adjacent pids (1 to `alike`, and so on) who wear the same outfit.
+    Raises: ValueError: seed or pid is negative.
     """
     rng = np.random.default_rng([_PERSON, seed, pid])
     upper, pattern, (lower_kind, lower) = OUTFITS[_outfit_order(seed)[(pid + alike - 1) // alike % len(OUTFITS)]]
@@ -168,7 +169,7 @@ def _outfit_order(seed: int) -> tuple[int, ...]:
 
 
 def _contrasting(name: str) -> tuple[str, ...]:
-    """Palette names far enough from `name` for a pattern of both to show."""
+    """The colours of the palette that differ enough from `name` for a pattern of both to be visible."""
     own = np.array(PALETTE[name])
     return tuple(other for other, rgb in PALETTE.items() if np.linalg.norm(own - rgb) > 130)
 

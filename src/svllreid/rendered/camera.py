@@ -1,4 +1,4 @@
-"""Cameras: where each one hangs, how it renders colour, and what its lens and sensor lose."""
+"""Cameras: the place behind the people, rendering of colours, and losses of lens and sensor."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from PIL import Image, ImageFilter
 
 from svllreid.rendered.scene import SCENES, paint_scene
 
-MAX_CAMERAS = 6  # Market-1501 has six, and its readers refuse a higher number
-PANORAMA = 6.0  # width of the scene behind, in image heights
-HEADROOM = 1.15  # height of the scene behind, in image heights
-_CAMERA, _SITE = 21, 22  # first word of each random stream
+MAX_CAMERAS = 6  # as many as Market-1501, whose layout is written
+PANORAMA = 6.0  # width of the background, in image heights
+HEADROOM = 1.15  # height of the background, in image heights
+_CAMERA, _SITE = 21, 22  # the first word of a random stream's seed
 
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """One camera, the same for everybody who passes it.
+    """A camera, whose properties are the same in all its images.
 
     Args:
         camid: zero-based.
         style: kind of place, a key of SCENES.
-        background: (h, w, 3) float32, 0 to 255, the empty place.
-        gains: (3,) white balance; brightness, gamma, contrast, saturation: the rest of its colour.
-        mixing: (3, 3) what its red, green and blue take of the light's.
+        background: (h, w, 3) float32, 0 to 255, the place without people.
+        gains: (3,) white balance; brightness, gamma, contrast, saturation: its other colour settings.
+        mixing: (3, 3) matrix from the light's red, green and blue to the camera's.
         view_odds: (4,) probabilities of the figure's VIEWS.
         tilt: how far it looks down, 0 to 0.3; zoom: factor on the size of people.
-        blur: Gaussian sigma in 1/128 of the image height; resolution: share of the pixels per side that survive.
+        blur: Gaussian sigma in 1/128 of the image height; resolution: share of the pixels per side that it resolves.
         noise: standard deviation of the sensor noise, 0 to 255.
         crowding: probability that something stands in front of the person.
     """
@@ -52,17 +52,23 @@ class Camera:
 
 
 def make_camera(seed: int, camid: int, size: tuple[int, int] = (128, 64), hue: float = 0) -> Camera:
-    """The camera numbered `camid` of the site `seed`, for images of `size` (height, width).
+    """Makes the camera numbered `camid` of the site `seed`.
 
-    Up to six cameras of one site show six different kinds of place. Each turns the hues by its own angle, up to `hue`
-    degrees either way: at 90, the red of one camera is another's green.
+    The six cameras of a site show six different kinds of place.
+
+    Args:
+        seed: the site, 0 or more.
+        camid: zero-based number of the camera.
+        size: height and width of its images in pixels.
+        hue: the largest angle in degrees, in either direction, by which a camera turns hues. At 90, the red of one
+            camera is green in another.
     """
     rng, site = np.random.default_rng([_CAMERA, seed, camid]), np.random.default_rng([_SITE, seed])
 
     def spread(low: float, high: float) -> float:
-        """A value that no other of the site's first six cameras comes near: each has its own sixth of the range."""
-        rank = int(site.permutation(MAX_CAMERAS)[camid % MAX_CAMERAS])
-        return low + (high - low) * (rank + rng.random()) / MAX_CAMERAS
+        """Draws a value from this camera's own sixth of a range, so that the cameras of a site differ."""
+        part = int(site.permutation(MAX_CAMERAS)[camid % MAX_CAMERAS])
+        return low + (high - low) * (part + rng.random()) / MAX_CAMERAS
 
     style = str(site.permutation(list(SCENES))[camid % len(SCENES)])
     warmth, tint = spread(-0.16, 0.16), spread(-0.09, 0.09)
@@ -88,7 +94,7 @@ def make_camera(seed: int, camid: int, size: tuple[int, int] = (128, 64), hue: f
 
 
 def turn_hues(angle: float) -> np.ndarray:
-    """The (3, 3) float32 matrix that turns colours about grey by `angle`, in radians; the sum of the channels stays."""
+    """The (3, 3) float32 matrix that turns hues by `angle` in radians; greys and the sum of the channels are kept."""
     axis = np.full(3, 3**-0.5)
     cross = np.cross(np.eye(3), axis)
     along = np.outer(axis, axis)
@@ -96,12 +102,13 @@ def turn_hues(angle: float) -> np.ndarray:
 
 
 def expose(camera: Camera, scene: np.ndarray, rng: np.random.Generator) -> Image.Image:
-    """What the camera makes of the light that reaches it.
+    """Takes the image of a scene: colours, blur, resolution and noise of the camera.
 
     Args:
-        scene: (H, W, 3) float, 0 to 255, or brighter.
-        rng: source of the shot's blur and noise.
-    Returns: RGB image of W × H.
+        camera: its properties.
+        scene: (H, W, 3) float, the light: 0 to 255, or brighter.
+        rng: source of this image's blur and noise.
+    Returns: an RGB image of H x W pixels.
     """
     light = np.clip(scene.astype(np.float32) / 255, 0, 1.6) @ camera.mixing.T * camera.gains * camera.brightness
     grey = light.mean(axis=2, keepdims=True)
@@ -121,7 +128,7 @@ def _soften(camera: Camera, image: Image.Image, rng: np.random.Generator) -> Ima
         image = image.resize(small, Image.Resampling.BILINEAR).resize((width, height), Image.Resampling.BILINEAR)
     defocus = camera.blur * rng.uniform(0.6, 1.5) * height / 128
     image = image.filter(ImageFilter.GaussianBlur(defocus))
-    if rng.random() < 0.15:  # someone in a hurry
+    if rng.random() < 0.15:  # motion blur
         pixels, reach = np.asarray(image, dtype=np.float32), max(1, height // 100)
         shifts = range(-reach, reach + 1)
         smear = np.mean([np.roll(pixels, shift, axis=1) for shift in shifts], axis=0)

@@ -1,4 +1,4 @@
-"""What changes in a picture between cameras and boxes while the person stays the same, for whole batches at once."""
+"""An augmentation for pretraining: what differs between cameras and detected boxes, for whole batches at once."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from svllreid.data.transforms import per_channel
 
 
 class CameraJitter:
-    """Random box, flip, light, colour cast, sharpness and erased rectangle of each image.
+    """Changes box, orientation, light, colour cast and sharpness of each image at random, and erases a rectangle.
 
     Args:
-        mean, std: (3,) of the normalisation, in 0..1.
-        zoom, shift: largest change of size (log) and place (share of the image).
-        cast: standard deviation of each channel's log gain; light: of the brightness.
-        contrast, saturation: largest change of the factor 1.
-        blur: probability of a picture at half its resolution; erase: probability of a rectangle of noise.
-        strength: 0 to 1, factor on all of these.
+        mean, std: of each channel, for images in 0..1.
+        zoom: largest change of the logarithm of the size; shift: largest shift, as a share of the image.
+        cast: standard deviation of the logarithm of each channel's gain; light: that of the brightness.
+        contrast, saturation: largest difference of the factor from 1.
+        blur: probability of halving the resolution; erase: probability of a rectangle of noise.
+        strength: 0 to 1, a factor on all of these.
     """
 
     def __init__(
@@ -42,7 +42,13 @@ class CameraJitter:
         self.blur, self.erase = strength * blur, strength * erase
 
     def __call__(self, pixels: Tensor, draws: torch.Generator) -> Tensor:
-        """(B, 3, H, W) float, normalised, of (B, H, W, 3) uint8; every draw comes from `draws`, on the CPU."""
+        """Augments a batch on the CPU.
+
+        Args:
+            pixels: (B, H, W, 3) uint8.
+            draws: source of all random draws.
+        Returns: (B, 3, H, W) float, normalised.
+        """
         images = pixels.movedim(3, 1).float() / 255
         images = self._expose(self._frame(images, draws), draws)
         return (self._erase(images, draws) - self.mean) / self.std

@@ -1,4 +1,4 @@
-"""A crowd: many synthetic people at many sites, rendered once into a folder and read from there as often as needed."""
+"""A crowd: many rendered people at many sites, whose images are rendered into a folder once and then read from it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from svllreid.rendered.attributes import Person, draw_person
 from svllreid.rendered.camera import MAX_CAMERAS, make_camera
 from svllreid.rendered.shot import draw_image
 
-DRAWN_BY = 1  # raised whenever the drawing changes
-_CAMERAS = 41  # first word of the random stream
-_POPULATIONS = 10**6  # crowds begin here, so that they share nobody with the people of `svllreid data synth`
+DRAWN_BY = 1  # the version of the drawing code, raised whenever images change
+_CAMERAS = 41  # the first word of a random stream's seed
+_POPULATIONS = 10**6  # the first population of crowds, far above those of `svllreid data synth`
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """Who is rendered: people 0 to `people` - 1 of each site, each seen by `images` of the site's cameras.
+    """Which people are rendered: `people` at each of `sites` sites, each seen by `images` of the site's six cameras.
 
     Args:
-        seed: not negative; crowds of two seeds share no site, nobody and no camera.
-        sites: places with six cameras and people of their own.
-        people: at each site.
-        images: of each of them, 1 to 6, every one by another camera.
+        seed: 0 or more; crowds of different seeds share neither sites nor people nor cameras.
+        sites: number of sites, each with six cameras and people of its own.
+        people: number of people at each site.
+        images: number of images of each person, 1 to 6, each by another camera.
         size: height and width in pixels.
     """
 
@@ -46,34 +46,34 @@ class Crowd:
             raise DatasetError(f"{self}: seed is 0 or more, sites and people 1 or more, images 1 to {MAX_CAMERAS}")
 
     def __len__(self) -> int:
-        """Number of people."""
+        """Number of people at all sites."""
         return self.sites * self.people
 
     def person(self, index: int) -> Person:
-        """Number `index` of all."""
+        """The person at an index, 0 to len - 1."""
         return draw_person(self.population(index // self.people), index % self.people)
 
     def everybody(self) -> list[Person]:
-        """All of them, in order."""
+        """All people, in order of their index."""
         return [self.person(index) for index in range(len(self))]
 
     def population(self, site: int) -> int:
-        """The seed of a site's people and cameras."""
+        """The seed from which a site's people and cameras are drawn."""
         return _POPULATIONS * (self.seed + 1) + site
 
 
 def render(
     crowd: Crowd, folder: Path, workers: int = 1, progress: Callable[[int, int], None] | None = None
 ) -> RenderedCrowd:
-    """Render what is not in the folder yet, one file a site, and open all of it.
+    """Renders the sites that the folder lacks, into one file for each site, and opens all files.
 
     Args:
-        crowd: who.
-        folder: where the files are; its name should tell crowds apart.
-        workers: processes.
-        progress: called after each site with the number done and the number in all.
+        crowd: which people.
+        folder: holds the files of this crowd and of no other.
+        workers: number of processes that render.
+        progress: called after each site with the number of sites done and of all sites.
     Raises:
-        DatasetError: a file there is damaged, or of another crowd.
+        DatasetError: a file in the folder is damaged, or of another crowd.
         OutputError: the folder cannot be written, or the disk is full.
     """
     files = [folder / f"site_{site:04d}.npy" for site in range(crowd.sites)]
@@ -94,21 +94,21 @@ def _rendered(crowd: Crowd, sites: list[int], workers: int) -> Iterator[tuple[in
     if workers <= 1 or len(sites) <= 1:
         yield from zip(sites, map(work, sites), strict=True)
         return
-    # Spawned, because torch's threads do not survive a fork.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _leave_ctrl_c) as pool:
+    # Spawned instead of forked, because torch's threads do not survive a fork.
+    with ProcessPoolExecutor(workers, get_context("spawn"), _ignore_ctrl_c) as pool:
         try:
             yield from zip(sites, pool.map(work, sites), strict=True)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _leave_ctrl_c() -> None:
-    """Ctrl-C reaches all processes of a terminal; the first one ends the others."""
+def _ignore_ctrl_c() -> None:
+    """Makes a worker ignore Ctrl-C, which reaches all processes of a terminal; the main process ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def render_site(crowd: Crowd, site: int) -> np.ndarray:
-    """Everybody at one site: (people, images, H, W, 3) uint8."""
+    """Renders all people of a site: (people, images, H, W, 3) uint8."""
     population = crowd.population(site)
     cameras = [make_camera(population, camid, crowd.size) for camid in range(MAX_CAMERAS)]
     pixels = np.empty((crowd.people, crowd.images, *crowd.size, 3), np.uint8)
@@ -120,12 +120,12 @@ def render_site(crowd: Crowd, site: int) -> np.ndarray:
 
 
 class RenderedCrowd:
-    """The images of a crowd, one memory-mapped file a site.
+    """The images of a crowd, read from memory-mapped files.
 
     Args:
-        crowd: who.
-        files: of `render`, in order of the sites.
-    Raises: DatasetError: a file that cannot be read, or is of another crowd.
+        crowd: which people.
+        files: the file of each site, in order, as `render` writes them.
+    Raises: DatasetError: a file cannot be read, or is of another crowd.
     """
 
     def __init__(self, crowd: Crowd, files: list[Path]) -> None:
@@ -135,10 +135,15 @@ class RenderedCrowd:
             _open(file, self.shape)
 
     def images(self, people: np.ndarray, shots: np.ndarray) -> np.ndarray:
-        """(B, H, W, 3) uint8: of each of `people` (B,) the image numbered in `shots` (B,)."""
+        """An image of each person: (B, H, W, 3) uint8.
+
+        Args:
+            people: (B,) indices of people in the crowd.
+            shots: (B,) which of the person's images, from 0.
+        """
         sites, pids = np.divmod(people, self.crowd.people)
         chosen = zip(sites.tolist(), pids.tolist(), shots.tolist(), strict=True)
-        # Opened each time: a system lets a process hold fewer files open than there are sites.
+        # Files are opened each time, since a process may not hold as many files open as there are sites.
         return np.stack([_open(self.files[site], self.shape)[pid, shot] for site, pid, shot in chosen])
 
 

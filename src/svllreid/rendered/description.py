@@ -1,4 +1,4 @@
-"""What people say about someone: one full description in English, or one of many wordings with attributes left out."""
+"""Texts about a person: a full description in English, or a random caption with attributes left out."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numpy as np
 
 from svllreid.rendered.attributes import Person
 
-# How often a wording names each part of someone; the rest of the time it is left out.
+# The probability that a caption names each attribute.
 NAMED = {"figure": 0.4, "hair": 0.5, "upper": 0.95, "lower": 0.88, "shoes": 0.5, "bag": 0.85, "hat": 0.85}
-ALONE = 0.12  # share of the wordings that name one garment, bag or hat and nothing else
+ALONE = 0.12  # probability that a caption names one garment, bag or hat and nothing else
 OPENINGS = ("", "", "A photo of ", "a photo of ", "a picture of ", "an image of ", "a crop of ")
 SLEEVES = {"long": "long sleeves", "short": "short sleeves", "none": "no sleeves"}
 SHIRTS = {"long": ("shirt", "jumper", "top"), "short": ("shirt", "t-shirt", "top"), "none": ("shirt", "vest", "top")}
 
 
 def describe(person: Person) -> str:
-    """One line of plain English about someone's lasting attributes.
+    """The full description of a person in one line of English.
 
     Example: `a tall woman with long brown hair, in a red and white striped shirt with long sleeves, dark blue trousers
     and white shoes, carrying a black backpack, wearing a grey cap`.
@@ -39,7 +39,7 @@ def describe(person: Person) -> str:
 
 
 def caption(person: Person, rng: np.random.Generator) -> str:
-    """One of many wordings about someone, attributes left out at random.
+    """A random caption of a person, in one of many wordings, with attributes left out at random.
 
     Example: `A photo of a woman in a red striped top and dark blue trousers with a black backpack`.
     """
@@ -85,7 +85,7 @@ def _worn_above(person: Person, rng: np.random.Generator) -> str:
 
 
 def _shirt(person: Person, noun: str, rng: np.random.Generator | None = None) -> str:
-    """The upper garment; a generator leaves out the second colour or the pattern at times."""
+    """The upper garment in words; with a generator, second colour or pattern are left out at random."""
     first, second = person.upper.name, person.second.name
     word = {"plain": "", "stripes": "striped ", "checks": "checked ", "dots": "dotted ", "two-tone": "two-tone "}
     draw = 1.0 if rng is None else rng.random()
@@ -114,5 +114,9 @@ def _any(rng: np.random.Generator, options: Sequence[str]) -> str:
 
 
 def with_article(text: str) -> str:
-    """`a` or `an` before a noun."""
+    """A noun with its article.
+
+    >>> with_article("orange shirt")
+    'an orange shirt'
+    """
     return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"

@@ -1,4 +1,4 @@
-"""Drawing in body coordinates: x to the right, y upward from the feet, one unit the height of an average person."""
+"""Drawing in body coordinates: x to the right, y upward from the feet; an average person is one unit high."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Fill = RGB | Image.Image
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a body stands in a layer and how the camera bends it.
+    """Where a body stands in a layer, and how the camera distorts it.
 
     Args:
-        x, y: pixel between the feet.
+        x, y: the pixel between the feet.
         scale: pixels per body unit.
         facing: 1, or -1 to mirror.
         tilt: how far the camera looks down, 0 to about 0.3: legs shorten, shoulders widen.
@@ -34,18 +34,21 @@ class Frame:
     lean: float = 0.0
 
     def pixel(self, point: Point) -> Point:
-        """Body coordinates to pixels."""
+        """Converts a point in body coordinates to pixels."""
         x, y = point
         reach = self.facing * x * (1 + self.tilt * (y - 0.5)) + self.lean * y
         return self.x + self.scale * reach, self.y - self.scale * (max(y, 0.0) ** (1 + self.tilt) + min(y, 0.0))
 
     def length(self, value: float) -> float:
-        """A short distance in body units as pixels."""
+        """Converts a length in body units to pixels, without the camera's distortion."""
         return value * self.scale
 
 
 class Easel:
-    """An RGBA layer with a pen that takes body coordinates; a fill is a colour or a texture as large as the layer."""
+    """Draws shapes given in body coordinates on an RGBA layer.
+
+    Fills are colours, or textures of the layer's size.
+    """
 
     def __init__(self, layer: Image.Image, frame: Frame) -> None:
         self.layer = layer
@@ -53,7 +56,7 @@ class Easel:
         self._pen = ImageDraw.Draw(layer)
 
     def polygon(self, points: Sequence[Point], fill: Fill) -> None:
-        """A filled polygon."""
+        """Draws a filled polygon."""
         pixels = [self.frame.pixel(point) for point in points]
         if isinstance(fill, tuple):
             self._pen.polygon(pixels, fill=fill)
@@ -63,7 +66,7 @@ class Easel:
             self.layer.paste(fill, mask=mask)
 
     def limb(self, joints: Sequence[Point], widths: Sequence[float], fill: Fill) -> None:
-        """A chain of tapered segments with round joints, `widths` in body units, one a joint."""
+        """Draws a chain of tapered segments with round joints; `widths` has the width at each joint, in body units."""
         pixels = np.array([self.frame.pixel(joint) for joint in joints])
         radii = np.array([self.frame.length(width) / 2 for width in widths])
         if isinstance(fill, tuple):
@@ -74,15 +77,15 @@ class Easel:
             self.layer.paste(fill, mask=mask)
 
     def ellipse(self, centre: Point, rx: float, ry: float, fill: RGB) -> None:
-        """An upright ellipse with radii in body units."""
+        """Draws an ellipse; radii are in body units."""
         self._pen.ellipse(self._box(centre, rx, ry), fill=fill)
 
     def dome(self, centre: Point, rx: float, ry: float, fill: RGB) -> None:
-        """The upper half of an ellipse."""
+        """Draws the upper half of an ellipse."""
         self._pen.chord(self._box(centre, rx, ry), 180, 360, fill=fill)
 
     def box(self, centre: Point, rx: float, ry: float, fill: RGB) -> None:
-        """A rectangle with rounded corners."""
+        """Draws a rectangle with rounded corners; `rx` and `ry` are half its width and height."""
         self._pen.rounded_rectangle(self._box(centre, rx, ry), radius=self.frame.length(min(rx, ry)) * 0.5, fill=fill)
 
     def _box(self, centre: Point, rx: float, ry: float) -> tuple[float, float, float, float]:
@@ -92,7 +95,7 @@ class Easel:
 
 
 def texture(size: tuple[int, int], frame: Frame, person: Person) -> Fill:
-    """The upper garment's cloth: its colour if plain, else an RGB image of `size` (width, height) fixed to the body."""
+    """The fill of a person's upper garment: a colour, or an RGB image of `size` (width, height) with its pattern."""
     if person.pattern == "plain":
         return person.upper.rgb
     cloth = Image.new("RGB", size, person.upper.rgb)
@@ -121,14 +124,14 @@ def texture(size: tuple[int, int], frame: Frame, person: Person) -> Fill:
 
 
 def shaded(fill: Fill, factor: float) -> Fill:
-    """A fill made darker (factor below 1) or lighter."""
+    """Makes a fill darker (factor below 1) or lighter."""
     if isinstance(fill, tuple):
         return shade(fill, factor)
     return fill.point(lambda value: value * factor)
 
 
 def shade(rgb: RGB, factor: float) -> RGB:
-    """A colour made darker (factor below 1) or lighter."""
+    """Makes a colour darker (factor below 1) or lighter."""
     red, green, blue = (min(255, int(value * factor)) for value in rgb)
     return red, green, blue
 

@@ -1,4 +1,4 @@
-"""One walking person seen from the front, the back or a side, drawn part by part from far to near."""
+"""Draws a walking person from the front, the back or a side, part by part from far to near."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from svllreid.rendered.attributes import Person
 from svllreid.rendered.easel import Easel, Fill, Frame, Point, shade, shaded, texture
 
 VIEWS = ("front", "back", "left", "right")
-FAR = 0.78  # the limb behind the body lies in its shade
-CROWN = 0.945  # height of the hat's brim
+FAR = 0.78  # factor on the brightness of a limb in the shade behind the body
+BRIM = 0.945  # height of the hat's brim, in body units
 
 
 @dataclass(frozen=True)
 class Pose:
-    """How someone is caught walking.
+    """The pose of a walking person.
 
     Args:
         view: the side that the camera sees, one of VIEWS; in `left` the person walks to the left of the image.
@@ -36,13 +36,13 @@ class Pose:
 
 
 def draw_figure(layer: Image.Image, person: Person, pose: Pose, frame: Frame) -> None:
-    """Draw someone on an RGBA layer, in place.
+    """Draws a person on an RGBA layer, which is changed.
 
     Args:
-        layer: RGBA, any size.
-        person: who.
+        layer: RGBA, of any size.
+        person: whom to draw.
         pose: viewpoint and gait.
-        frame: where in the layer; its scale is that of a person of average height, its facing follows the pose.
+        frame: place and scale in the layer, for a person of average height; `facing` is set by the pose.
     """
     frame = replace(frame, scale=frame.scale * person.height, facing=-1 if pose.view == "left" else 1)
     easel = Easel(layer, frame)
@@ -240,7 +240,7 @@ def _sideways_head(easel: Easel, person: Person) -> None:
 
 
 def _mane(easel: Easel, person: Person, left: float, right: float) -> None:
-    """The hair that falls below the ears."""
+    """Draws the hair below the ears."""
     end = {"short": 0.91, "medium": 0.852, "long": 0.76}[person.hair_length]
     if person.hair_length != "short":
         corner = 0.018
@@ -249,14 +249,14 @@ def _mane(easel: Easel, person: Person, left: float, right: float) -> None:
 
 
 def _hat(easel: Easel, person: Person, visor: float | None, forward: float) -> None:
-    """The hat, its visor `visor` wide and `forward` of the head's middle; None where the visor is hidden."""
+    """Draws the hat, its visor `visor` wide and shifted by `forward`; None hides the visor."""
     if person.hat is None:
         return
     colour = person.hat.tint.rgb
     if person.hat.kind == "beanie":
-        easel.dome((0, CROWN - 0.01), 0.065, 0.082, colour)
-        easel.box((0, CROWN), 0.066, 0.014, shade(colour, 0.78))
+        easel.dome((0, BRIM - 0.01), 0.065, 0.082, colour)
+        easel.box((0, BRIM), 0.066, 0.014, shade(colour, 0.78))
         return
-    easel.dome((0, CROWN - 0.012), 0.065, 0.07, colour)
+    easel.dome((0, BRIM - 0.012), 0.065, 0.07, colour)
     if visor is not None:
-        easel.ellipse((forward, CROWN - 0.008), visor + 0.008, 0.013, shade(colour, 0.62))
+        easel.ellipse((forward, BRIM - 0.008), visor + 0.008, 0.013, shade(colour, 0.62))

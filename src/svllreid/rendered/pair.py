@@ -1,4 +1,4 @@
-"""A CLIP model as it is pretrained: images and captions into one space."""
+"""The pair of towers that is pretrained: image and text encoder of CLIP, with a joint space."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from svllreid.models.clip import ClipTowers
 from svllreid.models.layouts import State
 from svllreid.models.towers import TextEncoder, ViTEncoder
 
-MAX_SCALE = 100.0  # of the cosines, as CLIP bounds it
+MAX_SCALE = 100.0  # the largest factor on the cosines, as in CLIP
 
 
 class ImageTextPair(nn.Module):
-    """CLIP's image and text encoder with the scale of their cosines.
+    """CLIP's image and text encoder with a learned scale of the cosines of their features.
 
     Args:
         clip: the towers; the image tower must be a ViT.
-        image_size: height and width of the images, whose grid of patches is as many times higher than wide.
+        image_size: height and width of the images; their grid of patches must be a whole number of times higher than
+            wide.
+    Raises: ConfigError: another image tower, or another image size.
     """
 
     def __init__(self, clip: ClipTowers, image_size: tuple[int, int]) -> None:
@@ -41,37 +43,39 @@ class ImageTextPair(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """The inverse temperature, at most 100."""
+        """The factor on the cosines (the inverse temperature), at most 100."""
         return self.logit_scale.exp().clamp(max=MAX_SCALE)
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """(B, E) of (B, 3, H, W) images."""
+        """The features (B, E) of normalised images (B, 3, H, W) in the joint space."""
         return self.image_encoder(images).proj
 
     def encode_text(self, token_ids: Tensor) -> Tensor:
-        """(B, E) of (B, 77) token ids."""
+        """The features (B, E) of token ids (B, 77) in the joint space."""
         ends = token_ids.argmax(dim=1)  # the end of text has the largest id
         length = int(ends.max()) + 1
         return self.text_encoder.read_at(self.token_embedding(token_ids[:, :length]), ends)
 
     @torch.no_grad()
     def balance(self, image_features: Tensor, text_features: Tensor) -> None:
-        """Scale both projections until products of features are, on average, the scale times their cosines.
+        """Rescales both projections so that the mean length of image and of text features is the root of the scale.
 
-        ReID multiplies the features as they are. CLIP's own have such lengths (its scale is 100, both are about 10
-        long); cosines do not change.
+        Then products of features that are not normalised, which re-identification uses, are on average the scale times
+        their cosines. CLIP's own weights are like this: the scale is 100, and both lengths are about 10. Cosines do not
+        change.
 
         Args:
-            image_features, text_features: (n, E), what the model makes of some images and texts.
+            image_features, text_features: (n, E), features of some images and of some texts by this model.
         """
         length = self.scale.sqrt()
         self.image_encoder.proj *= length / image_features.norm(dim=1).mean()
         self.text_encoder.text_projection *= length / text_features.norm(dim=1).mean()
 
     def openai_state(self) -> State:
-        """The weights in OpenAI's layout, on the CPU, the image positions repeated to a square grid.
+        """The weights in OpenAI's layout, on the CPU.
 
-        Resizing them back to the grid that was trained gives exactly what was trained.
+        Position embeddings of the image are repeated to a square grid, which that layout requires. Resizing them to the
+        trained grid gives exactly the trained ones.
         """
         state = {f"visual.{name}": value for name, value in self.image_encoder.state_dict().items()}
         state |= self.text_encoder.state_dict()

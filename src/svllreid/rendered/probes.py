@@ -1,4 +1,4 @@
-"""Questions about an image that a prompt per answer puts, as zero-shot classification does."""
+"""Questions about people that zero-shot classification answers, with a prompt for each answer."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from svllreid.rendered.description import with_article
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked about people.
+    """A question about a person, with its possible answers.
 
     Args:
-        name: what it is about.
-        prompts: a text per answer.
-        answers: the values that the prompts name, in their order.
-        of: the value of a person; None where the question does not apply.
+        name: what the question is about.
+        prompts: a text for each answer.
+        answers: the attribute's value that each prompt names, in their order.
+        of: returns a person's value; None if the question does not apply to them.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Question:
     of: Callable[[Person], str | None]
 
     def label(self, person: Person) -> int:
-        """Number of the right prompt, -1 where the question does not apply."""
+        """The index of the right answer; -1 if the question does not apply."""
         value = self.of(person)
         return self.answers.index(value) if value in self.answers else -1
 

@@ -1,4 +1,4 @@
-"""What stands behind the people: six kinds of place, each painted once for a camera as a wide panorama."""
+"""The background of images: six kinds of place. A camera has one, painted once as a wide panorama."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from PIL import Image, ImageDraw, ImageFilter
 from svllreid.rendered.attributes import RGB
 
 Painter = Callable[[np.random.Generator, int, int, int], np.ndarray]
-MUTED = 0.7  # share of the colour that a place keeps, so that clothes stand out from it
+MUTED = 0.7  # saturation of the background, below 1 so that clothes stand out from it
 
 
 def paint_scene(rng: np.random.Generator, style: str, height: int, width: int) -> np.ndarray:
-    """A place without people.
+    """Paints a place without people.
 
     Args:
-        rng: source of everything that differs between two places of one style.
+        rng: source of all that differs between two places of one style.
         style: a key of SCENES.
-        height, width: pixels of the panorama.
+        height, width: of the panorama, in pixels.
     Returns: (height, width, 3) float32, 0 to 255.
     """
     horizon = int(height * rng.uniform(0.42, 0.6))
@@ -174,7 +174,7 @@ def _any_colour(rng: np.random.Generator) -> RGB:
 
 
 def _ground(height: int, width: int, horizon: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where each pixel below the horizon meets the ground: across, depth (1 at the bottom edge), nearness in [0, 1]."""
+    """Where the pixels below the horizon lie on the ground: across, depth (1 at the bottom edge), nearness (0 to 1)."""
     near = (np.arange(height - horizon) + 0.5) / (height - horizon)
     depth = 1 / near[:, None]
     across = (np.arange(width) - width / 2)[None] / height * depth

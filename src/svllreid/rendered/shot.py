@@ -1,4 +1,4 @@
-"""One image: a person in front of a camera at one moment."""
+"""Renders one image: a person in front of a camera."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from svllreid.rendered.easel import Easel, Frame, shade
 from svllreid.rendered.figure import VIEWS, Pose, draw_figure
 
 SUPERSAMPLE = 3
-_SHOT = 31  # first word of the random stream
+_SHOT = 31  # the first word of a random stream's seed
 
 
 def draw_image(
     seed: int, pid: int, camera: Camera, shot: int, size: tuple[int, int] = (128, 64), alike: int = 1
 ) -> Image.Image:
-    """The `shot`-th image of a person by a camera, drawn from (seed, pid, camera, shot) alone.
+    """Renders an image of a person by a camera; the same arguments give the same image.
 
     Args:
-        seed: population; pid: identity in it; camera: one of `make_camera(seed, ...)` for the same `size`.
-        shot: zero-based number of the image.
+        seed: the population.
+        pid: the identity in it.
+        camera: made by `make_camera` with the same seed and size.
+        shot: number of the image among those of this person by this camera, from 0.
         size: height and width in pixels.
-        alike: so many people share an outfit, as in `draw_person`.
-    Returns: RGB image.
+        alike: number of people who share an outfit, as in `draw_person`.
+    Returns: an RGB image.
     """
     rng = np.random.default_rng([_SHOT, seed, pid, camera.camid, shot])
     height, width = size
@@ -39,7 +41,7 @@ def draw_image(
 
 
 def _detect(rng: np.random.Generator, camera: Camera, size: tuple[int, int]) -> Frame:
-    """Where the detector's box, never quite right, leaves the person."""
+    """Where the person is in the image, which a detector's inexact box cuts out."""
     height, width = (side * SUPERSAMPLE for side in size)
     share = camera.zoom * rng.uniform(0.84, 0.98)
     slack = rng.normal(0, 0.02) if rng.random() < 0.85 else rng.uniform(-0.1, 0.12)
@@ -58,7 +60,7 @@ def _pose(rng: np.random.Generator, camera: Camera) -> Pose:
 
 
 def _occlude(layer: Image.Image, rng: np.random.Generator, seed: int, camera: Camera, frame: Frame) -> None:
-    """Something between the camera and the person: a passer-by, a pole, a bin or a bush."""
+    """Draws an object in front of the person: a passer-by, a pole, a bin or a bush."""
     side = float(rng.choice((-1.0, 1.0)))
     kind = rng.integers(4)
     if kind == 0:
@@ -83,7 +85,7 @@ def _occlude(layer: Image.Image, rng: np.random.Generator, seed: int, camera: Ca
 
 
 def _compose(rng: np.random.Generator, camera: Camera, figure: np.ndarray, frame: Frame) -> np.ndarray:
-    """Stand the (H, W, 4) figure in the camera's place and light both: (H, W, 3) float, 0 to 255 and a little over."""
+    """Puts the (H, W, 4) figure before the background and lights both: (H, W, 3) float, 0 to 255 or a little more."""
     height, width = figure.shape[:2]
     top = int(rng.integers(camera.background.shape[0] - height + 1))
     left = int(rng.integers(camera.background.shape[1] - width + 1))
@@ -102,6 +104,6 @@ def _compose(rng: np.random.Generator, camera: Camera, figure: np.ndarray, frame
 
 
 def _folds(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Slight unevenness of cloth, (H, W) around 0."""
+    """Random folds of cloth: (H, W) changes of brightness around 0."""
     coarse = Image.fromarray(rng.normal(0, 0.06, (17, 9)).astype(np.float32))
     return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))

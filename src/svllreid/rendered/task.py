@@ -1,4 +1,4 @@
-"""Pretraining: images and captions into one space, from scratch."""
+"""The task of pretraining, CLIP's contrastive loss, with its optimiser and learning rates."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from svllreid.losses.clip import clip_loss
 from svllreid.rendered.pair import ImageTextPair
 from svllreid.types import StepResult
 
-BETAS, EPS = (0.9, 0.98), 1e-6  # of CLIP's ViT
+BETAS, EPS = (0.9, 0.98), 1e-6  # those of CLIP's ViT
 
 
 class PretrainTask(nn.Module):
-    """Images and captions in, CLIP's loss out.
+    """Computes CLIP's loss of a batch of images with captions.
 
     Args:
-        model: both towers, all of them trained.
+        model: both towers; all their weights are trained.
     Source: Radford et al. 2021, arXiv:2103.00020.
     """
 
@@ -27,13 +27,13 @@ class PretrainTask(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor, token_ids: Tensor) -> StepResult:
-        """Loss of (B, 3, H, W) images with the (B, 77) token ids of their captions."""
+        """The loss of normalised images (B, 3, H, W) with the token ids (B, 77) of their captions."""
         loss = clip_loss(self.model.encode_image(images), self.model.encode_text(token_ids), self.model.scale)
         return StepResult(loss, {"scale": self.model.scale.detach()}, len(images))
 
 
 def make_pretrain_optimizer(model: ImageTextPair, lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW; matrices decay, while norms, biases and the scale do not."""
+    """AdamW, with weight decay on matrices, and none on norms, biases and the scale."""
     groups = []
     for decay, matrices in ((weight_decay, True), (0.0, False)):
         chosen = [(name, p) for name, p in model.named_parameters() if (p.ndim > 1) == matrices]
@@ -43,7 +43,17 @@ def make_pretrain_optimizer(model: ImageTextPair, lr: float, weight_decay: float
 
 
 def warm_cosine_lr(epoch: int, *, base_lr: float, max_epochs: int, warmup_epochs: int) -> float:
-    """Linear warm-up, then a cosine that reaches a hundredth of `base_lr` in the last epoch."""
+    """The learning rate of an epoch: linear warm-up, then a cosine down to a hundredth of `base_lr`.
+
+    >>> [round(warm_cosine_lr(epoch, base_lr=1.0, max_epochs=4, warmup_epochs=1), 3) for epoch in (1, 2, 3, 4)]
+    [0.5, 1.0, 0.505, 0.01]
+
+    Args:
+        epoch: 1 to `max_epochs`.
+        base_lr: the largest learning rate.
+        max_epochs: number of epochs.
+        warmup_epochs: how many of these warm up.
+    """
     if epoch <= warmup_epochs:
         return base_lr * epoch / (warmup_epochs + 1)
     share = (epoch - warmup_epochs - 1) / max(1, max_epochs - warmup_epochs - 1)

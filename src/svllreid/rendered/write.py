@@ -1,4 +1,4 @@
-"""Writing a population of synthetic people as a dataset in Market-1501's layout."""
+"""Writes rendered people as a dataset in Market-1501's layout; `svllreid data synth` calls it."""
 
 from __future__ import annotations
 
@@ -33,43 +33,43 @@ def synthesize(
     size: tuple[int, int] = (128, 64),
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write a re-identification dataset of drawn people in Market-1501's layout.
+    """Writes a re-identification dataset of rendered people in Market-1501's layout.
 
-    People 1 to N go to `bounding_box_train`, N + 1 to 2N to the test: the first image of each by each camera to
-    `query`, the others to `bounding_box_test`. An image depends on the seed and its own name alone, so a larger N
-    leaves the files of everybody else as they were (though N decides who is in the test).
+    With N identities, people 1 to N are in `bounding_box_train` and people N + 1 to 2N in the test set. Of the latter,
+    the first image by each camera is in `query` and the others are in `bounding_box_test`. The pixels of a file depend
+    only on its name and the arguments other than N; N decides which people are trained on.
 
     Args:
-        root: folder that receives `Market-1501-v15.09.15`; made where missing.
-        identities: N, at least 2: so many to train and so many others to test.
-        seed: population and cameras, not negative.
-        cameras: 2 to 6, as Market-1501's readers expect.
-        images_per_camera: at least 2, of each person by each camera.
-        alike: so many people share each outfit and differ in the rest alone: the larger, the harder.
-        hue: degrees by which cameras turn colours, 0 to 180, as in `make_camera`.
-        size: height and width in pixels, at least 32 × 16.
-        progress: called after each image with the number written and the number in all.
+        root: the folder that receives `Market-1501-v15.09.15`; made if missing.
+        identities: N, 2 or more: people to train, and as many others to test.
+        seed: decides people and cameras, 0 or more.
+        cameras: 2 to 6, as in Market-1501.
+        images_per_camera: images of each person by each camera, 2 or more.
+        alike: number of people who share each outfit; more are harder to tell apart.
+        hue: the largest angle in degrees by which cameras turn hues, 0 to 180, see `make_camera`.
+        size: height and width in pixels, at least 32 x 16.
+        progress: called after each image with the number of images written and of all images.
     Returns: `root`.
     Raises:
-        DatasetError: an argument out of range, or the folder already holds something.
-        OutputError: the folder cannot be written or the disk is full; nothing is left behind.
+        DatasetError: an argument is out of range, or the dataset's folder is not empty.
+        OutputError: the folder cannot be written to, or the disk is full; nothing is left behind.
     """
     root = Path(root)
     _check_arguments(identities, seed, cameras, images_per_camera, alike, hue, size)
     target = root / FOLDER
     _check_target(target)
     with _whole_or_nothing(target) as folder:
-        views = [make_camera(seed, camid, size, hue) for camid in range(cameras)]
+        site = [make_camera(seed, camid, size, hue) for camid in range(cameras)]
         names = list(_names(identities, cameras, images_per_camera))
         for done, (name, pid, camid, shot) in enumerate(names, start=1):
-            _save(draw_image(seed, pid, views[camid], shot, size, alike), folder / name)
+            _save(draw_image(seed, pid, site[camid], shot, size, alike), folder / name)
             if progress is not None:
                 progress(done, len(names))
     return root
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    # In memory first: Pillow's own writer loses the error number of a full disk.
+    # Encoded in memory, because Pillow's own writer loses the error number of a full disk.
     data = io.BytesIO()
     image.save(data, "JPEG", quality=JPEG_QUALITY)
     path.write_bytes(data.getvalue())
@@ -112,7 +112,7 @@ def _check_target(target: Path) -> None:
 
 
 def _names(identities: int, cameras: int, images_per_camera: int) -> Iterator[tuple[str, int, int, int]]:
-    """Each file's path in the dataset with the person, the zero-based camera and the shot that it shows."""
+    """Each file's path in the dataset, with its pid, zero-based camid and shot."""
     for pid in range(1, 2 * identities + 1):
         for camid in range(cameras):
             for shot in range(images_per_camera):
@@ -123,9 +123,9 @@ def _names(identities: int, cameras: int, images_per_camera: int) -> Iterator[tu
 
 @contextmanager
 def _whole_or_nothing(target: Path) -> Iterator[Path]:
-    """A folder with the three parts, yet empty, that becomes `target` at the end.
+    """A context with a temporary folder, holding the three empty sub-folders, that becomes `target` at its end.
 
-    After an error neither it nor any folder made for it remains.
+    After an error, neither that folder nor any folder made above it is left.
     """
     made = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
     scratch: Path | None = None
@@ -133,7 +133,7 @@ def _whole_or_nothing(target: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{FOLDER}.", dir=target.parent))
-        folder = scratch / FOLDER  # inside, because mkdtemp lets nobody but the owner in
+        folder = scratch / FOLDER  # a folder of its own, because only the owner may enter that of mkdtemp
         for part in (TRAIN, QUERY, GALLERY):
             (folder / part).mkdir(parents=True)
         yield folder

@@ -1,4 +1,4 @@
-"""Where files that are made or fetched once are kept for later runs."""
+"""The folder for what is made or downloaded once and used by later runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from svllreid.files import user_path
 
 
 def cache_folder() -> Path:
-    """The folder: SVLLREID_CACHE, else `svllreid` in XDG_CACHE_HOME or ~/.cache."""
+    """The folder that SVLLREID_CACHE names, else `svllreid` in XDG_CACHE_HOME or in ~/.cache."""
     if own := os.environ.get("SVLLREID_CACHE"):
         return user_path(own)
     return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "svllreid"

@@ -1,4 +1,4 @@
-"""Rows of every process, with gradient."""
+"""Which process this is, and the rows of all processes gathered, with gradients."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ from torch import Tensor, distributed
 
 
 def num_processes() -> int:
-    """Processes that train together; 1 where there is no process group."""
+    """How many processes train together; 1 without a process group."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
-def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
-    """The rows of all processes in order of rank, and where this process's own begin.
+def process_rank() -> int:
+    """This process's number among those that train together, from 0; 0 without a process group."""
+    return distributed.get_rank() if num_processes() > 1 else 0
 
-    The gradient of a row is summed over all processes that used it. Processes may have different numbers of rows.
+
+def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
+    """Gathers the rows of all processes, in order of the processes' ranks.
+
+    The gradient of a row is the sum over all processes that used it. Processes may have different numbers of rows.
 
     Args:
-        rows: (n, ...) any type; all but n alike on every process.
-    Returns: (N, ...) and the first own row; the rows themselves and 0 where there is one process.
+        rows: (n, ...) any type; all dimensions but the first are equal on every process.
+    Returns: all N rows (N, ...), and the index of this process's first row; `rows` and 0 where there is one process.
     """
     if num_processes() == 1:
         return rows, 0
@@ -28,11 +33,11 @@ def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
     counts = [torch.empty_like(own) for _ in range(num_processes())]
     distributed.all_gather(counts, own)
     sizes = [int(count) for count in counts]
-    return _Gather.apply(rows, sizes), sum(sizes[: distributed.get_rank()])
+    return _Gather.apply(rows, sizes), sum(sizes[: process_rank()])
 
 
 class _Gather(torch.autograd.Function):
-    """Padded to the largest share, as gloo and NCCL gather equal shapes alone."""
+    """Gathers rows padded to the largest number of rows, since gloo and NCCL gather equal shapes only."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, sizes: list[int]) -> Tensor:
@@ -47,4 +52,4 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         gradient = gradients[0].contiguous()
         distributed.all_reduce(gradient)
-        return gradient.split(ctx.sizes)[distributed.get_rank()], None
+        return gradient.split(ctx.sizes)[process_rank()], None

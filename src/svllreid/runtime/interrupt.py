@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: finish the step, save, stop; anywhere else stop at once."""
+"""SIGTERM and Ctrl-C: training finishes its step, saves and stops; anything else stops at once."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
-    """Inside its block a signal raises KeyboardInterrupt; inside `deferred` the first one only sets `requested`.
+    """A context in which SIGINT and SIGTERM raise KeyboardInterrupt.
 
-    Signals are left alone outside the main thread.
+    Inside `deferred`, the first signal only sets `requested`, for the training loop to act on when its step is done; a
+    second one raises. Python lets only the main thread handle signals: in another thread nothing changes.
     """
 
     def __init__(self) -> None:
@@ -33,7 +34,7 @@ class StopSignals:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Steps run here: the first signal waits until they ask for `requested`."""
+        """A context for training steps: the first signal sets `requested` instead of raising."""
         self.waiting = True
         try:
             yield

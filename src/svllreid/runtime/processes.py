@@ -1,4 +1,4 @@
-"""Several processes that train one model: gradients averaged, rows of features gathered."""
+"""Several processes that train one model: averaging gradients, splitting rows over processes, deciding together."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from torch import Tensor, distributed, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.distributed.tensor import DTensor
 
-from svllreid.runtime.gather import gather_rows, num_processes
+from svllreid.runtime.gather import gather_rows, num_processes, process_rank
 
-_BUCKET_NUMBERS = 25_000_000
+_BUCKET_NUMBERS = 25_000_000  # gradients that are averaged in one transfer
 
 
-class OneModel(DDPStrategy):
-    """Processes with a copy of the model each; the training loop averages their gradients itself.
+class ReplicaStrategy(DDPStrategy):
+    """Lightning Fabric's DDP without its wrapper: each process holds the model, and `average_gradients` is called.
 
-    So a step may take several backward passes, and parameters without gradient need no special care. Waiting for
-    another process, which may be ranking a large gallery, takes as long as it takes: a process that dies ends the
-    others through the launcher.
+    A step may therefore take several backward passes, and parameters without a gradient need no special care. A process
+    may wait for another one as long as it takes, since the first process may be ranking a large gallery; when a process
+    dies, the launcher ends the others.
     """
 
     def __init__(self) -> None:
         super().__init__(timeout=timedelta(days=2))
 
     def setup_module(self, module: nn.Module) -> nn.Module:  # type: ignore[override]
-        """The module itself, the same weights on every process."""
+        """Gives every process the first one's weights and returns the module itself."""
         for value in module.state_dict().values():
             if not isinstance(value, DTensor):
                 distributed.broadcast(value, 0)
@@ -39,47 +39,48 @@ class OneModel(DDPStrategy):
 
 
 def is_first_process() -> bool:
-    """Whether this process, also before the group is made, is the one that writes and speaks."""
+    """Whether this is the process that writes files and prints; known before the process group exists."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def leave_together() -> None:
-    """Wait for all processes and end their group: one that left early would take the connections with it."""
+def end_process_group() -> None:
+    """Waits for all processes, then ends their group: a process that left early would break the others' connections."""
     if num_processes() > 1:
         distributed.barrier()
         distributed.destroy_process_group()
 
 
-def agreed(wish: bool) -> bool:
-    """Whether any process wishes it: all then do the same, at the same step. On the CPU, so no GPU is waited for."""
+def any_process(wish: bool) -> bool:
+    """Whether `wish` is true in any of the processes, which all call this at the same step and all get the same answer.
+
+    The answer travels between CPUs, so no GPU is waited for.
+    """
     if num_processes() == 1:
         return wish
     votes = torch.tensor(int(wish))
-    distributed.all_reduce(votes, distributed.ReduceOp.MAX, group=_talk())
+    distributed.all_reduce(votes, distributed.ReduceOp.MAX, group=_cpu_group())
     return bool(votes)
 
 
 @cache
-def _talk() -> Any:
+def _cpu_group() -> Any:
     return distributed.new_group(backend="gloo")
-
-
-def rank() -> int:
-    """This process's number among those that train together; 0 where it is alone."""
-    return distributed.get_rank() if num_processes() > 1 else 0
 
 
 @torch.no_grad()
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over the processes; all must have gradients for the same parameters.
+    """Replaces every gradient by its mean over the processes.
 
-    Done once the gradient is whole, so a step may take several backward passes.
+    It is called once all backward passes of a step are done. Sharded gradients are left as they are, since FSDP has
+    averaged them.
+
+    Args:
+        parameters: the same ones on every process, with gradients for the same ones of them.
     """
     if num_processes() == 1:
         return
     bucket: list[Tensor] = []
     for parameter in [*parameters, None]:
-        # What is sharded has been averaged where it was gathered.
         if parameter is not None and parameter.grad is not None and not isinstance(parameter.grad, DTensor):
             bucket.append(parameter.grad)
         if bucket and (parameter is None or sum(grad.numel() for grad in bucket) >= _BUCKET_NUMBERS):
@@ -91,19 +92,33 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
             bucket = []
 
 
-def share_buffers(module: nn.Module) -> None:
-    """The first process's buffers, such as running means, for all: features then do not hang on who computes them."""
+def broadcast_buffers(module: nn.Module) -> None:
+    """Gives every process the first one's buffers, such as running means, so that all compute the same features."""
     if num_processes() > 1:
         for buffer in module.buffers():
             distributed.broadcast(buffer, 0)
 
 
-def own_share(count: int) -> list[int]:
-    """This process's rows of `count`: as many on every process, so that all compute as often; the last one repeats."""
+def own_rows(count: int) -> list[int]:
+    """Which of `count` rows this process computes when rows are split over the processes.
+
+    Every process gets equally many, so that all take part in the same number of collective calls; where the rows do not
+    suffice, the last row is repeated.
+
+    >>> own_rows(3)  # one process computes all
+    [0, 1, 2]
+    """
     size = -(-count // num_processes())
-    return [min(row, count - 1) for row in range(rank() * size, (rank() + 1) * size)]
+    return [min(row, count - 1) for row in range(process_rank() * size, (process_rank() + 1) * size)]
 
 
-def all_shares(rows: Tensor, count: int, device: torch.device) -> Tensor:
-    """The rows (count, ...) of which each process has the share that `own_share` named, on the CPU."""
+def rows_of_all(rows: Tensor, count: int, device: torch.device) -> Tensor:
+    """All `count` rows, on the CPU, after each process has computed those that `own_rows` gave it.
+
+    Args:
+        rows: (n, ...) this process's rows.
+        count: rows of all processes without the repeated ones.
+        device: where they are gathered.
+    Returns: (count, ...), the same on every process.
+    """
     return gather_rows(rows.to(device))[0][:count].cpu() if num_processes() > 1 else rows

@@ -1,4 +1,4 @@
-"""Progress bars, the text log, and scalars for those who record them."""
+"""Progress bars, the text log, and the scalars that a run records."""
 
 from __future__ import annotations
 
@@ -19,20 +19,25 @@ logger = logging.getLogger(__name__)
 
 
 class ConsoleHandler(logging.Handler):
-    """Log lines above the progress bars, unbroken, so that paths in them can be copied."""
+    """Prints log lines above the progress bars, without line breaks, so that paths in them can be copied."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one record."""
+        """Prints one record."""
         self.console.print(self.format(record), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 @contextmanager
 def logging_to(file: Path | None, console: Console) -> Iterator[None]:
-    """The package's log lines on the console and, where given, at the end of a file."""
+    """A context in which the package's log lines are printed and, if a file is given, appended to it.
+
+    Args:
+        file: the log file; None: none.
+        console: where lines are printed.
+    """
     package = logging.getLogger("svllreid")
     handlers: list[logging.Handler] = [ConsoleHandler(console)]
     handlers[0].setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
@@ -53,11 +58,13 @@ def logging_to(file: Path | None, console: Console) -> Iterator[None]:
 
 
 class LiveReport:
-    """A bar per stage with losses by name, learning rate, images per second and time left; scalars for the writers.
+    """A context with progress bars on the console, which also hands a run's scalars to its writers.
+
+    A training stage has one bar, with its losses, learning rate, images per second and remaining time.
 
     Args:
         console: where the bars are drawn.
-        writers: who records scalars; closed at the end.
+        writers: they record the scalars, and are closed at the end of the context.
     """
 
     def __init__(self, console: Console, writers: Sequence[Writer] = ()) -> None:
@@ -82,11 +89,18 @@ class LiveReport:
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
         for writer in self.writers:
-            with suppress(OSError):  # a full disk has been told by `scalars`, or will be by what is written next
+            with suppress(OSError):  # `scalars` has reported a full disk, or the next file that is written will
                 writer.close()
 
     def start_epoch(self, stage: str, epoch: int, max_epochs: int, steps: int, done: int) -> None:
-        """Show how far the stage is."""
+        """Shows that an epoch begins.
+
+        Args:
+            stage: such as `stage 1`.
+            epoch, max_epochs: which epoch, from 1, of how many.
+            steps: of every epoch.
+            done: steps of this epoch that an earlier run has done.
+        """
         if stage != self.stage:
             self.progress.reset(self.bar, visible=True, note="")
             self.stage = stage
@@ -94,33 +108,39 @@ class LiveReport:
         self.progress.update(self.bar, description=text, total=max_epochs * steps, completed=(epoch - 1) * steps + done)
 
     def advance(self) -> None:
-        """Move the bar by one step."""
+        """Moves the bar by one step."""
         self.progress.advance(self.bar)
 
     def step(self, stage: str, step: int, values: dict[str, float], lr: float, images_per_second: float) -> None:
-        """Show and record the mean losses of the last steps."""
+        """Shows and records the mean losses since the last call."""
         self.last = (lr, images_per_second)
         self.progress.update(self.bar, note=f"{_losses(values)}  lr {lr:.1e}  {images_per_second:.0f} img/s")
         self.scalars(stage.replace(" ", ""), {**values, "lr": lr, "images_per_second": images_per_second}, step)
 
     def end_epoch(self, stage: str, epoch: int, values: dict[str, float]) -> None:
-        """Log the epoch's mean losses."""
+        """Logs the mean losses of an epoch."""
         lr, speed = self.last
         logger.info("%s epoch %d: %s  lr %.2e  %.0f img/s", stage, epoch, _losses(values), lr, speed)
 
     def scalars(self, prefix: str, values: dict[str, Any], step: int) -> None:
-        """Record the numbers among some values."""
+        """Records those values that are floats, under `prefix/name`.
+
+        Raises: OutputError: a writer's file cannot be written.
+        """
         numbers = {f"{prefix}/{name}": value for name, value in values.items() if isinstance(value, float)}
         for writer in self.writers:
             for name, value in numbers.items():
                 try:
                     writer.add_scalar(name, value, step)
                 except OSError as error:
-                    raise OutputError(f"scalars could not be written to OUTPUT_DIR: {error}; free space") from None
+                    raise OutputError(
+                        f"scalars could not be written to the output folder: {error}; free space",
+                        settings=("output folder",),
+                    ) from None
 
     @contextmanager
     def counting(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar for other long work; call the given function with what has been done since."""
+        """A bar for work of `total` items; the function it yields takes the items done since its last call."""
         bar = self.progress.add_task(text, total=total, note="")
         try:
             yield lambda done: self.progress.advance(bar, done)
@@ -129,7 +149,7 @@ class LiveReport:
 
     @contextmanager
     def tracking(self, text: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar for work that knows how far it is: call the given function with what is done, and of how much."""
+        """A bar for work of unknown size; the function it yields takes the amount done so far and the total."""
         bar = self.progress.add_task(text, total=None, note="")
         try:
             yield lambda done, total: self.progress.update(bar, completed=done, total=total)

@@ -1,10 +1,11 @@
-"""Where scalars go: TensorBoard's events, a CSV file, Weights & Biases."""
+"""Where a run's scalars are recorded: TensorBoard's events, a CSV file, Weights & Biases; a registry of writers."""
 
 from __future__ import annotations
 
 import csv
 import importlib.util
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,17 +15,21 @@ from svllreid.errors import ConfigError, OutputError
 
 
 class Writer(Protocol):
-    """Takes scalars by name and step."""
+    """Records scalars by name and step."""
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
-        """Record one number."""
+        """Records one number."""
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Writes what is left; nothing is recorded afterwards."""
 
 
 class CsvWriter:
-    """`scalars.csv` with a line per number: seconds since 1970, name, step, value; a continued run goes on below."""
+    """Appends a line per number to a CSV file: seconds since 1970, name, step, value.
+
+    Args:
+        path: the file; a continued run appends to it.
+    """
 
     def __init__(self, path: Path) -> None:
         new = not path.is_file()
@@ -35,67 +40,94 @@ class CsvWriter:
             self.rows.writerow(["time", "name", "step", "value"])
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
-        """Record one number."""
+        """Records one number."""
         self.rows.writerow([f"{time.time():.1f}", name, step, repr(value)])
 
     def close(self) -> None:
-        """Close the file."""
+        """Closes the file."""
         self.file.close()
 
 
 class WandbWriter:
-    """A run at Weights & Biases; continues the run of the same folder.
+    """A run at Weights & Biases, named after the output folder; the same folder continues the same run.
 
     Args:
-        project: its name there.
-        folder: OUTPUT_DIR, whose name the run gets.
-        settings: the configuration, shown beside the curves.
-    Raises: ConfigError: it cannot be reached.
+        folder: the output folder.
+        project: the project's name at Weights & Biases.
+        configuration: shown beside the curves.
+    Raises: ConfigError: Weights & Biases cannot be reached or refuses the account or project.
     """
 
-    def __init__(self, project: str, folder: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, project: str, configuration: dict[str, Any]) -> None:
         import wandb
 
         name = folder.resolve().name
+        options: dict[str, Any] = {"id": name, "resume": "allow", "dir": str(folder), "config": configuration}
         try:
-            self.run = wandb.init(project=project, name=name, id=name, resume="allow", dir=str(folder), config=settings)
+            self.run = wandb.init(project=project, name=name, **options)
         except Exception as error:  # its errors have no common base; all are about account, project or network
-            raise ConfigError(f"SOLVER.WANDB {project}: {error}; log in with `wandb login`, or empty the key") from None
+            raise ConfigError(
+                f"Weights & Biases, project {project}: {error}; log in with `wandb login`, or name no project",
+                settings=("Weights & Biases",),
+            ) from None
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
-        """Record one number; every curve counts its own steps."""
+        """Records one number. The curves of each stage have a step axis of their own."""
         self.run.log({name: value, f"{name.partition('/')[0]}/step": step})
 
     def close(self) -> None:
-        """Send what is left."""
+        """Sends what is left."""
         self.run.finish()
 
 
+# Every writer by its name, with what opens it: called with the output folder, the project where the writer has one,
+# and the configuration as a plain tree.
+WRITERS: dict[str, Callable[[Path, str, dict[str, Any]], Writer]] = {
+    "tensorboard": lambda folder, project, configuration: SummaryWriter(str(folder)),
+    "csv": lambda folder, project, configuration: CsvWriter(folder / "scalars.csv"),
+    "wandb": WandbWriter,
+}
+# Writers of every run; the others are used where a project is given.
+ALWAYS = ("tensorboard", "csv")
+
+
+def open_writers(folder: Path, projects: Mapping[str, str], configuration: dict[str, Any]) -> list[Writer]:
+    """Opens the writers of a run: those in ALWAYS, and every other one that a project is given for.
+
+    Args:
+        folder: the output folder.
+        projects: the project of each writer that sends scalars to a service, by the writer's name; empty for none.
+        configuration: the run's configuration as a plain tree.
+    """
+    return [
+        opener(folder, projects.get(name, ""), configuration)
+        for name, opener in WRITERS.items()
+        if name in ALWAYS or projects.get(name)
+    ]
+
+
 def check_folder(folder: Path) -> None:
-    """OutputError where TensorBoard cannot write to the folder."""
+    """Checks that TensorBoard can write to a folder.
+
+    Raises: OutputError: the folder's name is not UTF-8.
+    """
     try:
         str(folder).encode()
     except UnicodeEncodeError:
         raise OutputError(
-            f"{folder}: TensorBoard cannot write to a folder whose name is not UTF-8; name another folder (OUTPUT_DIR)"
+            f"{folder}: TensorBoard cannot write to a folder whose name is not UTF-8; name another output folder",
+            settings=("output folder",),
         ) from None
 
 
 def check_wandb() -> None:
-    """ConfigError where the package is not installed."""
+    """Checks that the package wandb is installed.
+
+    Raises: ConfigError: it is not.
+    """
     if importlib.util.find_spec("wandb") is None:
         raise ConfigError(
-            "SOLVER.WANDB needs the package wandb; install it with: pip install 'svllreid[wandb]', or empty the key"
+            "recording at Weights & Biases needs the package wandb; install it with: pip install 'svllreid[wandb]', or "
+            "name no project",
+            settings=("Weights & Biases",),
         )
-
-
-def open_writers(folder: Path, wandb: str, settings: dict[str, Any]) -> list[Writer]:
-    """The writers of a run.
-
-    Args:
-        folder: OUTPUT_DIR.
-        wandb: project at Weights & Biases; empty: none.
-        settings: the configuration as a plain tree.
-    """
-    writers: list[Writer] = [SummaryWriter(str(folder)), CsvWriter(folder / "scalars.csv")]
-    return [*writers, WandbWriter(wandb, folder, settings)] if wandb else writers

@@ -15,7 +15,7 @@ from torch import nn
 
 from svllreid.errors import CheckpointError, TrainingError
 from svllreid.runtime.interrupt import StopSignals
-from svllreid.runtime.processes import agreed, average_gradients, share_buffers
+from svllreid.runtime.processes import any_process, average_gradients, broadcast_buffers
 from svllreid.training.averaging import WeightAverage
 from svllreid.training.meter import LossMeter
 from svllreid.training.optim import set_lr
@@ -87,14 +87,14 @@ class StageRun:
         progress = self.progress
         # Either an earlier process stopped during the hooks of that epoch, or the file they wrote has been removed.
         missing = progress.epoch == self.plan.max_epochs and not self.plan.final.is_file()
-        if agreed(progress.epoch > 0 and (progress.settled < progress.epoch or missing)):
+        if any_process(progress.epoch > 0 and (progress.settled < progress.epoch or missing)):
             self._after_epoch()
         for epoch in range(progress.epoch + 1, self.plan.max_epochs + 1):
             with self.stop.deferred():
                 self._run_epoch(epoch)
                 progress.epoch, progress.step = epoch, 0
                 self._save()
-            if agreed(self.stop.requested):
+            if any_process(self.stop.requested):
                 raise KeyboardInterrupt
             self._after_epoch()
         return progress
@@ -154,13 +154,13 @@ class StageRun:
                 if self.fabric.device.type == "cuda":
                     values["gpu_gb"] = torch.cuda.max_memory_allocated() / 2**30
                 self.report.step(plan.stage, self.progress.total, values, lr, speed)
-            stopping = agreed(self.stop.requested)
+            stopping = any_process(self.stop.requested)
             if (stopping or (plan.save_period and step % plan.save_period == 0)) and step < steps:
                 losses.check()
                 self._save()
                 if stopping:
                     raise KeyboardInterrupt
-        share_buffers(self.model)
+        broadcast_buffers(self.model)
         self.report.end_epoch(plan.stage, epoch, losses.means())
 
     def _train(self, arguments: Sequence[Any]) -> StepResult:

@@ -1,4 +1,4 @@
-"""A page of framed pictures and lines of text, which the other pictures are made of."""
+"""A page with framed pictures and lines of text, on which rank list and contact sheet are drawn."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from svllreid.files import atomic_write
 
 INK, PAPER = "#222222", "#ffffff"
 FRAME, GAP, LINE = 4, 8, 18
-TOP = 2 * LINE + GAP  # where the first row starts, below the title
+TOP = 2 * LINE + GAP  # y of the first row, below the title
 
 
 class Canvas:
     """A white page with a title.
 
     Args:
-        height, width: in pixels; a title that needs more width gets it.
-        title: the line on top.
+        height, width: of the page in pixels; it gets wider if the title needs it.
+        title: the line at the top.
     """
 
     def __init__(self, height: int, width: int, title: str) -> None:
@@ -29,20 +29,20 @@ class Canvas:
         self.draw.text((GAP, GAP), title, fill=INK, font=font)
 
     def write(self, text: str, left: int, top: int) -> None:
-        """A line of text."""
+        """Writes a line of text."""
         self.draw.text((left, top), text, fill=INK, font=self.font)
 
     def put(self, picture: Image.Image, left: int, top: int, frame: str = PAPER) -> None:
-        """A picture inside a frame of FRAME pixels, whose corner is given."""
+        """Draws a picture in a frame of FRAME pixels; `left` and `top` are the frame's corner."""
         right, bottom = left + picture.width + 2 * FRAME - 1, top + picture.height + 2 * FRAME - 1
         self.draw.rectangle((left, top, right, bottom), fill=frame)
         self.image.paste(picture, (left + FRAME, top + FRAME))
 
     def save(self, path: Path) -> None:
-        """Write a PNG file beside and rename it.
+        """Writes the page as a PNG file, atomically.
 
-        Raises: OutputError: it cannot be written.
+        Raises: OutputError: the file cannot be written.
         """
         with atomic_write(path) as temporary:
-            # Photographs hardly compress: a higher level takes several times as long for a few per cent.
+            # A higher level takes several times as long and makes photographs only a few per cent smaller.
             self.image.save(temporary, format="PNG", compress_level=1)

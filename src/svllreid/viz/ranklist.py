@@ -1,4 +1,4 @@
-"""The picture after a test: queries with their nearest gallery images, the worst first."""
+"""The rank list: a picture of queries with their nearest gallery images."""
 
 from __future__ import annotations
 
@@ -23,18 +23,22 @@ def draw_ranklist(
     open_image: Callable[[Path], Image.Image],
     size: tuple[int, int] = (128, 64),
 ) -> None:
-    """One row per query: the query, then its nearest gallery images, framed green where right and red where wrong.
+    """Draws a row for each query: the query, then its nearest gallery images.
+
+    Images of the query's identity have a green frame, others a red one.
 
     Args:
-        path: PNG file, written beside and renamed.
-        queries: one per row.
-        gallery: where `nearest` points to.
-        nearest: gallery indices of each query, nearest first; -1 where there are no more.
-        captions: a line above each row.
-        title: the line on top.
+        path: the PNG file to write.
+        queries: a query for each row.
+        gallery: the gallery images.
+        nearest: for each query the indices of its nearest gallery images, nearest first; -1 fills up a row.
+        captions: a line of text above each row.
+        title: the line at the top.
         open_image: decodes a file to RGB.
         size: height and width of each image.
-    Raises: OutputError: the file cannot be written; and whatever `open_image` raises.
+    Raises:
+        OutputError: the file cannot be written.
+        Exception: anything that `open_image` raises.
     """
     height, width = size
     columns = max((len(row) for row in nearest), default=0)

@@ -1,4 +1,4 @@
-"""A page about a test that opens offline: numbers, curves, tables, a matrix, and ranked images, all in one file."""
+"""An HTML page about a test, in one file that opens offline: numbers, curves, tables, matrices and ranked images."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from svllreid.errors import ImageError
 from svllreid.files import write_text
 from svllreid.types import Sample
 
-_MOST_POINTS = 400
+_MOST_POINTS = 400  # of a curve; one with more is thinned
 _WIDTH, _HEIGHT = 420, 290  # of a chart, in SVG units
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 26, 44  # kept for title, ticks and labels
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 26, 44  # margins for title, ticks and labels
 _TENTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _COLOURS = ("#2f5fb3", "#d1343b", "#2a9d4a", "#8a5cc2")
 
 
 @dataclass(frozen=True)
 class Number:
-    """A headline number: what it is, its value in words, and what belongs to it."""
+    """A headline number: its name, its value as text, and a detail such as its confidence interval."""
 
     name: str
     value: str
@@ -36,13 +36,13 @@ class Number:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over one pair of axes.
+    """A chart with one or more curves; its y axis goes from 0 to 1.
 
     Args:
         title, x_label, y_label: texts.
-        curves: of each name, points (n, 2) with x ascending.
-        x_ticks: marks below, ascending; the first and the last are the ends of the axis. The y axis goes from 0 to 1.
-        log_x: logarithmic x axis, its marks above 0.
+        curves: the points (n, 2) of each curve by its name, in ascending order of x.
+        x_ticks: ticks of the x axis in ascending order; the first and the last are its ends.
+        log_x: whether the x axis is logarithmic; its ticks are then above 0.
     """
 
     title: str
@@ -53,19 +53,19 @@ class Chart:
     log_x: bool = False
 
     def across(self, x: float) -> float:
-        """Where an x lies in the picture."""
+        """The horizontal position of a value x in the SVG picture."""
         left, right = self.x_ticks[0], self.x_ticks[-1]
         if self.log_x:
             x, left, right = (math.log10(value) for value in (x, left, right))
         return round(_LEFT + (x - left) / (right - left) * (_WIDTH - _LEFT - _RIGHT), 1)
 
     def down(self, y: float) -> float:
-        """Where a y lies in the picture."""
+        """The vertical position of a value y in the SVG picture."""
         return round(_HEIGHT - _BOTTOM - y * (_HEIGHT - _TOP - _BOTTOM), 1)
 
     @property
     def lines(self) -> list[tuple[str, str, str]]:
-        """Name, colour and SVG points of each curve, thinned where it has very many."""
+        """Name, colour and SVG points of each curve; a curve with very many points is thinned."""
         drawn = []
         for (name, points), colour in zip(self.curves.items(), _COLOURS, strict=False):
             inside = points[points[:, 0] >= self.x_ticks[0]]
@@ -77,18 +77,18 @@ class Chart:
 
     @property
     def x_marks(self) -> list[tuple[float, str]]:
-        """Place and text of the marks below."""
+        """Position and text of the ticks of the x axis."""
         return [(self.across(x), f"{x:g}") for x in self.x_ticks]
 
     @property
     def y_marks(self) -> list[tuple[float, str]]:
-        """Place and text of the marks on the left."""
+        """Position and text of the ticks of the y axis."""
         return [(self.down(y), f"{y:g}") for y in _TENTHS]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a title."""
+    """A table of texts with a title."""
 
     title: str
     header: Sequence[str]
@@ -98,7 +98,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Fractions (rows, columns) shaded by size, NaN left blank."""
+    """A table of fractions (rows, columns), shaded by their size; NaN is left blank."""
 
     title: str
     rows: Sequence[str]
@@ -109,7 +109,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class RankedQuery:
-    """A query with its nearest gallery images, nearest first, and whether each is right."""
+    """A query with its nearest gallery images, nearest first, each with whether it is of the same identity."""
 
     caption: str
     query: Sample
@@ -117,13 +117,13 @@ class RankedQuery:
 
     @property
     def drawn(self) -> list[tuple[Sample, str]]:
-        """The nearest images with the class of their frame."""
+        """The nearest images, each with the CSS class of its frame."""
         return [(sample, "right" if right else "wrong") for sample, right in self.nearest]
 
 
 @dataclass(frozen=True)
 class ReportPage:
-    """All that stands in a report."""
+    """The content of a report page."""
 
     title: str
     subtitle: str
@@ -138,13 +138,14 @@ class ReportPage:
 def write_report(
     path: Path, page: ReportPage, open_image: Callable[[Path], Image.Image], thumbnail: tuple[int, int] = (128, 64)
 ) -> None:
-    """Write a page as one HTML file that needs nothing beside it.
+    """Writes a page as one HTML file, with its images inside.
 
     Args:
-        path: written beside and renamed.
-        page: what stands in it.
-        open_image: decodes a file to RGB, or raises an ImageError: then the file's name stands alone.
+        path: the HTML file to write.
+        page: its content.
+        open_image: decodes a file to RGB. If it raises an ImageError, the page shows the file's name only.
         thumbnail: height and width of the ranked images.
+    Raises: OutputError: the file cannot be written.
     """
     template = resources.files("svllreid.viz").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -162,7 +163,7 @@ def write_report(
 
 
 def _thumbnail(path: Path, open_image: Callable[[Path], Image.Image], size: tuple[int, int]) -> str:
-    """A small JPEG as a data address; empty where the image cannot be read any more."""
+    """An image as a small JPEG in a data URL; an empty text if it cannot be read."""
     try:
         image = open_image(path)
     except ImageError:

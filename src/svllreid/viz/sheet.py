@@ -1,4 +1,4 @@
-"""A contact sheet of a dataset: some identities, each seen by its cameras."""
+"""A contact sheet of a dataset: some identities, each with images of several cameras."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from svllreid.viz.canvas import FRAME, GAP, LINE, TOP, Canvas
 
 
 def choose(splits: Splits, seed: int = 0, identities: int = 12, images: int = 8) -> list[list[Sample]]:
-    """Draws samples for a sheet from the training split, or from query and gallery where there is none.
+    """Chooses random samples for a sheet from the training split, or from query and gallery if that is empty.
 
     Args:
-        splits: what a reader made of the dataset.
-        seed: the same seed draws the same samples.
-        identities: rows at most.
-        images: images of each at most, taken from its cameras in turn.
-    Returns: a list for each identity, identities in sorted order, images in order of camera.
+        splits: the dataset, as its reader returns it.
+        seed: decides which samples are chosen.
+        identities: the largest number of identities.
+        images: the largest number of images of an identity; they are taken from its cameras in turn.
+    Returns: a list of samples for each identity, in order of camera; identities are sorted.
     """
     by_pid: dict[Pid, list[Sample]] = {}
-    # Own data may list one image in query and gallery.
+    # `dict.fromkeys` removes duplicates, since own data may list an image both in query and in gallery.
     for sample in splits.train or dict.fromkeys(splits.query + splits.gallery):
         by_pid.setdefault(sample.pid, []).append(sample)
     generator = random.Random(seed)
@@ -39,15 +39,17 @@ def draw_sheet(
     open_image: Callable[[Path], Image.Image],
     size: tuple[int, int] = (128, 96),
 ) -> None:
-    """One row per identity, its pid above and the camid under each image.
+    """Draws a row of images for each identity, with its pid above them and the camid below each.
 
     Args:
-        path: PNG file, written beside and renamed.
-        rows: samples of one identity each.
-        title: the line on top.
+        path: the PNG file to write.
+        rows: the samples of each identity.
+        title: the line at the top.
         open_image: decodes a file to RGB.
-        size: height and width of the space for each image, which keeps its proportions.
-    Raises: OutputError: the file cannot be written; and whatever `open_image` raises.
+        size: height and width of the space for an image; images keep their proportions.
+    Raises:
+        OutputError: the file cannot be written.
+        Exception: anything that `open_image` raises.
     """
     height, width = size
     cell = width + 2 * FRAME + GAP

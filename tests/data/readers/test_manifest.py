@@ -189,7 +189,7 @@ def test_other_encoding_is_an_error(manifest):
 
 def test_folder_missing_file_and_other_formats_are_errors(tmp_path, manifest):
     manifest()
-    with pytest.raises(DatasetError, match=r"is a folder; it holds images, list\.csv\. Give the CSV"):
+    with pytest.raises(DatasetError, match=r"is a folder; it holds images, list\.csv\. Name the CSV"):
         read_manifest(tmp_path)
     with pytest.raises(DatasetError, match=r"nothing\.csv does not exist"):
         read_manifest(tmp_path / "nothing.csv")

@@ -61,7 +61,7 @@ def test_counts_are_those_of_the_table():
 def test_a_count_that_differs_is_reported_with_its_cause(name, changed, what, cause):
     (difference,) = check(DATASETS[name], make(PUBLISHED[name], **changed))
     assert difference.what == what
-    assert difference.found == next(iter(changed.values()))
+    assert difference.count == next(iter(changed.values()))
     assert cause in difference.cause
     assert what in str(difference) and cause in str(difference)
 
@@ -81,7 +81,7 @@ def test_version_2_of_msmt17_is_named_as_cause():
 def test_where_all_differs_it_is_another_dataset():
     sample = Sample(Path("x.jpg"), 1, 0)
     differences = check(DATASETS["market1501"], Splits("market1501", (sample,), (sample,), (sample,)))
-    assert [difference.found for difference in differences] == [1, 1, 1, 1, 1]
+    assert [difference.count for difference in differences] == [1, 1, 1, 1, 1]
     assert {difference.cause for difference in differences} == {OTHER}
     (line,) = summarise(differences)
     assert line.startswith("training identities 1 (published 751), training images 1 (published 12936), ")
@@ -104,12 +104,12 @@ def test_read_adds_the_differences_to_the_notes(tmp_path, touch):
     [("Market-1501", "market1501"), ("vehicleid", "VehicleID"), ("dukemtmcreid", "dukemtmc"), ("MSMT17_V1", "msmt17")],
 )
 def test_unknown_name_is_refused_with_the_nearest(tmp_path, name, near):
-    with pytest.raises(DatasetError, match=rf"Unknown dataset '{name}': did you mean {near}\?.*occ_duke"):
+    with pytest.raises(DatasetError, match=rf"unknown dataset '{name}': did you mean {near}\?.*occ_duke"):
         read(name, tmp_path)
 
 
 def test_name_like_no_other_lists_the_known(tmp_path):
-    with pytest.raises(DatasetError, match=r"Unknown dataset 'xyz': DATASETS\.NAMES knows market1501, .*manifest"):
+    with pytest.raises(DatasetError, match=r"unknown dataset 'xyz': known are market1501, .*manifest"):
         read("xyz", tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Readers: folders and list files into records of (path, pid, camid, viewid); one dataset a file, no pixels read."""
+"""Readers turn a dataset's folders and list files into samples; each dataset has a file. No pixels are read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
     "read",
 ]
 
-# A new dataset is a file with its reader and record, and a name here.
+# All datasets by name. A new one is a file with its reader and record, and a line here.
 DATASETS = {
     record.name: record
     for record in (
@@ -54,27 +54,33 @@ DATASETS = {
 
 
 def dataset(name: str) -> Dataset:
-    """The record of a DATASETS.NAMES value.
+    """The record of a dataset, which tells what is known of it before its files are read.
 
-    Raises: DatasetError: an unknown name.
+    >>> dataset("market1501").published.train_ids
+    751
+    >>> dataset("market1510")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    svllreid.errors.DatasetError: unknown dataset 'market1510': did you mean market1501? known are market1501, ...
+
+    Raises: DatasetError: the name is unknown.
     """
     if name not in DATASETS:
         lower = {known.lower(): known for known in DATASETS}
         near = get_close_matches(name.lower(), lower, n=1)
         hint = f"did you mean {lower[near[0]]}? " if near else ""
-        raise DatasetError(f"Unknown dataset {name!r}: {hint}DATASETS.NAMES knows {', '.join(DATASETS)}.")
+        raise DatasetError(f"unknown dataset {name!r}: {hint}known are {', '.join(DATASETS)}", settings=("dataset",))
     return DATASETS[name]
 
 
 def read(name: str, root: Root, **options: Any) -> Splits:
-    """Reads a dataset by its DATASETS.NAMES value.
+    """Reads a dataset by its name.
 
     Args:
         name: a key of DATASETS.
-        root: DATASETS.ROOT_DIR.
-        options: those that the dataset's record names.
-    Returns: the splits, whose notes also say how their counts differ from the published ones.
-    Raises: DatasetError: an unknown name, or a dataset that cannot be read.
+        root: the folder that holds the dataset, or of `manifest` the file.
+        options: keyword arguments of the dataset's reader, see `Dataset.options`.
+    Returns: the splits. Their notes also name the counts that differ from the published ones.
+    Raises: DatasetError: the name is unknown, or the dataset cannot be read.
     """
     record = dataset(name)
     splits = record.read(root, **options)

@@ -1,4 +1,4 @@
-"""CUHK03 under its new protocol, with the people cut out by hand or by a detector."""
+"""CUHK03 under its new protocol, with boxes drawn by hand or by a detector."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ _DETECTED = Layout("cuhk03_detected", folder="cuhk03-np/detected", example="0003
 
 
 def read_cuhk03_labelled(root: Root) -> Splits:
-    """Reads CUHK03's images that were cut out by hand, under the new protocol (767 people to train, 700 to test).
+    """Reads CUHK03 with boxes drawn by hand, under the new protocol: 767 people to train, 700 others to test.
 
     Layout: `cuhk03-np/labeled/{bounding_box_train,query,bounding_box_test}/0003_c1_21.png`, as the authors of that
-    protocol distribute it. The older protocol, 20 draws of 100 people from `cuhk-03.mat`, is not read.
+    protocol distribute it. The older protocol, 20 random splits of `cuhk-03.mat`, is not read.
 
     Args:
         root: the folder that holds `cuhk03-np` or `labeled`, or the latter itself.
     Returns: cross-camera splits, cameras zero-based, samples sorted by file name.
-    Raises: DatasetError: a missing folder, a split without images, or file names in another form.
+    Raises: DatasetError: a folder is missing, a split has no images, or file names have another form.
     Source: Li et al. 2014, "DeepReID"; protocol: Zhong et al. 2017, arXiv:1701.08398.
     """
     return read_three_folders(root, _LABELLED)
 
 
 def read_cuhk03_detected(root: Root) -> Splits:
-    """Reads CUHK03's images that a detector cut out; see `read_cuhk03_labelled`.
+    """Reads CUHK03 with boxes of a detector, under the new protocol; see `read_cuhk03_labelled`.
 
     Layout: `cuhk03-np/detected/{bounding_box_train,query,bounding_box_test}/0003_c1_21.png`.
 
     Args:
         root: the folder that holds `cuhk03-np` or `detected`, or the latter itself.
     Returns: cross-camera splits, cameras zero-based, samples sorted by file name.
-    Raises: DatasetError: a missing folder, a split without images, or file names in another form.
+    Raises: DatasetError: a folder is missing, a split has no images, or file names have another form.
     Source: Li et al. 2014, "DeepReID"; protocol: Zhong et al. 2017, arXiv:1701.08398.
     """
     return read_three_folders(root, _DETECTED)

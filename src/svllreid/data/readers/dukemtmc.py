@@ -12,14 +12,14 @@ _OCC_DUKE = Layout("occ_duke", folder="dukemtmcreid/Occluded_Duke", example="000
 
 
 def read_dukemtmc(root: Root) -> Splits:
-    """Reads DukeMTMC-reID, which its authors have withdrawn: whether you may use a copy is yours to settle.
+    """Reads DukeMTMC-reID. Its authors have withdrawn it: users must find out whether they may use a copy.
 
     Layout: `dukemtmcreid/DukeMTMC-reID/{bounding_box_train,query,bounding_box_test}/0005_c2_f0046985.jpg`.
 
     Args:
         root: the folder that holds `dukemtmcreid` or `DukeMTMC-reID`, or the latter itself.
     Returns: cross-camera splits, cameras zero-based, samples sorted by file name.
-    Raises: DatasetError: a missing folder, a split without images, or file names in another form.
+    Raises: DatasetError: a folder is missing, a split has no images, or file names have another form.
     Source: Zheng et al. 2017, arXiv:1701.07717; Ristani et al. 2016, arXiv:1609.01775.
     """
     return read_three_folders(root, _DUKEMTMC)
@@ -33,7 +33,7 @@ def read_occ_duke(root: Root) -> Splits:
     Args:
         root: the folder that holds `dukemtmcreid` or `Occluded_Duke`, or the latter itself.
     Returns: cross-camera splits, cameras zero-based, samples sorted by file name.
-    Raises: DatasetError: a missing folder, a split without images, or file names in another form.
+    Raises: DatasetError: a folder is missing, a split has no images, or file names have another form.
     Source: Miao et al. 2019, "Pose-Guided Feature Alignment for Occluded Person Re-identification".
     """
     return read_three_folders(root, _OCC_DUKE)

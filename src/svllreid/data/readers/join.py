@@ -1,4 +1,4 @@
-"""Splits made from splits: several training sets joined, and training identities held out."""
+"""Joining the training sets of several datasets, and holding out training identities."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from svllreid.types import UNKNOWN, Pid, Sample, SideRows, Splits
 
 
 def join(parts: Sequence[Splits]) -> Splits:
-    """Joins the training sets; query, gallery, protocol and noun are the first part's.
+    """Joins the training sets of several datasets; query, gallery, protocol and noun are those of the first.
 
-    Training pids become text, `name/pid` (a name met again: `name#2/pid`), so no two parts share one. The first part's
-    cameras and views stay as they are, as in its query and gallery; those of each later part get the lowest numbers
-    that no part before has in any split; UNKNOWN stays UNKNOWN. One part alone is returned unchanged.
+    - Training pids become the text `name/pid`, so datasets share none; a dataset that is named again is `name#2`.
+    - The first dataset keeps its cameras and viewpoints, which are those of its query and gallery. The ones of each
+      further dataset get the lowest numbers that no earlier dataset has in any split. UNKNOWN stays UNKNOWN.
+    - One dataset alone is returned unchanged.
 
     Args:
-        parts: what the readers made.
-    Returns: splits named `first+second+...`, each part's notes under its name.
-    Raises: DatasetError: no part, or a part without training images.
+        parts: the datasets, as their readers return them.
+    Returns: splits with the name `first+second+…`; notes begin with the name of their dataset.
+    Raises: DatasetError: there is no dataset, or one has no training images.
     """
     if not parts:
-        raise DatasetError("No dataset to join: name at least one in DATASETS.NAMES.")
+        raise DatasetError("no dataset to join: name at least one", settings=("dataset",))
     if len(parts) == 1:
         return parts[0]
     names = distinct([part.name for part in parts])
@@ -36,7 +37,9 @@ def join(parts: Sequence[Splits]) -> Splits:
     taken_views: set[int] = set()
     for name, part in zip(names, parts, strict=True):
         if not part.train:
-            raise DatasetError(f"{name} has no training images to join with others. Leave it out of DATASETS.NAMES.")
+            raise DatasetError(
+                f"{name} has no training images to join with others; leave it out", settings=("dataset",)
+            )
         rows = SideRows.of(part.train + part.query + part.gallery)
         cameras, views = _free(rows.cameras, taken_cameras), _free(rows.views, taken_views)
         train += [
@@ -49,40 +52,48 @@ def join(parts: Sequence[Splits]) -> Splits:
 
 
 def distinct(names: Sequence[str]) -> list[str]:
-    """The names, each met again with its number: a, b, a#2."""
-    met: Counter[str] = Counter()
-    distinct = []
+    """Makes names distinct by numbering repeated ones.
+
+    >>> distinct(["a", "b", "a"])
+    ['a', 'b', 'a#2']
+    """
+    counts: Counter[str] = Counter()
+    numbered = []
     for name in names:
-        met[name] += 1
-        distinct.append(name if met[name] == 1 else f"{name}#{met[name]}")
-    return distinct
+        counts[name] += 1
+        numbered.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
+    return numbered
 
 
 def _free(numbers: Sequence[int], taken: set[int]) -> dict[int, int]:
-    """The number that each of a part's numbers gets, added to those taken; the first part keeps its own."""
+    """The new number of each of a dataset's numbers, which are added to `taken`; the first dataset keeps its own."""
     free = (number for number in itertools.count() if number not in taken)
-    given = dict(zip(numbers, free if taken else numbers, strict=False))
-    taken.update(given.values())
-    return {UNKNOWN: UNKNOWN, **given}
+    new_numbers = dict(zip(numbers, free if taken else numbers, strict=False))
+    taken.update(new_numbers.values())
+    return {UNKNOWN: UNKNOWN, **new_numbers}
 
 
 def hold_out(splits: Splits, share: float, seed: int) -> Splits:
-    """Holds training identities out as query and gallery, to choose settings on; the test set is left out.
+    """Makes query and gallery from held-out training identities, so that settings are not chosen on the test set.
 
-    Held out are only identities that can be searched: with two cameras or more under cross-camera, else with two images
-    or more. Of each camera with several images, one drawn image is the query and the rest are gallery; the single image
-    of a camera is gallery, but where no camera has several, the first camera's is the query. So each query has a match.
-    Under vehicleid-10 all held-out images are in `query`, as its reader has it, for the protocol to draw from.
+    Only identities whose queries have a match are held out: under cross-camera those with images of two or more
+    cameras, else those with two or more images. From each camera with several images of an identity, one image, drawn
+    at random, is a query and the others are gallery. The only image of a camera is gallery; but if every camera has
+    only one, that of the first camera is the query. Under vehicleid-10 all held-out images are in `query`, from which
+    the protocol draws.
 
     Args:
-        splits: what a reader or `join` made.
-        share: of all training identities, between 0 and 1, rounded to whole identities, one at least.
-        seed: the same seed holds out the same identities and draws the same queries.
-    Returns: splits without the test set's images; train keeps the other identities.
-    Raises: DatasetError: a share not between 0 and 1, or fewer identities that can be searched than it asks for.
+        splits: a dataset, from a reader or from `join`.
+        share: share of the training identities to hold out, between 0 and 1; at least one identity is held out.
+        seed: decides which identities are held out and which images are queries.
+    Returns: splits without the test set's images; the other identities stay in train.
+    Raises: DatasetError: the share is not between 0 and 1, or too few identities can be held out.
     """
     if not 0 < share < 1:
-        raise DatasetError(f"DATASETS.VAL_IDENTITIES is {share}: give a share above 0 and below 1.")
+        raise DatasetError(
+            f"the held-out share of identities is {share}: give a number above 0 and below 1",
+            settings=("held-out share",),
+        )
     images: dict[Pid, list[Sample]] = {}
     for sample in splits.train:
         images.setdefault(sample.pid, []).append(sample)
@@ -90,15 +101,16 @@ def hold_out(splits: Splits, share: float, seed: int) -> Splits:
     able = [pid for pid in sorted(images) if _searchable(images[pid], splits.protocol)]
     if count > len(able) or count >= len(images):
         raise DatasetError(
-            f"{splits.name}: DATASETS.VAL_IDENTITIES {share} holds out {count} of {len(images)} training identities; "
-            f"{len(able)} could be searched, and one must stay to train. Choose a smaller share."
+            f"{splits.name}: a held-out share of {share} is {count} of {len(images)} training identities, but only "
+            f"{len(able)} can be held out (a query needs a match), and one must be left to train on; lower the share",
+            settings=("held-out share",),
         )
     generator = random.Random(seed)
-    held = generator.sample(able, count)
-    gone = set(held)
-    query, gallery = _to_test([images[pid] for pid in held], splits.protocol, generator)
+    drawn = generator.sample(able, count)
+    held_out = set(drawn)
+    query, gallery = _to_test([images[pid] for pid in drawn], splits.protocol, generator)
     note = f"{count} of {len(images)} training identities held out for choosing settings; the test set is not used"
-    train = tuple(sample for sample in splits.train if sample.pid not in gone)
+    train = tuple(sample for sample in splits.train if sample.pid not in held_out)
     notes = (*splits.notes, note)
     return replace(splits, train=train, query=by_path(query), gallery=by_path(gallery), notes=notes, parts={})
 
@@ -112,7 +124,7 @@ def _searchable(samples: Sequence[Sample], protocol: str) -> bool:
 def _to_test(
     identities: Sequence[Sequence[Sample]], protocol: str, generator: random.Random
 ) -> tuple[list[Sample], list[Sample]]:
-    """Query and gallery of the identities held out."""
+    """Query and gallery made of the images of held-out identities."""
     if protocol == "vehicleid-10":
         return [sample for samples in identities for sample in samples], []
     query: list[Sample] = []
@@ -122,7 +134,7 @@ def _to_test(
         for sample in samples:
             cameras.setdefault(sample.camid, []).append(sample)
         several = [camera for camera in sorted(cameras) if len(cameras[camera]) > 1] or [min(cameras)]
-        drawn = {generator.choice(cameras[camera]) for camera in several}
-        query += [sample for sample in samples if sample in drawn]
-        gallery += [sample for sample in samples if sample not in drawn]
+        queries = {generator.choice(cameras[camera]) for camera in several}
+        query += [sample for sample in samples if sample in queries]
+        gallery += [sample for sample in samples if sample not in queries]
     return query, gallery

@@ -1,4 +1,4 @@
-"""What the readers share: finding a dataset's folder, listing images, reading list files. No pixels are read."""
+"""What the readers have in common: finding a dataset's folder, listing images, reading list files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from svllreid.files import is_file, is_folder, user_path
 from svllreid.types import Sample
 
 Root = str | os.PathLike[str]
-# Every suffix of what Pillow reads as a picture, and HEIF, which it reads with a plug-in; a test compares the two.
+# The suffixes of all formats that Pillow decodes, and of HEIF, which a plug-in decodes; a test asks Pillow for its own.
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif"),
     *(".avif", ".avifs", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c", ".qoi"),
@@ -22,13 +22,13 @@ IMAGE_SUFFIXES = (
     *(".ico", ".cur", ".icns", ".pcx", ".dcx", ".psd", ".dds", ".blp", ".ftc", ".ftu", ".fit", ".fits", ".fli", ".flc"),
     *(".gbr", ".im", ".iim", ".msp", ".pcd", ".pxr", ".xbm", ".xpm"),
 )
-# What Windows keeps hidden, as other systems do names with a dot in front.
+# Files that Windows hides; on other systems hidden names begin with a dot.
 HIDDEN = ("thumbs.db", "desktop.ini")
 
 
 @dataclass(frozen=True, slots=True)
 class ListLine:
-    """One line of a list file: the image and the digits of the identity behind it, both as written."""
+    """A line of a list file: its number, the image, and the digits of the image's identity, both as written."""
 
     number: int
     image: str
@@ -36,7 +36,11 @@ class ListLine:
 
 
 def first_three(items: Sequence[object]) -> str:
-    """The first three items for a message, and that there are more."""
+    """The first three items in words for a message.
+
+    >>> first_three([1, 2, 3, 4])
+    '1, 2, 3, ...'
+    """
     return ", ".join(str(item) for item in items[:3]) + (", ..." if len(items) > 3 else "")
 
 
@@ -46,32 +50,36 @@ def by_path(samples: Iterable[Sample]) -> tuple[Sample, ...]:
 
 
 def note(place: str, what: str, names: Sequence[object]) -> list[str]:
-    """A note that counts and names what was met in a place, none where nothing was."""
+    """A note that counts some names and shows three of them, in a list; an empty list if there are no names.
+
+    >>> note("query", "folders without an image", ["a", "b"])
+    ['query: folders without an image: 2 (a, b)']
+    """
     return [f"{place}: {what}: {len(names)} ({first_three(names)})"] if names else []
 
 
 def each_once(samples: Iterable[Sample], name: str, source: str) -> tuple[Sample, ...]:
-    """The samples of a list sorted by path, each once however often the list has it.
+    """The samples of a list file, sorted by path, each once even if the list repeats it.
 
     Args:
-        samples: of the lines.
+        samples: one for each line.
         name: the reader's name, for the message.
         source: the list or lists, for the message.
-    Raises: DatasetError: an image under several identities.
+    Raises: DatasetError: the list gives an image several identities.
     """
     distinct = by_path(set(samples))
     lines = Counter(sample.path for sample in distinct)
-    if torn := [path.name for path, count in lines.items() if count > 1]:
+    if ambiguous := [path.name for path, count in lines.items() if count > 1]:
         raise DatasetError(
-            f"{name}: {source} give {len(torn)} images more than one identity: {first_three(torn)}. "
+            f"{name}: {source} give {len(ambiguous)} images more than one identity: {first_three(ambiguous)}. "
             "Unpack the lists again."
         )
     return distinct
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turns what the file system refuses into a DatasetError that names the path."""
+def reading(path: Path) -> Iterator[None]:
+    """A context in which an error of the file system becomes a DatasetError that names the path."""
     try:
         yield
     except OSError as error:
@@ -82,12 +90,12 @@ def readable(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What lies directly in a folder, sorted by name; hidden names are left out.
+    """The names in a folder, sorted, without hidden ones.
 
     Args:
         images: files with the suffix of an image.
         folders: sub-folders, and links to folders.
-        others: the rest, also links that lead nowhere.
+        others: all others, including broken links.
     """
 
     images: tuple[str, ...]
@@ -96,12 +104,12 @@ class Listing:
 
 
 def list_folder(folder: Path) -> Listing:
-    """What lies in a folder.
+    """Lists a folder.
 
     Raises: DatasetError: the folder cannot be read.
     """
     images, folders, others = [], [], []
-    with readable(folder), os.scandir(folder) as entries:
+    with reading(folder), os.scandir(folder) as entries:
         for entry in entries:
             lower = entry.name.lower()
             if lower.startswith(".") or lower in HIDDEN:
@@ -116,13 +124,13 @@ def list_folder(folder: Path) -> Listing:
 
 
 def others_note(place: str, names: Sequence[object]) -> list[str]:
-    """The note on files that are no images, none where there are none."""
+    """The note on files that are not images, in a list; an empty list if there are none."""
     return note(place, "files of other kinds passed over", names)
 
 
 def contents(folder: Path) -> str:
-    """What lies in a folder, in words for a message."""
-    with readable(folder):
+    """The names in a folder, in words for a message."""
+    with reading(folder):
         names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     if not names:
         return "it is empty"
@@ -130,33 +138,38 @@ def contents(folder: Path) -> str:
 
 
 def existing_folder(root: Root, name: str, wanted: str) -> Path:
-    """ROOT_DIR as a path, known to be a folder.
+    """The folder that a user names for a dataset, as a path.
 
     Args:
-        root: DATASETS.ROOT_DIR; `~` is the home folder.
+        root: what the user names; `~` is the home folder.
         name: the reader's name, for the message.
         wanted: what the folder should hold, for the message.
-    Raises: DatasetError: nothing there, or a file.
+    Raises: DatasetError: the path does not exist, or is a file.
     """
     path = user_path(root)
     if is_file(path):
         raise DatasetError(
-            f"{name}: ROOT_DIR {path} is a file. Give the folder that holds {wanted} (unpack an archive)."
+            f"{name}: {path} is a file. Name the folder that holds {wanted} (unpack an archive)",
+            settings=("dataset folder",),
         )
     if not is_folder(path):
-        raise DatasetError(f"{name}: ROOT_DIR {path} does not exist. Set it to the folder that holds {wanted}.")
+        raise DatasetError(
+            f"{name}: {path} does not exist. Name the folder that holds {wanted}", settings=("dataset folder",)
+        )
     return path
 
 
 def locate(root: Root, name: str, folder: str, parts: Sequence[str]) -> Path:
-    """The dataset's folder: `root/folder`, its last part directly under root, or root itself where it holds the parts.
+    """Finds a dataset's folder, wherever the user's folder points to.
+
+    It is `root/folder`, or the last part of `folder` directly below root, or root itself if it holds one of the parts.
 
     Args:
-        root: DATASETS.ROOT_DIR.
+        root: what the user names.
         name: the reader's name, for the message.
-        folder: the folder as its authors distribute it, relative to root, with `/`.
-        parts: names of sub-folders, any of which tells the dataset's own folder.
-    Raises: DatasetError: no such folder.
+        folder: the folder as the dataset's authors distribute it, relative to root, with `/`.
+        parts: names of sub-folders; a folder that holds any of them is the dataset's.
+    Raises: DatasetError: there is no such folder.
     """
     base = existing_folder(root, name, folder)
     for candidate in (base / folder, base / Path(folder).name):
@@ -166,12 +179,13 @@ def locate(root: Root, name: str, folder: str, parts: Sequence[str]) -> Path:
         return base
     raise DatasetError(
         f"{name}: {base / folder} does not exist, and {base} does not hold {', '.join(parts)} itself; "
-        f"{contents(base)}. Set ROOT_DIR to the folder that holds {folder}."
+        f"{contents(base)}. Name the folder that holds {folder}",
+        settings=("dataset folder",),
     )
 
 
 def require_folder(dataset: Path, part: str, name: str) -> Path:
-    """A sub-folder that the layout needs.
+    """A sub-folder that the dataset's layout needs.
 
     Raises: DatasetError: it is missing.
     """
@@ -185,15 +199,15 @@ def require_folder(dataset: Path, part: str, name: str) -> Path:
 
 
 def read_text(path: Path, name: str) -> str:
-    """A text file in UTF-8, with or without byte order mark.
+    """The content of a text file in UTF-8, with or without a byte order mark.
 
-    Raises: DatasetError: missing, unreadable or in another encoding.
+    Raises: DatasetError: the file is missing, cannot be read, or has another encoding.
     """
     if not is_file(path):
         beside = contents(path.parent) if is_folder(path.parent) else f"the folder {path.parent} is missing too"
         raise DatasetError(f"{name}: file {path} is missing; {beside}. Unpack the whole archive.")
     try:
-        with readable(path):
+        with reading(path):
             return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DatasetError(
@@ -202,9 +216,9 @@ def read_text(path: Path, name: str) -> str:
 
 
 def read_list(path: Path, name: str) -> list[ListLine]:
-    """The lines `image identity` of a list file; blank lines, CRLF and surrounding spaces do not matter.
+    """The lines `image identity` of a list file; blank lines, CRLF and surrounding spaces are ignored.
 
-    Raises: DatasetError: a missing or empty file, or lines in another form (count, and the first three).
+    Raises: DatasetError: the file is missing or empty, or lines have another form; the message shows the first three.
     """
     lines, bad = [], []
     for number, text in enumerate(read_text(path, name).splitlines(), start=1):
@@ -218,7 +232,7 @@ def read_list(path: Path, name: str) -> list[ListLine]:
     if bad:
         raise DatasetError(
             f"{name}: {len(bad)} lines of {path} are not an image name and a whole identity number: "
-            f"{first_three(bad)}. Mend them, or unpack the file again."
+            f"{first_three(bad)}. Fix them, or unpack the file again."
         )
     if not lines:
         raise DatasetError(f"{name}: {path} lists no image. Unpack it again.")
@@ -226,9 +240,9 @@ def read_list(path: Path, name: str) -> list[ListLine]:
 
 
 def absent(paths: Iterable[Path]) -> list[Path]:
-    """Those paths that are no file, in the given order.
+    """The paths that are not files, in their order.
 
-    Folders are listed once each: asking for every file by itself takes minutes on a network disk.
+    Each folder is listed once, since asking for every single file takes minutes on a network disk.
     """
     listed: dict[Path, frozenset[str]] = {}
     missing = []
@@ -244,14 +258,18 @@ def absent(paths: Iterable[Path]) -> list[Path]:
 def _file_names(folder: Path) -> frozenset[str]:
     if not is_folder(folder):
         return frozenset()
-    with readable(folder), os.scandir(folder) as entries:
+    with reading(folder), os.scandir(folder) as entries:
         return frozenset(entry.name for entry in entries if is_file(entry))
 
 
 def require_present(paths: Sequence[Path], name: str, source: Path) -> None:
-    """Checks that every image a list names is there.
+    """Checks that all images of a list exist.
 
-    Raises: DatasetError: how many are absent, the first three, and the likely cause.
+    Args:
+        paths: the images.
+        name: the reader's name, for the message.
+        source: the list, for the message.
+    Raises: DatasetError: images are absent; the message shows the first three and the likely cause.
     """
     missing = absent(paths)
     if missing:

@@ -23,20 +23,20 @@ from svllreid.types import PERSON, UNKNOWN, Splits
 REQUIRED = ("path", "pid", "split")
 OPTIONAL = ("camid", "viewid")
 PARQUET = (".parquet", ".pq")
-# A whole number; tools that leave gaps in a column write it as 1.0.
+# A whole number; tools write it as 1.0 if the column has empty cells.
 INDEX = re.compile(r"(-1|\d+)(?:\.0*)?", re.ASCII)
 Texts = dict[str, str]
-# What reading Parquet raises beside pyarrow's own errors: on damaged files, and on values that Python has no type for.
+# What pyarrow raises besides its own errors, on damaged files and on values that Python has no type for.
 UNREADABLE = (OSError, ValueError, ArithmeticError, LookupError, TypeError, NotImplementedError)
-# A small Parquet file can unfold to endless rows, or to endless values.
-BATCH = 128  # rows in memory at a time
-MAX_FAULTS = 1000  # after so many the rest of a table is not read
-MAX_CHARACTERS = 32_767  # no system's paths are longer
+# A small Parquet file can decompress to endless rows, or to endless values; hence these limits.
+BATCH = 128  # rows that are read at a time
+MAX_FAULTS = 1000  # after this many faulty rows the rest of a table is not read
+MAX_CHARACTERS = 32_767  # no system has longer paths
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row, read and checked; `place` names its line."""
+    """A checked row of the table; `place` says which, such as `line 7`."""
 
     place: str
     path: Path
@@ -47,19 +47,21 @@ class Row:
 
 
 def read_manifest(root: Root, *, noun: str = PERSON) -> Splits:
-    """Reads a CSV (UTF-8, first line the column names) or Parquet file of images.
+    """Reads a table of images from a CSV file (UTF-8, column names in the first line) or a Parquet file.
 
-    Columns path (relative to the file's folder), pid, split (train, query, gallery) and, optionally, camid and viewid,
-    zero-based (1.0 is 1); other columns are ignored. An empty camid or viewid, or -1, is unknown; cameras are known in
-    every row or in none. Training identities that are all numbers become int, else all stay text; those of query and
-    gallery likewise. An image may stand once in each split: in query and gallery, as leave-self-out wants it, then
-    under one pid; in train and a test split, which a note reports. Twice in one split is an error.
+    - Columns: path (relative to the table's folder), pid, split (train, query or gallery) and, optionally, camid and
+      viewid, which count from 0 (1.0 is read as 1). Other columns are ignored.
+    - An empty camid or viewid, or -1, means that it is not known. Cameras are known in all rows or in none.
+    - Identities: int if all pids of train are numbers, else text. Query and gallery are decided together in the same
+      way.
+    - An image may be listed once in each split, in query and gallery under the same pid. Images that are both in train
+      and at test are counted in a note.
 
     Args:
         root: the file.
         noun: the prompt's noun.
-    Returns: cross-camera splits, or leave-self-out where cameras are unknown; samples sorted by path.
-    Raises: DatasetError: an unreadable file, missing columns, bad or repeated rows, or absent images.
+    Returns: splits of the protocol cross-camera, or leave-self-out if cameras are not known; samples sorted by path.
+    Raises: DatasetError: the file cannot be read, lacks columns, has faulty or repeated rows, or names absent images.
     """
     file = _existing_file(root)
     unit, records = ("row", _parquet(file)) if file.suffix.lower() in PARQUET else ("line", _csv(file))
@@ -77,28 +79,29 @@ def _existing_file(root: Root) -> Path:
     file = user_path(root)
     if is_folder(file):
         raise DatasetError(
-            f"manifest: ROOT_DIR {file} is a folder; {contents(file)}. Give the CSV or Parquet file itself."
+            f"manifest: {file} is a folder; {contents(file)}. Name the CSV or Parquet file itself",
+            settings=("dataset folder",),
         )
     if not is_file(file):
-        raise DatasetError(f"manifest: ROOT_DIR {file} does not exist. Give the path of a CSV or Parquet file.")
+        raise DatasetError(f"manifest: {file} does not exist. Name a CSV or Parquet file", settings=("dataset folder",))
     if file.suffix.lower() not in (".csv", *PARQUET):
         raise DatasetError(f"manifest: {file} does not end in .csv, .parquet or .pq. Save it in one of these formats.")
     return file
 
 
 def _check_columns(file: Path, columns: Iterable[str]) -> None:
-    found = list(columns)
-    if missing := [column for column in REQUIRED if column not in found]:
+    names = list(columns)
+    if missing := [column for column in REQUIRED if column not in names]:
         raise DatasetError(
-            f"manifest: {file} lacks the columns {', '.join(missing)}; it has {', '.join(found) or 'none'}. "
-            f"Needed are {', '.join(REQUIRED)}, separated by commas; {', '.join(OPTIONAL)} may be there."
+            f"manifest: {file} lacks the columns {', '.join(missing)}; it has {', '.join(names) or 'none'}. "
+            f"Needed are {', '.join(REQUIRED)}, separated by commas; {', '.join(OPTIONAL)} are optional."
         )
-    if repeated := [column for column in REQUIRED + OPTIONAL if found.count(column) > 1]:
+    if repeated := [column for column in REQUIRED + OPTIONAL if names.count(column) > 1]:
         raise DatasetError(f"manifest: {file} has several columns called {', '.join(repeated)}. Keep one of each.")
 
 
 def _csv(file: Path) -> Iterator[tuple[int, Texts]]:
-    """Line number and values of every row; a row of too many fields keeps them under the name ''."""
+    """Line number and values of every row; a row with too many fields has their number under the name ''."""
     reader = csv.reader(io.StringIO(read_text(file, "manifest"), newline=""))
     try:
         columns = [column.strip().lower() for column in next(reader, [])]
@@ -136,7 +139,7 @@ def _parquet(file: Path) -> Iterator[tuple[int, Texts]]:
 
 
 def _text(value: Any) -> str:
-    """A Parquet value as a CSV would hold it: columns with gaps come as floats."""
+    """A Parquet value as CSV would write it; whole floats, which columns with empty cells have, as integers."""
     if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -145,7 +148,7 @@ def _text(value: Any) -> str:
 
 
 def _parse(file: Path, unit: str, records: Iterable[tuple[int, Texts]]) -> list[Row]:
-    """The rows; those read so far where MAX_FAULTS of them repeat others, which `_check_repeats` refuses."""
+    """The checked rows. Reading stops after MAX_FAULTS repeated rows, which `_check_repeats` then refuses."""
     rows: list[Row] = []
     bad: list[str] = []
     images: set[tuple[str, str]] = set()
@@ -157,19 +160,19 @@ def _parse(file: Path, unit: str, records: Iterable[tuple[int, Texts]]) -> list[
         if fault:
             bad.append(f"{place}: {fault}")
             continue
-        # normpath: two spellings of one file are one file.
+        # normpath, since a file may be spelled in two ways.
         path = Path(os.path.normpath(file.parent / texts["path"]))
         camid, viewid = _index(texts.get("camid", "")), _index(texts.get("viewid", ""))
         rows.append(Row(place, path, texts["pid"], texts["split"].lower(), camid, viewid))
         images.add((str(path), rows[-1].split))
     if bad:
         more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
-        raise DatasetError(f"manifest: {file} has {len(bad)} bad rows: {'; '.join(bad[:3])}{more}. Mend these rows.")
+        raise DatasetError(f"manifest: {file} has {len(bad)} bad rows: {'; '.join(bad[:3])}{more}. Fix these rows.")
     return rows
 
 
 def _fault(texts: Texts) -> str | None:
-    """What is wrong with a row, None if nothing is."""
+    """What is wrong with a row; None if nothing is."""
     if "" in texts:
         return f"{texts['']} fields, more than there are columns (quote a value that holds a comma)"
     for column in REQUIRED:
@@ -208,7 +211,7 @@ def _check_cameras(file: Path, rows: list[Row]) -> None:
 
 
 def _check_repeats(file: Path, rows: list[Row]) -> list[str]:
-    """Refuses an image twice in one split or under two pids at test; notes images both in train and at test."""
+    """Refuses images listed twice in a split, or under two pids at test; a note counts those in train and test."""
     seen: dict[tuple[Path, str], Row] = {}
     bad = []
     for row in rows:

@@ -11,15 +11,15 @@ LAYOUT = Layout("market1501", folder="Market-1501-v15.09.15", example="0002_c1s1
 
 
 def read_market1501(root: Root) -> Splits:
-    """Reads Market-1501, or any set laid out like it.
+    """Reads Market-1501, or any dataset in its layout.
 
-    Layout: `Market-1501-v15.09.15/{bounding_box_train,query,bounding_box_test}/0002_c1s1_000451_03.jpg`. Identity -1 is
-    junk, dropped and counted in the notes; identity 0, the distractors, stays in the gallery.
+    Layout: `Market-1501-v15.09.15/{bounding_box_train,query,bounding_box_test}/0002_c1s1_000451_03.jpg`. Images of
+    identity -1 (junk) are left out and counted in the notes; those of identity 0 (distractors) stay in the gallery.
 
     Args:
         root: the folder that holds `Market-1501-v15.09.15`, or that folder itself.
     Returns: cross-camera splits, cameras zero-based, samples sorted by file name.
-    Raises: DatasetError: a missing folder, a split without images, or file names in another form.
+    Raises: DatasetError: a folder is missing, a split has no images, or file names have another form.
     Source: Zheng et al. 2015, "Scalable Person Re-identification: A Benchmark".
     """
     return read_three_folders(root, LAYOUT)

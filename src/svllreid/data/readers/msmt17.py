@@ -24,22 +24,22 @@ from svllreid.types import Splits
 FOLDER = "MSMT17"
 V1_FOLDERS = ("train", "test")
 V2_FOLDERS = ("mask_train_v2", "mask_test_v2")
-# Groups: the camera, one-based, third of the fields between underscores.
+# The group is the camera, counted from 1: the third field between underscores.
 NAME = re.compile(r"[^_]*_[^_]*_0*([1-9]\d*)_", re.ASCII)
 
 
 def read_msmt17(root: Root) -> Splits:
-    """Reads MSMT17: train is list_train and list_val together.
+    """Reads MSMT17; train holds the images of list_train and of list_val.
 
     Layout: `MSMT17/{train,test}` (or `mask_train_v2`, `mask_test_v2`), and `MSMT17/list_{train,val,query,gallery}.txt`
-    of lines `0000/0000_000_01_0303morning_0015_0.jpg 0`, which may be written with back-slashes. Identities are counted
-    from 0 in train and again in test: an equal number there is another person.
+    of lines `0000/0000_000_01_0303morning_0015_0.jpg 0`, also with backslashes. Identities are counted from 0 in train
+    and again in test, so equal numbers there are different people.
 
     Args:
         root: the folder that holds `MSMT17`, or that folder itself.
     Returns: cross-camera splits, cameras zero-based, samples sorted by path; a note says which version was found.
-    Raises: DatasetError: missing folders or lists, lines or names in another form, listed images that are absent, or an
-        image under two identities in one split.
+    Raises: DatasetError: folders, lists or listed images are missing; lines or file names have another form; or a split
+        has an image under two identities.
     Source: Wei et al. 2018, arXiv:1711.08565.
     """
     dataset = locate(root, "msmt17", FOLDER, V1_FOLDERS + V2_FOLDERS)
@@ -52,29 +52,29 @@ def read_msmt17(root: Root) -> Splits:
 
 
 def _folders(dataset: Path) -> tuple[Path, Path, str]:
-    """The image folders, and what they tell of the version."""
-    here = [folder for folder in (V1_FOLDERS, V2_FOLDERS) if any(is_folder(dataset / part) for part in folder)]
-    if not here:
+    """The image folders of train and test, and a note on the version that they show."""
+    present = [folders for folders in (V1_FOLDERS, V2_FOLDERS) if any(is_folder(dataset / part) for part in folders)]
+    if not present:
         raise DatasetError(
             f"msmt17: {dataset} has neither train and test nor mask_train_v2 and mask_test_v2; {contents(dataset)}. "
             "Unpack the whole archive."
         )
-    train, test = (require_folder(dataset, part, "msmt17") for part in here[0])
-    # A link named train often stands for mask_train_v2, for code that knows the old name only.
+    train, test = (require_folder(dataset, part, "msmt17") for part in present[0])
+    # Code that knows only the old names is often given a link from train to mask_train_v2.
     if train.resolve().name == V2_FOLDERS[0]:
         return train, test, "MSMT17 V2 (mask_train_v2): faces are blurred, mAP is several points below V1"
-    beside = "; mask_train_v2 lies beside it and is not read" if len(here) > 1 else ""
+    beside = "; mask_train_v2 lies beside it and is not read" if len(present) > 1 else ""
     return train, test, f"MSMT17 V1, or V2 renamed, which folders named train and test cannot tell{beside}"
 
 
 def _read(dataset: Path, folder: Path, list_name: str) -> list[Labelled]:
     source = dataset / list_name
-    said, bad = [], []
+    images, bad = [], []
     for line in read_list(source, "msmt17"):
         path = folder / line.image.replace("\\", "/")  # lists written on Windows
         match = NAME.match(path.name)
         if match:
-            said.append((path, line.identity, match[1]))
+            images.append((path, line.identity, match[1]))
         else:
             bad.append(f"line {line.number} {line.image}")
     if bad:
@@ -82,9 +82,9 @@ def _read(dataset: Path, folder: Path, list_name: str) -> list[Labelled]:
             f"msmt17: {len(bad)} names in {source} have no camera (counted from 1) as third field, as "
             f"0000_000_01_0303morning_0015_0.jpg has: {first_three(bad)}. Unpack the list again."
         )
-    require_cameras_fit("msmt17", source, ((path.name, camera) for path, _, camera in said))
-    require_present([path for path, _, _ in said], "msmt17", source)
-    return [Labelled(path, identity, int(camera) - 1) for path, identity, camera in said]
+    require_cameras_fit("msmt17", source, ((path.name, camera) for path, _, camera in images))
+    require_present([path for path, _, _ in images], "msmt17", source)
+    return [Labelled(path, identity, int(camera) - 1) for path, identity, camera in images]
 
 
 def _cause(splits: Splits, what: str, fewer: bool) -> str | None:

@@ -1,4 +1,4 @@
-"""Identities and cameras as the numbers that file names, lists and tables write."""
+"""Identities and cameras as numbers, from the digits in file names, lists and tables."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from svllreid.data.readers.layout import first_three
 from svllreid.errors import DatasetError
 from svllreid.types import UNKNOWN, Pid, Sample
 
-# Identities and cameras are compared in arrays of 64 bits.
+# Identities and cameras are compared in arrays of 64-bit integers.
 LARGEST = 2**63 - 1
 
 
 def fits(digits: str) -> bool:
-    """Whether the number that a text of digits writes fits 64 bits."""
+    """Whether a number, given as a text of digits, fits into 64 bits.
+
+    >>> fits("0007"), fits("9" * 20)
+    (True, False)
+    """
     significant = digits.lstrip("0") or "0"
     return len(significant) <= len(str(LARGEST)) and int(significant) <= LARGEST
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An image as its dataset labels it: a Sample whose identity is still the text that was written."""
+    """An image as its dataset labels it: a Sample whose identity is still text."""
 
     path: Path
     identity: str
@@ -36,30 +40,33 @@ def to_samples(
     query: Sequence[Labelled],
     gallery: Sequence[Labelled],
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...], tuple[Sample, ...]]:
-    """The samples of each split, in the given order.
+    """The samples of train, query and gallery, in their order.
 
-    Training identities alone decide whether they are int or text, and those of query and gallery together: who is to
-    be found later changes nothing about who was trained on.
+    Whether pids are int or text is decided for train alone, and for query and gallery together. So another test set
+    does not change the pids that were trained on.
 
     Args:
-        pids_of: the pid of each text, as `numbered` gives it.
-        train, query, gallery: the images.
+        pids_of: makes the pid of each identity's text, such as `numbered`.
+        train, query, gallery: the labelled images.
     """
-    known = pids_of(image.identity for image in train)
+    trained = pids_of(image.identity for image in train)
     tested = pids_of(image.identity for image in (*query, *gallery))
 
     def samples(images: Sequence[Labelled], pids: dict[str, Pid]) -> tuple[Sample, ...]:
         return tuple(Sample(image.path, pids[image.identity], image.camid, image.viewid) for image in images)
 
-    return samples(train, known), samples(query, tested), samples(gallery, tested)
+    return samples(train, trained), samples(query, tested), samples(gallery, tested)
 
 
 def numbered(texts: Iterable[str]) -> dict[str, Pid]:
-    """The pid of each identity that a published layout numbers: `7` and `0007` are one.
+    """The pids of identities that a published dataset numbers: `7` and `0007` are the same one.
+
+    >>> numbered(["7", "0007"])["0007"]
+    7
 
     Args:
         texts: digits, of all images that are compared with each other.
-    Returns: int for all of them, or text for all where one number does not fit 64 bits.
+    Returns: the pid of each text: int for all, or text for all if one number does not fit into 64 bits.
     """
     distinct = set(texts)
     if all(fits(text) for text in distinct):
@@ -68,13 +75,13 @@ def numbered(texts: Iterable[str]) -> dict[str, Pid]:
 
 
 def require_cameras_fit(name: str, source: object, cameras: Iterable[tuple[str, str]]) -> None:
-    """Checks camera numbers.
+    """Checks that camera numbers fit into 64 bits.
 
     Args:
         name: the reader's name, for the message.
         source: the folder or file, for the message.
-        cameras: of each image its name or place, and the digits of its camera.
-    Raises: DatasetError: numbers that do not fit 64 bits (count, and the first three).
+        cameras: for each image its name or line, and the digits of its camera.
+    Raises: DatasetError: numbers do not fit; the message counts them and shows the first three.
     """
     if large := [f"{place} (camera {digits})" for place, digits in cameras if not fits(digits)]:
         raise DatasetError(

@@ -1,4 +1,4 @@
-"""Rules that the two readers of a user's own data, folder and manifest, share."""
+"""The rules that both readers of a user's own data, folder and manifest, follow."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from svllreid.errors import DatasetError
 from svllreid.types import UNKNOWN, Pid, Splits
 
 SPLITS = ("train", "query", "gallery")
-# Longer numbers do not fit the 64-bit arrays that identities are compared in.
+# Longer numbers do not fit into the 64-bit arrays in which identities are compared.
 MAX_DIGITS = 18
 
 
 def identities(texts: Iterable[str]) -> dict[str, Pid]:
-    """The pid of each identity's text: all int where every text is a number, else all str.
+    """The pid of each identity's text: int for all if every text is a number, else text for all.
 
-    Numbers that differ in leading zeros only (`7`, `007`) are different identities, so all stay text then.
+    Texts such as `7` and `007`, which differ only in leading zeros, are different identities; then all are text.
+
+    >>> identities(["7", "12"]) == {"7": 7, "12": 12}, identities(["7", "anna"]) == {"7": "7", "anna": "anna"}
+    (True, True)
     """
     distinct = set(texts)
     if all(text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS for text in distinct):
@@ -35,17 +38,17 @@ def assemble(
     noun: str,
     notes: Sequence[str] = (),
 ) -> Splits:
-    """Splits of a user's own data.
+    """Makes the splits of a user's own data.
 
     Args:
         name: the reader's name.
-        images: of train, query and gallery; their cameras are all known or all UNKNOWN.
+        images: the images of train, query and gallery; all cameras are known, or all are UNKNOWN.
         source: the folder or file, for messages.
         noun: the prompt's noun.
-        notes: what the reader has to say so far.
-    Returns: `cross-camera`, or `leave-self-out` where cameras are unknown. Without train images the splits serve for
-        testing only, with neither query nor gallery for training only; a note says so.
-    Raises: DatasetError: no image at all, or a query without gallery or the reverse.
+        notes: the reader's notes, which come first.
+    Returns: splits of the protocol `cross-camera`, or `leave-self-out` if cameras are not known. Train may be empty
+        (for testing only), as may query and gallery together (for training only); a note says so.
+    Raises: DatasetError: there is no image at all, or only one of query and gallery has images.
     """
     train, query, gallery = map(by_path, to_samples(identities, *(images[split] for split in SPLITS)))
     if not train and not query and not gallery:
@@ -56,13 +59,13 @@ def assemble(
             f"{name}: {source} has {present} images but no {empty} images. Testing needs both: add the {empty} images, "
             "or remove both to train only."
         )
-    said = list(notes)
+    all_notes = list(notes)
     if not train:
-        said.append("no training images: for testing only")
+        all_notes.append("no training images: for testing only")
     if not query:
-        said.append("no query and gallery images: for training only")
+        all_notes.append("no query and gallery images: for training only")
     unknown = all(sample.camid == UNKNOWN for sample in (*train, *query, *gallery))
     if unknown:
-        said.append("cameras unknown: only a query's own picture is left out of its ranking (leave-self-out)")
+        all_notes.append("cameras unknown: only a query's own picture is left out of its ranking (leave-self-out)")
     protocol = "leave-self-out" if unknown else "cross-camera"
-    return Splits(name, train, query, gallery, protocol=protocol, noun=noun, notes=tuple(said))
+    return Splits(name, train, query, gallery, protocol=protocol, noun=noun, notes=tuple(all_notes))

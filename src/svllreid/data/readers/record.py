@@ -1,4 +1,4 @@
-"""What is known of a dataset before a file of it is read: one record a dataset, in the file of its reader."""
+"""The records of datasets: what is known of each before its files are read. A reader's file holds its record."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ Cause = Callable[[Splits, str, bool], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The counts that a dataset's authors state; None where it has no such fixed count.
+    """The counts that a dataset's authors state.
 
     Args:
-        train_ids, query, gallery, cameras: exact counts.
-        train_images: lowest and highest count published.
-        test_ids: identities of each part of the test, where it has parts.
+        train_ids, cameras: exact counts of training identities and cameras.
+        query, gallery: exact counts of images; None if the protocol draws them.
+        train_images: the lowest and the highest published count of training images.
+        test_ids: identities of each part of the test set, for a dataset with parts.
     """
 
     train_ids: int
@@ -35,21 +36,21 @@ def _no_cause(splits: Splits, what: str, fewer: bool) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A dataset that DATASETS.NAMES can name.
+    """A dataset that a configuration can name.
 
     Args:
-        name: its value in DATASETS.NAMES.
-        read: reads the splits below ROOT_DIR; its keyword arguments are `options`.
-        published: the counts its authors state; None for a user's own data, which is known by what it lists.
+        name: what users call it.
+        read: reads the splits below a folder; its keyword arguments are `options`.
+        published: the counts that its authors state; None for a user's own data.
         noun: what the prompts call its images.
-        options: names of the keyword arguments of `read`, which `build` fills from the configuration.
-        distractor: the identity of gallery images that show nobody in particular; None where there is none.
-        numbered_apart: whether identities are counted from 0 in training and again at test, so that an equal number is
-            another person.
-        sorted_when_published: whether published code numbers the training identities in sorted order, as here, so that
-            the prompts of a published stage-1 file belong to the same identities.
-        cause: what most likely lies behind a count that differs from the published one. It is asked with the splits,
-            the name of the count and whether it is too small, and answers None where the general causes apply.
+        options: the keyword arguments of `read`; `build` takes their values from the configuration.
+        distractor: the pid of gallery images that belong to no identity; None if there are none.
+        numbered_apart: whether identities are counted from 0 in train and again at test, so that equal numbers are
+            different identities.
+        sorted_when_published: whether the published code numbers the training identities in sorted order, as this
+            package does. Only then do the prompts of a published stage-1 file belong to the same identities.
+        cause: returns the most likely cause of a count that differs from the published one, or None to have a general
+            one named. It is called with the splits, the name of the count, and whether the count is too small.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Published counts of the datasets, and how a copy differs from them."""
+"""Comparing the counts of a user's copy of a dataset with the published counts."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ OTHER = "another dataset in the same layout, or a part of this one"
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A count of a copy beside the published one.
+    """A count of the user's copy and the published count.
 
     Args:
-        what: `training images`, `cameras` and so on.
-        found: the count of this copy.
-        published: the published count or counts, in words; empty where there is no fixed one.
-        cause: what most likely lies behind a difference; empty where there is none.
+        what: what is counted, such as `training images` or `cameras`.
+        count: the count of this copy.
+        published: the published count or range of counts, in words; empty if there is no fixed one.
+        cause: the most likely cause of a difference; empty if the counts agree.
     """
 
     what: str
-    found: int
+    count: int
     published: str
     cause: str
 
     def __str__(self) -> str:
         published = f" (published {self.published})" if self.published else ""
         cause = f"; likely cause: {self.cause}" if self.cause else ""
-        return f"{self.what}: {self.found}{published}{cause}"
+        return f"{self.what}: {self.count}{published}{cause}"
 
 
 def compare(dataset: Dataset, splits: Splits) -> list[Comparison]:
-    """A copy's counts beside the published ones.
+    """Compares all counts of a copy with the published ones.
 
     Args:
-        dataset: its record; a user's own data (folder, manifest) has no published counts.
-        splits: what its reader made of it.
-    Returns: every count, those that differ with their cause.
+        dataset: the dataset's record; a user's own data (folder, manifest) has no published counts.
+        splits: the copy, as its reader returns it.
+    Returns: a comparison for every count.
     """
     samples = splits.train + splits.query + splits.gallery
-    found = {
+    counts = {
         "training identities": len({sample.pid for sample in splits.train}),
         "training images": len(splits.train),
         "query images": len(splits.query),
@@ -54,21 +54,21 @@ def compare(dataset: Dataset, splits: Splits) -> list[Comparison]:
         },
     }
     published = {} if dataset.published is None else _accepted(dataset.published)
-    accepted = {what: published[what] for what in found if what in published}
-    wrong = [what for what, (low, high) in accepted.items() if not low <= found[what] <= high]
-    causes = {what: _cause(dataset, splits, what, found[what] < accepted[what][0]) for what in wrong}
+    accepted = {what: published[what] for what in counts if what in published}
+    wrong = [what for what, (low, high) in accepted.items() if not low <= counts[what] <= high]
+    causes = {what: _cause(dataset, splits, what, counts[what] < accepted[what][0]) for what in wrong}
     if len(wrong) == len(accepted):
         causes = dict.fromkeys(wrong, OTHER)
-    return [Comparison(what, count, _words(accepted.get(what)), causes.get(what, "")) for what, count in found.items()]
+    return [Comparison(what, count, _words(accepted.get(what)), causes.get(what, "")) for what, count in counts.items()]
 
 
 def check(dataset: Dataset, splits: Splits) -> list[Comparison]:
-    """How a copy's counts differ from the published ones: the comparisons with a cause, none where it is whole."""
+    """The counts of a copy that differ from the published ones; none if the copy is complete."""
     return [comparison for comparison in compare(dataset, splits) if comparison.cause]
 
 
 def by_cause(differences: Iterable[Comparison]) -> dict[str, list[Comparison]]:
-    """The differences behind each cause."""
+    """The differences that each cause explains."""
     causes: dict[str, list[Comparison]] = {}
     for difference in differences:
         causes.setdefault(difference.cause, []).append(difference)
@@ -76,9 +76,9 @@ def by_cause(differences: Iterable[Comparison]) -> dict[str, list[Comparison]]:
 
 
 def summarise(differences: Iterable[Comparison]) -> tuple[str, ...]:
-    """One line for each cause, with the counts behind it."""
+    """One line for each cause, with the counts that differ for it."""
     return tuple(
-        ", ".join(f"{difference.what} {difference.found} (published {difference.published})" for difference in behind)
+        ", ".join(f"{difference.what} {difference.count} (published {difference.published})" for difference in behind)
         + f"; likely cause: {cause}"
         for cause, behind in by_cause(differences).items()
     )
@@ -96,7 +96,7 @@ def _words(accepted: Range | None) -> str:
 
 
 def _accepted(published: Published) -> dict[str, Range]:
-    """The range that each count must lie in; counts that are not fixed are left out."""
+    """The range of each published count; counts that are not fixed are left out."""
     exact = {
         "training identities": published.train_ids,
         "query images": published.query,

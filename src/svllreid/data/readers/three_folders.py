@@ -1,4 +1,4 @@
-"""Datasets of three folders whose file names say identity and camera: Market-1501, DukeMTMC-reID and its kin, VeRi."""
+"""Datasets in three folders, with identity and camera in the file names: Market-1501, DukeMTMC-reID, CUHK03, VeRi."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from svllreid.errors import DatasetError
 from svllreid.types import PERSON, Splits
 
 JUNK = "-1"
-# Group 1 is the identity, group 2 the one-based camera, after which nothing is asked for: `c1s1_`, `c2_`, `c001_`.
+# Group 1 is the identity, group 2 the camera, counted from 1, as in `0002_c1s1_`, `0005_c2_` and `0001_c001_`.
 NAME = re.compile(r"(-1|\d+)_c0*([1-9]\d*)(?:s\d+)?_", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What tells one three-folder dataset from another.
+    """The names of a dataset in three folders.
 
     Args:
         name: the reader's name.
-        folder: the dataset's folder under ROOT_DIR.
-        train, query, gallery: its sub-folders.
+        folder: the dataset's folder as its authors distribute it.
+        train, query, gallery: the names of its sub-folders.
         example: a file name of the dataset, for messages.
         noun: the prompt's noun.
     """
@@ -53,9 +53,9 @@ class Layout:
 
 
 def find(root: Root, layout: Layout) -> Path:
-    """The dataset's folder, with its three sub-folders.
+    """Finds the dataset's folder and checks that it has the three sub-folders.
 
-    Raises: DatasetError: one of them is missing.
+    Raises: DatasetError: a folder is missing.
     """
     dataset = locate(root, layout.name, layout.folder, layout.parts)
     for part in layout.parts:
@@ -64,18 +64,18 @@ def find(root: Root, layout: Layout) -> Path:
 
 
 def read_three_folders(root: Root, layout: Layout) -> Splits:
-    """Reads train, query and gallery by the names of their files; images of identity -1 are junk, dropped and counted.
+    """Reads train, query and gallery; identities and cameras come from the file names.
 
-    Sub-folders and files that are no images are passed over, and notes count and name them.
+    Images of identity -1 (junk), sub-folders, and files that are not images are left out; notes count them.
 
     Args:
         root: the folder that holds the dataset's folder, or that folder itself.
-        layout: the dataset's names.
-    Returns: samples sorted by file name, cameras zero-based.
-    Raises: DatasetError: a missing folder, a split without images, or file names in another form.
+        layout: the names of the dataset's folders.
+    Returns: cross-camera splits; samples sorted by file name, cameras zero-based.
+    Raises: DatasetError: a folder is missing, a split has no images, or file names have another form.
     """
     dataset = find(root, layout)
-    found, notes = [], []
+    splits, notes = [], []
     for part in layout.parts:
         listing = list_folder(dataset / part)
         images = _read_names(dataset / part, listing.images, layout)
@@ -89,8 +89,8 @@ def read_three_folders(root: Root, layout: Layout) -> Splits:
                 f"{layout.name}: {dataset / part} holds no image to use; {contents(dataset / part)}. "
                 "Unpack the archive again."
             )
-        found.append(kept)
-    train, query, gallery = to_samples(numbered, *found)
+        splits.append(kept)
+    train, query, gallery = to_samples(numbered, *splits)
     return Splits(layout.name, train, query, gallery, noun=layout.noun, notes=tuple(notes))
 
 
@@ -101,6 +101,6 @@ def _read_names(folder: Path, names: Sequence[str], layout: Layout) -> list[Labe
             f"{layout.name}: {len(bad)} of {len(names)} file names in {folder} do not say identity and camera "
             f"(cameras count from 1) as {layout.example} does: {first_three(bad)}. Rename or remove them."
         )
-    said = {name: (match[1], match[2]) for name, match in matches.items() if match}
-    require_cameras_fit(layout.name, folder, ((name, camera) for name, (_, camera) in said.items()))
-    return [Labelled(folder / name, identity, int(camera) - 1) for name, (identity, camera) in said.items()]
+    labels = {name: (match[1], match[2]) for name, match in matches.items() if match}
+    require_cameras_fit(layout.name, folder, ((name, camera) for name, (_, camera) in labels.items()))
+    return [Labelled(folder / name, identity, int(camera) - 1) for name, (identity, camera) in labels.items()]

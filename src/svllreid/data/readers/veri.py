@@ -1,4 +1,4 @@
-"""VeRi-776, with its viewpoint labels."""
+"""VeRi-776 with its viewpoint labels."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ NUM_VIEWS = 8
 def read_veri(root: Root, *, views_dir: Root | None = None, drop_unlabelled_test: bool = False) -> Splits:
     """Reads VeRi-776.
 
-    Layout: `VeRi/{image_train,image_query,image_test}/0001_c001_00016450_0.jpg` and, beside them, `keypoint_train.txt`
-    and `keypoint_test.txt`: in each line the first field is the image's path, matched by its base name, and the last
-    the view, 0 to 7; of two lines on one image the last counts. A training image without a label is dropped, a test
-    image keeps view UNKNOWN; where neither file is there, every view is UNKNOWN and nothing dropped. Notes count them.
+    Layout: `VeRi/{image_train,image_query,image_test}/0001_c001_00016450_0.jpg` and, beside them, the label files
+    `keypoint_train.txt` and `keypoint_test.txt`. In each of their lines, the first field is an image's path, of which
+    the base name is used, and the last field is its viewpoint, 0 to 7; the last line on an image counts. Training
+    images without a label are left out; test images without one have the view UNKNOWN; notes count both. If both label
+    files are missing, every view is UNKNOWN and no image is left out.
 
     Args:
         root: the folder that holds `VeRi`, or that folder itself.
-        views_dir: the folder of the label files, where it is another one.
+        views_dir: the folder of the label files; None: the dataset's folder.
         drop_unlabelled_test: leave test images without a label out, as the published test does.
     Returns: cross-camera splits, cameras and views zero-based, samples sorted by file name.
-    Raises: DatasetError: missing folders, file names or label lines in another form, one label file of the two, none
-        where they are asked for, or a split that no label fits.
+    Raises: DatasetError: folders are missing; file names or label lines have another form; one label file is missing,
+        or both are although an argument needs them; or no label fits the images of a split.
     Source: Liu et al. 2016, "A Deep Learning-based Approach to Progressive Vehicle Re-identification for Urban
         Surveillance"; labels: Wang et al. 2017, "Orientation Invariant Feature Embedding and Spatial Temporal
         Regularization for Vehicle Re-identification".
@@ -51,8 +52,9 @@ def read_veri(root: Root, *, views_dir: Root | None = None, drop_unlabelled_test
     if not any(is_file(folder / file) for file in LABEL_FILES):
         if views_dir is not None or drop_unlabelled_test:
             raise DatasetError(
-                f"veri: no viewpoint labels: {folder} holds neither {' nor '.join(LABEL_FILES)}. Set "
-                "DATASETS.VERI_VIEWS to their folder; without them, leave it and TEST.VERI_DROP_UNLABELLED unset."
+                f"veri: no viewpoint labels: {folder} holds neither {' nor '.join(LABEL_FILES)}. "
+                "Name their folder; without them, name none and keep the unlabelled test images",
+                settings=("viewpoint labels", "unlabelled test images"),
             )
         return replace(splits, notes=(*splits.notes, f"no viewpoint labels in {folder}: every view unknown"))
     train_views, test_views = (_read_views(folder / file) for file in LABEL_FILES)
@@ -64,7 +66,7 @@ def read_veri(root: Root, *, views_dir: Root | None = None, drop_unlabelled_test
 
 
 def _read_views(path: Path) -> dict[str, int]:
-    """The view of each image, by base name."""
+    """The viewpoint of each image, by the base name of its file."""
     views, bad = {}, []
     for number, text in enumerate(read_text(path, "veri").splitlines(), start=1):
         fields = text.split()
@@ -77,7 +79,7 @@ def _read_views(path: Path) -> dict[str, int]:
     if bad:
         raise DatasetError(
             f"veri: {len(bad)} lines of {path} are not an image path first and a view from 0 to {NUM_VIEWS - 1} last: "
-            f"{first_three(bad)}. Mend them, or fetch the file again."
+            f"{first_three(bad)}. Fix them, or fetch the file again."
         )
     return views
 
@@ -85,13 +87,14 @@ def _read_views(path: Path) -> dict[str, int]:
 def _label(
     split: str, samples: Iterable[Sample], views: dict[str, int], *, drop: bool
 ) -> tuple[tuple[Sample, ...], list[str]]:
-    """The samples with their views, and a note on those without."""
+    """The samples with their viewpoints, and a note that counts those without one."""
     labelled = [replace(sample, viewid=views.get(sample.path.name, UNKNOWN)) for sample in samples]
     unknown = sum(sample.viewid == UNKNOWN for sample in labelled)
     if unknown == len(labelled):
         raise DatasetError(
             f"veri: none of the {len(labelled)} {split} images has a viewpoint label. The label files name other "
-            "images: set DATASETS.VERI_VIEWS to the folder of VeRi's own."
+            "images; name the folder of VeRi's own viewpoint labels",
+            settings=("viewpoint labels",),
         )
     if not unknown:
         return tuple(labelled), []
