@@ -7,10 +7,9 @@ import torch
 
 from svllreid import Encoder, build_model
 from svllreid.build import load_trained
-from svllreid.config.hints import SETTINGS
 from svllreid.errors import CheckpointError
 from svllreid.models.checkpoint import CLASSIFIERS, CheckpointInfo, read_checkpoint, save_checkpoint
-from svllreid.models.fitting import _likely_settings, fit_checkpoint
+from svllreid.models.fitting import fit_checkpoint
 
 
 @pytest.fixture
@@ -169,18 +168,3 @@ def test_broken_json_beside(published, small_config):
     path.with_suffix(".json").write_text(json.dumps({"what": 1}))
     with pytest.raises(CheckpointError, match="restore or remove it"):
         load_trained(path, small_config())
-
-
-@pytest.mark.parametrize(
-    ("wrong", "other", "settings"),
-    [
-        (["image_encoder.positional_embedding"], [], ("image size", "stride")),
-        ([], ["cv_embed"], ("side information",)),
-        ([], ["image_mlp.layer1.weight"], ("self-supervision", "self-supervision widths")),
-        (["classifier.weight"], [], ("dataset",)),
-        ([], ["image_encoder.conv3.weight"], ("backbone",)),
-    ],
-)
-def test_what_does_not_fit_tells_the_settings(wrong, other, settings):
-    assert _likely_settings(wrong, other) == settings
-    assert set(settings) <= SETTINGS.keys()

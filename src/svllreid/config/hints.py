@@ -1,4 +1,4 @@
-"""Which keys and options a user sets to change what the rooms below the configuration call a setting."""
+"""The keys and options behind the settings that errors name in words."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SETTINGS = {
     "starting over": ("--fresh",),
     "stage": ("--stage",),
 }
-"""Keys and options by setting; a test compares their names with the schema and with what errors name."""
+"""Keys and options by setting; a test compares them with the schema, and the settings with the errors in the source."""
 
 
 def with_keys(error: ReidError) -> str:

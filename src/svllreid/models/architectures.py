@@ -54,6 +54,13 @@ def architecture_of(name: str) -> dict[str, Any]:
 
 
 def sizes_of(state: State, origin: str) -> dict[str, Any]:
+    """The sizes that the shapes of CLIP's weights tell, under the names of open_clip's descriptions.
+
+    Args:
+        state: in OpenAI's layout.
+        origin: what to call it in messages.
+    Raises: CheckpointError: another layout, or not both towers.
+    """
     try:
         return _sizes(state)
     except (KeyError, ValueError, IndexError, TypeError) as error:
@@ -89,6 +96,7 @@ def _count(state: State, prefix: str) -> int:
 
 
 def differences(architecture: dict[str, Any], sizes: dict[str, Any]) -> list[str]:
+    """Where the sizes of weights differ from those of an architecture, in words; empty where they fit."""
     listed = []
     for part in ("vision_cfg", "text_cfg"):
         for key, value in sizes[part].items():

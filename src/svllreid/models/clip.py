@@ -113,6 +113,7 @@ def _check_same_sizes(architecture: dict[str, Any], state: State, name: str, ori
 
 
 def _load_strictly(clip: open_clip.CLIP, state: State, origin: str) -> None:
+    """Load weights into a CLIP model; CheckpointError where an entry is missing, unknown, of another shape or NaN."""
     grid_key = "visual.positional_embedding"
     if grid_key in state and state[grid_key].shape != clip.visual.positional_embedding.shape:
         clip.visual.positional_embedding = torch.nn.Parameter(torch.empty_like(state[grid_key]))

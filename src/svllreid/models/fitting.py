@@ -93,6 +93,7 @@ def _parts(names: Iterable[str]) -> list[str]:
 
 
 def _check_text(own: State, state: State, origin: str) -> None:
+    """CheckpointError where a checkpoint cannot start a model with prompts: no text encoder, or another noun."""
     if not any(name.startswith("text_encoder.") for name in state):
         raise CheckpointError(
             f"{origin} is an image encoder without text encoder (a one-stage baseline), so there is nothing to learn "

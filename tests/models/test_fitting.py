@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from svllreid import build_model
 from svllreid.build import load_trained
+from svllreid.config.hints import SETTINGS
 from svllreid.errors import CheckpointError, ConfigError
+from svllreid.models.fitting import _likely_settings
 from svllreid.models.towers import resize_positions
 
 
@@ -155,3 +157,18 @@ def test_the_activation_follows_from_file_to_file(trained, hub_state, hub_folder
         assert block_activation(build_model(config, num_classes=2, num_cameras=2)) == "GELU"
     path.with_suffix(".json").unlink()  # a published one began with OpenAI's
     assert block_activation(build_model(config, num_classes=2, num_cameras=2)) == "QuickGELU"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "other", "settings"),
+    [
+        (["image_encoder.positional_embedding"], [], ("image size", "stride")),
+        ([], ["cv_embed"], ("side information",)),
+        ([], ["image_mlp.layer1.weight"], ("self-supervision", "self-supervision widths")),
+        (["classifier.weight"], [], ("dataset",)),
+        ([], ["image_encoder.conv3.weight"], ("backbone",)),
+    ],
+)
+def test_what_does_not_fit_tells_the_settings(wrong, other, settings):
+    assert _likely_settings(wrong, other) == settings
+    assert set(settings) <= SETTINGS.keys()
