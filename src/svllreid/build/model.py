@@ -44,6 +44,12 @@ def build_model(
             MODEL.PRETRAINED.
     Raises: ConfigError, CheckpointError: a count below 1; see also `noun_notes`, `read_weights`, `load_clip` and
         `start_from`.
+    Example:
+        >>> import svllreid
+        >>> config = svllreid.load_config("person/tiny_svllreid.yml")
+        >>> model = svllreid.build_model(config, num_classes=62, num_cameras=2)
+        >>> model.classifier.out_features
+        62
     """
     num_classes = whole_number(num_classes, "num_classes", ConfigError)
     num_cameras = whole_number(num_cameras, "num_cameras", ConfigError)

@@ -32,6 +32,11 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] | Mappi
             ones. None: defaults only.
         overrides: `KEY VALUE` pairs or `KEY=VALUE` words as on the command line, or a mapping of dotted keys.
     Raises: ConfigError: unknown key, wrong type or value, unreadable file; every fault in one line each.
+    Example:
+        >>> import svllreid
+        >>> config = svllreid.load_config("person/tiny_svllreid.yml", ["SOLVER.STAGE2.MAX_EPOCHS", "5"])
+        >>> config.model.name, config.solver.stage2.max_epochs
+        ('tiny', 5)
     """
     if path is None:
         return from_tree({}, "overrides", overrides)
