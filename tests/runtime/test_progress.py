@@ -49,8 +49,9 @@ def test_log_lines_are_unbroken_plain_and_in_the_file_too(console, tmp_path):
     assert re.fullmatch(rf"\d{{4}}-\S+ \S+ INFO {re.escape(path)} is read", written[1])
 
 
-def test_the_log_of_before_comes_back_also_after_an_error(console):
+def test_the_log_of_before_comes_back_also_after_an_error(console, monkeypatch):
     package = logging.getLogger("svllreid")
+    monkeypatch.setattr(package, "level", logging.ERROR)
     before = package.level, list(package.handlers)
     with pytest.raises(KeyboardInterrupt), logging_to(None, console):
         assert package.level == logging.INFO
