@@ -4,7 +4,8 @@ import copy
 
 import pytest
 
-from svllreid.config.legacy import REPLACED, UNUSED, is_flat, mend
+from svllreid.config.legacy import REPLACED, UNUSED, is_flat
+from svllreid.config.legacy import mend as fix
 from svllreid.errors import ConfigError
 
 
@@ -15,11 +16,11 @@ def tree_of(key, value):
     return value
 
 
-def mended(tree, caplog, one_stage=False):
-    """The tree after `mend`, and the lines of its warning without the first."""
+def fixed(tree, caplog, one_stage=False):
+    """The tree after `fix`, and the lines of its warning without the first."""
     caplog.clear()
     given = copy.deepcopy(tree)
-    result = mend(tree, "published.yml", one_stage)
+    result = fix(tree, "published.yml", one_stage)
     assert tree == given or one_stage, "the tree that was given stays as it is"
     assert all(record.message.startswith("published.yml: ") for record in caplog.records)
     return result, [line.strip() for record in caplog.records for line in record.message.splitlines()[1:]]
@@ -37,7 +38,7 @@ def mended(tree, caplog, one_stage=False):
     ],
 )
 def test_values_that_yaml_reads_as_text(key, value, expected, caplog):
-    tree, faults = mended(tree_of(key, value), caplog)
+    tree, faults = fixed(tree_of(key, value), caplog)
     assert tree == tree_of(key, expected)
     assert len(faults) == 1 and key in faults[0] and repr(value) in faults[0] and repr(expected) in faults[0]
 
@@ -54,11 +55,11 @@ def test_values_that_yaml_reads_as_text(key, value, expected, caplog):
     ],
 )
 def test_values_that_are_meant_as_they_are_written(key, value, caplog):
-    assert mended(tree_of(key, value), caplog) == (tree_of(key, value), [])
+    assert fixed(tree_of(key, value), caplog) == (tree_of(key, value), [])
 
 
 def test_a_section_without_keys_has_its_defaults(caplog):
-    tree, faults = mended({"TEST": None, "SOLVER": {"STAGE1": None, "SEED": 7}}, caplog)
+    tree, faults = fixed({"TEST": None, "SOLVER": {"STAGE1": None, "SEED": 7}}, caplog)
     assert tree == {"SOLVER": {"SEED": 7}}
     assert [fault.split()[0] for fault in faults] == ["TEST", "SOLVER.STAGE1"]
 
@@ -66,22 +67,22 @@ def test_a_section_without_keys_has_its_defaults(caplog):
 @pytest.mark.parametrize("key", ["MODEL", "SOLVER.STAGE2"])
 def test_a_section_is_no_value(key):
     with pytest.raises(ConfigError, match=rf"{key} is a section of keys, not 'tiny'; set one of its keys"):
-        mend(tree_of(key, "tiny"), "published.yml", one_stage=False)
+        fix(tree_of(key, "tiny"), "published.yml", one_stage=False)
 
 
 @pytest.mark.parametrize("key", UNUSED)
 def test_keys_without_a_use_are_dropped_where_they_change_nothing_and_refused_elsewhere(key, caplog):
     for off in UNUSED[key]:
         section = tree_of(key, off)
-        tree, faults = mended(section, caplog)
+        tree, faults = fixed(section, caplog)
         assert faults == [] and key.rpartition(".")[2] not in str(tree)
     with pytest.raises(ConfigError, match=rf"{key}: 'other' is not supported; remove the key, or set it to"):
-        mend(tree_of(key, "other"), "published.yml", one_stage=False)
+        fix(tree_of(key, "other"), "published.yml", one_stage=False)
 
 
 @pytest.mark.parametrize("key", REPLACED)
 def test_keys_that_are_options_now(key, caplog):
-    tree, faults = mended(tree_of(key, "cuda"), caplog)
+    tree, faults = fixed(tree_of(key, "cuda"), caplog)
     assert tree == {"MODEL": {}} and len(faults) == 1 and REPLACED[key] in faults[0]
 
 
@@ -101,7 +102,7 @@ def test_a_flat_solver_is_known_by_its_keys(tree, flat):
 
 def test_a_flat_solver_becomes_stage_2_without_text(caplog):
     tree = {"SOLVER": {"BASE_LR": 0.1, "SEED": 3, "STAGE2": {"MAX_EPOCHS": 7}}}
-    result, faults = mended(tree, caplog, one_stage=True)
+    result, faults = fixed(tree, caplog, one_stage=True)
     assert result == {
         "SOLVER": {"SEED": 3, "STAGE2": {"BASE_LR": 0.1, "MAX_EPOCHS": 7}},
         "MODEL": {"USE_TEXT": False},
@@ -119,6 +120,6 @@ def test_a_flat_solver_becomes_stage_2_without_text(caplog):
     ],
 )
 def test_self_supervision_of_stage_1_had_its_switch_in_the_source(model, switched_on, caplog):
-    tree, faults = mended({"MODEL": model, "SOLVER": {"STAGE1": {"SSL_LOSS_WEIGHT": 1.0}}}, caplog)
+    tree, faults = fixed({"MODEL": model, "SOLVER": {"STAGE1": {"SSL_LOSS_WEIGHT": 1.0}}}, caplog)
     assert tree["MODEL"].get("USE_SSL_STAGE1", False) is switched_on
     assert len(faults) == switched_on
