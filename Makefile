@@ -1,13 +1,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+COVERAGE ?= --cov --cov-report=
 
 .PHONY: setup demo test lint test-slow bench
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       install, render people, train both stages on the CPU, test (two minutes and the installation)"
-	@echo "make test       install, lint, types, import rules, tests"
+	@echo "make test       install, lint, types, import rules, tests and how many lines they cover"
 	@echo "make test-slow  the tests that take minutes or gigabytes"
 	@echo "make bench      benchmarks"
 
@@ -22,9 +23,10 @@ demo: setup
 	$(BIN)/svllreid demo outputs/demo
 
 # As many test workers as there are cores, four at most: each imports torch. Files stay whole, since their tests share what
-# they trained.
+# they trained. `make test COVERAGE=` counts no lines, which saves a fifth of the time on Python 3.11.
 test: lint
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(COVERAGE)
+	@test -z "$(COVERAGE)" || echo "tests cover $$($(BIN)/coverage report --format=total) % of the lines; by file: $(BIN)/coverage report"
 
 lint: setup
 	$(BIN)/ruff check .

@@ -6,7 +6,6 @@ import torch
 from svllreid import build_model
 from svllreid.build import build_optimizer, build_stage2
 from svllreid.errors import ConfigError
-from svllreid.training.averaging import WeightAverage
 from svllreid.training.optim import set_lr
 from svllreid.types import Batch
 
@@ -97,23 +96,6 @@ def test_adamw_decays_the_weights_themselves(small_config):
     task = build_stage2(config, build_model(config, num_classes=4, num_cameras=2))
     assert isinstance(build_optimizer(config, task), torch.optim.AdamW)
     assert not isinstance(build_optimizer(small_config(), task), torch.optim.AdamW)
-
-
-def test_average_follows_by_its_definition_and_is_lent():
-    weight = torch.nn.Parameter(torch.zeros(3))
-    average, expected = WeightAverage({"w": weight}, 0.9), torch.zeros(3)
-    for step in range(5):
-        with torch.no_grad():
-            weight.add_(1)
-        average.update()
-        decay = min(0.9, (1 + step) / (10 + step))
-        expected = decay * expected + (1 - decay) * weight.detach()
-    with average.lent():
-        torch.testing.assert_close(weight.detach(), expected)
-    assert weight.tolist() == [5, 5, 5]
-    again = WeightAverage({"w": weight}, 0.9)
-    again.load_state_dict(average.state_dict())
-    assert again.steps == 5 and torch.equal(again.average["w"], average.average["w"])
 
 
 def test_flipped_features_are_their_mean(small_config):

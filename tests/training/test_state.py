@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from svllreid.errors import CheckpointError
-from svllreid.training.state import StateFile, TrainingProgress
+from svllreid.training.state import StateFile, TrainingProgress, read_progress
+from svllreid.types import SideRows
 
 
 def test_what_is_saved_is_loaded(tmp_path):
@@ -55,3 +56,49 @@ def test_progress_that_is_none_is_refused(content, note, tmp_path):
     file.settled_path.write_text(json.dumps(note))
     with pytest.raises(CheckpointError, match=r"stage2\.pt cannot be read"):
         file.load()
+
+
+def test_progress_is_read_alone(tmp_path):
+    path = tmp_path / "stage2.pt"
+    assert read_progress(path) is None
+    progress = TrainingProgress(epoch=2, step=3, total=9, best_epoch=1, best={"mAP": 0.5})
+    file = StateFile(path, [1])
+    file.save(progress, {"model": {"w": torch.ones(2)}})
+    assert read_progress(path) == TrainingProgress(epoch=2, step=3, total=9)
+    file.settle(progress)
+    assert read_progress(path) == progress and progress.settled == 2
+
+
+def test_a_note_of_more_epochs_than_are_trained_is_of_an_earlier_run(tmp_path):
+    file = StateFile(tmp_path / "stage2.pt", [1])
+    file.settle(TrainingProgress(epoch=5, best_epoch=4, best={"mAP": 0.5}))
+    file.save(TrainingProgress(epoch=1), {})
+    assert read_progress(file.path) == TrainingProgress(epoch=1)
+
+
+def side_rows(cameras, views=(0,)):
+    return SideRows(tuple(cameras), tuple(views))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"pids": [1, 3]}, "other identities"),
+        ({"pids": [2, 1]}, "other identities"),
+        ({"prompts": "b"}, "other prompts"),
+        ({"side_rows": side_rows([0, 1, 2])}, "other cameras or viewpoints"),
+        ({"side_rows": side_rows([0, 1], [0, 1])}, "other cameras or viewpoints"),
+    ],
+)
+def test_a_state_of_other_data_is_refused(changed, words, tmp_path):
+    own = {"pids": [1, 2], "prompts": "a", "side_rows": side_rows([0, 1])}
+    StateFile(tmp_path / "stage2.pt", **own).save(TrainingProgress(epoch=1), {})
+    assert StateFile(tmp_path / "stage2.pt", **own).load()[0].epoch == 1
+    with pytest.raises(CheckpointError, match=words):
+        StateFile(tmp_path / "stage2.pt", **{**own, **changed}).load()
+
+
+def test_a_state_of_a_version_that_kept_no_prompts_and_cameras_is_taken(tmp_path):
+    torch.save({"epoch": 1, "step": 0, "total": 4, "pids": [1]}, tmp_path / "stage2.pt")
+    file = StateFile(tmp_path / "stage2.pt", [1], "a", side_rows([0, 1]))
+    assert file.load()[0].total == 4

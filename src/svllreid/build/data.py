@@ -31,7 +31,18 @@ from svllreid.types import PERSON, Batch, Origin, Pid, Sample, SideRows, Splits
 
 
 def load_dataset(name: str, root: str | Path) -> Splits:
-    """The splits of a dataset; DatasetError where it is unknown or cannot be read."""
+    """The splits of a dataset; DatasetError where it is unknown or cannot be read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import svllreid
+        >>> for name in ("train/ann", "train/bob", "query/eve", "gallery/eve"):
+        ...     Path("people", name).mkdir(parents=True)
+        ...     Path("people", name, f"{name[0]}.jpg").touch()  # no pixel is read
+        >>> splits = svllreid.load_dataset("folder", "people")
+        >>> [sample.pid for sample in splits.train], len(splits.query), len(splits.gallery)
+        (['ann', 'bob'], 1, 1)
+    """
     return readers.read(name, user_path(root))
 
 

@@ -47,11 +47,12 @@ def build_model(
     Raises: ConfigError, CheckpointError: a count below 1; see also `noun_notes`, `read_weights`, `load_clip` and
         `start_from`.
 
-    >>> from svllreid import load_config
-    >>> config = load_config("person/tiny_svllreid.yml", ["INPUT.SIZE_TRAIN=[32, 16]", "INPUT.SIZE_TEST=[32, 16]"])
-    >>> model = build_model(config, num_classes=3, num_cameras=2, clip="random").eval()
-    >>> model.embed(torch.zeros(5, 3, 32, 16)).shape  # a feature for each image: `final` (256) and `proj` (128)
-    torch.Size([5, 384])
+    Example:
+        >>> from svllreid import load_config
+        >>> config = load_config("person/tiny_svllreid.yml", ["INPUT.SIZE_TRAIN=[32, 16]", "INPUT.SIZE_TEST=[32, 16]"])
+        >>> model = build_model(config, num_classes=3, num_cameras=2, clip="random").eval()
+        >>> model.embed(torch.zeros(5, 3, 32, 16)).shape  # a feature for each image: `final` (256) and `proj` (128)
+        torch.Size([5, 384])
     """
     num_classes = whole_number(num_classes, "num_classes", ConfigError)
     num_cameras = whole_number(num_cameras, "num_cameras", ConfigError)

@@ -102,7 +102,20 @@ def _table_sizes(state: State, config: Config, origin: str, info: CheckpointInfo
 
 
 class Encoder(FeatureEncoder):
-    """A trained model that turns images into features: `Encoder.load(path).encode(images)`."""
+    """A trained model that turns images into features: `Encoder.load(path).encode(images)`.
+
+    Example:
+        >>> import numpy as np
+        >>> import svllreid
+        >>> import torch
+        >>> config = svllreid.load_config("person/tiny_svllreid.yml")
+        >>> model = svllreid.build_model(config, num_classes=2)
+        >>> torch.save(model.state_dict(), "weights.pth")  # instead of a training run
+        >>> encoder = svllreid.Encoder.load("weights.pth", config, device="cpu")
+        >>> features = encoder.encode([np.zeros((128, 64, 3), np.uint8), np.ones((96, 48))])
+        >>> features.shape
+        (2, 384)
+    """
 
     @classmethod
     def load(cls, path: str | Path, config: Config | None = None, device: str = "auto") -> Encoder:

@@ -36,6 +36,13 @@ class EmbeddingSpec:
         sie_table: SHA-256 of its table, empty without side information.
         precision: arithmetic of the model: `32`, `tf32`, `16-mixed` or `bf16-mixed`.
         metric: the distance features are compared by.
+    Example:
+        >>> import svllreid
+        >>> settings = {"image_size": (256, 128), "pixel_mean": (0.5,) * 3, "pixel_std": (0.5,) * 3, "neck": "before"}
+        >>> settings |= {"flip": False, "sie_camera": False, "sie_view": False, "sie_coe": 0.0, "sie_table": ""}
+        >>> spec = svllreid.EmbeddingSpec("0f3a", dim=1280, normalized=True, precision="32", **settings)
+        >>> svllreid.EmbeddingSpec.from_dict(spec.to_dict()) == spec
+        True
     """
 
     weights: str

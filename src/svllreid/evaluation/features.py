@@ -44,6 +44,16 @@ class FeatureSet:
         parts: rows of query (int64) of each named part, see `Splits`.
         pictures: (Nq,) and (Ng,) numbers, equal where query and gallery image are the same picture; None: as the paths.
         spec: which model and settings the features are of; None: nobody says.
+    Example:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> import svllreid
+        >>> from svllreid.types import Sample
+        >>> query, gallery = (Sample(Path("q.jpg"), "ann", 0),), (Sample(Path("g.jpg"), "ann", 1),)
+        >>> features = np.ones((1, 4), np.float32)
+        >>> svllreid.FeatureSet("mine", query, gallery, features, features, "cross-camera").save("features.npz")
+        >>> svllreid.FeatureSet.load("features.npz").g_feats.shape
+        (1, 4)
     """
 
     name: str

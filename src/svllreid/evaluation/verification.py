@@ -52,6 +52,13 @@ class Verification:
         auc: area below it: how often a genuine pair is nearer than an impostor pair, a tie counting half.
         equal_error_rate: where as many genuine pairs are refused as impostors are accepted.
         num_genuine, num_impostor: pairs.
+    Example:
+        >>> import numpy as np
+        >>> import svllreid
+        >>> features, pids = np.array([[0.0], [1.0], [8.0], [9.0]]), ["ann", "ann", "bob", "bob"]
+        >>> verification = svllreid.verify_features(features, features, pids, pids)
+        >>> verification.at(false_accept_rate=0.01)
+        OperatingPoint(threshold=1.0, false_accept_rate=0.0, true_accept_rate=1.0)
     """
 
     thresholds: np.ndarray
@@ -104,6 +111,15 @@ def verify_features(
         metric: `euclidean`, whose thresholds are those of `svllreid.distances`, or `cosine`, 1 − cos.
         progress: called as `progress(done, total)`, in images, each counted twice.
     Raises: EvaluationError: see `evaluate_features`; also where no pair is genuine, or none an impostor.
+    Example:
+        Pairs of the same identity are 1 and 2 apart, pairs of different identities 3 and 4.
+
+        >>> import numpy as np
+        >>> import svllreid
+        >>> query, gallery = np.array([[0.0], [5.0]]), np.array([[1.0], [3.0]])
+        >>> verification = svllreid.verify_features(query, gallery, ["ann", "bob"], ["ann", "bob"])
+        >>> verification.thresholds.tolist(), verification.equal_error_rate
+        ([1.0, 2.0], 0.0)
     """
     query = Features(q_feats, "q_feats", device)
     gallery = Features(g_feats, "g_feats", query.device)

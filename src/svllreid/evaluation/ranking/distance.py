@@ -200,6 +200,11 @@ def distances(a: Any, b: Any) -> torch.Tensor | np.ndarray:
     Returns: (n, m) float32: a tensor on that device, or an array where `a` is no tensor. It takes 4 n m bytes, and its
         computation about 100 MB more.
     Raises: EvaluationError: not two-dimensional, empty, other types than floats, different D, NaN or infinity.
+    Example:
+        >>> import numpy as np
+        >>> import svllreid
+        >>> svllreid.distances(np.array([[0.0, 0.0]]), np.array([[3.0, 4.0], [0.0, 1.0]])).tolist()
+        [[5.0, 1.0]]
     """
     query = Features(a, "a")
     source = PairwiseDistances(query, Features(b, "b", query.device))

@@ -38,6 +38,11 @@ class Ranking:
         first_match_ranks: (Nq,) int64, counted from 1 without junk; 0 where not counted.
         num_matches: (Nq,) int64, matches left after junk is removed.
     Source: mINP: Ye et al., TPAMI 2021, arXiv:2001.04193.
+    Example:
+        >>> import svllreid
+        >>> ranking = svllreid.evaluate_ranking([[0.1, 0.3, 0.2]], q_pids=["ann"], g_pids=["bob", "bob", "ann"])
+        >>> ranking.measures()
+        {'mAP': 0.5, 'mINP': 0.5, 'rank1': 0.0, 'rank5': 1.0, 'rank10': 1.0}
     """
 
     cmc: np.ndarray
@@ -84,6 +89,14 @@ def evaluate_ranking(
         progress: called as `progress(done, total)`, in queries.
     Returns: Ranking.
     Raises: EvaluationError: lengths differ, NaN, unusable types, or no query with a match.
+    Example:
+        The first query meets its match second, the other one first.
+
+        >>> import svllreid
+        >>> distmat = [[0.2, 0.1], [0.4, 0.3]]
+        >>> ranking = svllreid.evaluate_ranking(distmat, q_pids=[1, 2], g_pids=[1, 2], max_rank=2)
+        >>> ranking.mean_ap, ranking.cmc.tolist()
+        (0.75, [0.5, 1.0])
     """
     max_rank = whole_number(max_rank, "max_rank", EvaluationError)
     distmat = distmat.detach() if isinstance(distmat, torch.Tensor) else np.asanyarray(distmat)
@@ -138,6 +151,13 @@ def evaluate_features(
         progress: called as `progress(done, total)`, in images.
     Returns: Ranking.
     Raises: EvaluationError: see `evaluate_ranking`; also NaN or infinite features, different dimensions, no floats.
+    Example:
+        >>> import numpy as np
+        >>> import svllreid
+        >>> query, gallery = np.array([[0.0], [5.0]]), np.array([[0.1], [4.0], [6.0]])
+        >>> ranking = svllreid.evaluate_features(query, gallery, q_pids=["ann", "bob"], g_pids=["ann", "eve", "bob"])
+        >>> ranking.mean_ap, ranking.first_match_ranks.tolist()
+        (0.75, [1, 2])
     """
     max_rank = whole_number(max_rank, "max_rank", EvaluationError)
     query = Features(q_feats, "q_feats", device)

@@ -39,6 +39,13 @@ class RerankOptions:
         k2: neighbours averaged over, at least 1; 1 averages nothing.
         lambda_value: weight in [0, 1] of the original distance against the Jaccard distance.
     Raises: EvaluationError: a value out of range.
+    Example:
+        >>> import numpy as np
+        >>> import svllreid
+        >>> features, pids = np.eye(4), [1, 2, 3, 4]
+        >>> options = svllreid.RerankOptions(k1=2, k2=1)
+        >>> svllreid.evaluate_features(features, features, pids, pids, rerank=options).mean_ap
+        1.0
     """
 
     k1: int = 50
@@ -74,6 +81,12 @@ def rerank(
         As published, they mix Jaccard distances with squared Euclidean ones divided by each query's largest, so they
         have no unit: they serve to rank, and no threshold of `verify_features` applies to them.
     Raises: EvaluationError: bad features (see `evaluate_features`) or options.
+    Example:
+        >>> import numpy as np
+        >>> import svllreid
+        >>> query, gallery = np.array([[0.0]]), np.array([[0.1], [0.2], [9.0]])
+        >>> svllreid.rerank(query, gallery, k1=2, k2=1).argsort().tolist()
+        [[0, 1, 2]]
     """
     options = RerankOptions(k1, k2, lambda_value)
     query = Features(q_feats, "q_feats", device)
