@@ -18,8 +18,8 @@ from svllreid.evaluation.verification import OperatingPoint, Verification, verif
 from svllreid.files import UNENCODABLE, atomic_write, write_json
 from svllreid.jobs.result_page import caption, headline, pick_rows, result_page
 from svllreid.runtime.progress import LiveReport
+from svllreid.viz.page import write_page
 from svllreid.viz.ranklist import draw_ranklist
-from svllreid.viz.report import write_report
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def write_results(
     logger.info("numbers: %s", folder / "metrics.json")
     _draw(folder / "ranklist.png", first, title + ", re-ranked" * metrics["re_ranking"], picture)
     page = result_page(title, metrics, first, verified[first.name], cameras)
-    write_report(folder / "report.html", page, open_image, picture)
+    write_page(folder / "report.html", page, open_image, picture)
     logger.info("report: %s", folder / "report.html")
     return metrics
 

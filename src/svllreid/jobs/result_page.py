@@ -12,14 +12,14 @@ from svllreid.evaluation.protocols import Part
 from svllreid.evaluation.ranking.measures import MEASURES
 from svllreid.evaluation.verification import Verification
 from svllreid.types import CAMID_NOTE, UNKNOWN
-from svllreid.viz.report import Chart, Matrix, Number, RankedQuery, ReportPage, Table
+from svllreid.viz.page import Chart, Matrix, Number, Page, RankedQuery, Table
 
 WORST, OTHERS = 20, 5
 
 
 def result_page(
     title: str, metrics: dict[str, Any], part: Part, verification: Verification | None, cameras: CameraPairs | None
-) -> ReportPage:
+) -> Page:
     """The report's content."""
     subtitle = (
         f"{metrics['num_queries']} queries ({metrics['num_valid_queries']} with a match), {metrics['num_gallery']} "
@@ -32,7 +32,7 @@ def result_page(
             f"Numbers and pictures are of the part {part.name}; pictures and curves of the first of ten draws."
         )
     rows = pick_rows(part.ranking.average_precisions, WORST, OTHERS)
-    return ReportPage(
+    return Page(
         title=title,
         subtitle=subtitle,
         numbers=_numbers(metrics),

@@ -131,9 +131,9 @@ class TrainingRun:
 
     def prepare_stage2(self, report: LiveReport) -> None:
         """Meet now what would stop stage 2 after hours: no room for the cache, test images that cannot be read."""
-        plan = build.build_cache_plan(self.config, self.data)
-        if plan is not None:
-            plan.check()
+        cache = build.build_cache_spec(self.config, self.data)
+        if cache is not None:
+            cache.check()
         for test in self.tests if not self.options.skip_unreadable else ():
             check_readable(test.splits, report)
 
