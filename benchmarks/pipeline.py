@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from svllreid import load_dataset
-from svllreid.data.cache import CachePlan
+from svllreid.data.cache import CacheSpec
 from svllreid.data.datasets import TrainDataset, training_labels
 from svllreid.data.device_augment import DeviceAugment, ResizedBatch, ResizeOnly
 from svllreid.data.loader import batches, make_loader
@@ -84,7 +84,7 @@ def pipelines(
 ) -> dict[str, tuple[DataLoader[Any], Callable[[Any], Any]]]:
     """Each pipeline's loader, and what is done to its batches."""
     paths, labels = tuple(sample.path for sample in samples), training_labels(samples)
-    memory, disk = (CachePlan(kind, paths, SIZE, folder, args.workers > 0).open() for kind in ("memory", "disk"))
+    memory, disk = (CacheSpec(kind, paths, SIZE, folder, args.workers > 0).open() for kind in ("memory", "disk"))
     ours = TrainTransform(SIZE, HALF, HALF, augmented=args.augmented)
     datasets: dict[str, Dataset[Any]] = {
         "plain": Plain(samples, args.augmented),

@@ -14,7 +14,7 @@ import pytest
 import svllreid
 from svllreid import build, machine
 from svllreid.data import cache as cache_module
-from svllreid.data.cache import CachePlan
+from svllreid.data.cache import CacheSpec
 from svllreid.data.loader import _ignore_signals
 
 UNIX_MODULES = ("resource", "fcntl", "pwd", "grp", "termios", "tty", "pty", "syslog")
@@ -90,7 +90,7 @@ def test_the_image_cache_opens_where_free_memory_is_not_known(monkeypatch, caplo
     monkeypatch.setattr(cache_module, "free_memory", lambda: None)
     monkeypatch.setattr(cache_module, "SHARED_MEMORY", Path("/nowhere"))
     with caplog.at_level("INFO", logger="svllreid"):
-        CachePlan("memory", (Path("a"),), (2, 2), Path(), shared=False).open()
+        CacheSpec("memory", (Path("a"),), (2, 2), Path(), shared=False).open()
     assert "does not tell how much memory is free" in caplog.text
 
 

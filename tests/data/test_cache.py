@@ -14,7 +14,7 @@ from PIL import Image
 
 from svllreid.data import cache as cache_module
 from svllreid.data import datasets
-from svllreid.data.cache import CachePlan, FileCache
+from svllreid.data.cache import CacheSpec, FileCache
 from svllreid.data.datasets import TrainDataset, training_labels
 from svllreid.data.images import open_image
 from svllreid.data.loader import batches, make_loader
@@ -37,7 +37,7 @@ def samples(tmp_path):
 @pytest.fixture
 def plan(samples, tmp_path):
     def make(kind="disk", shared=False, size=SIZE):
-        return CachePlan(kind, tuple(sample.path for sample in samples), size, tmp_path / "cache", shared)
+        return CacheSpec(kind, tuple(sample.path for sample in samples), size, tmp_path / "cache", shared)
 
     return make
 

@@ -15,7 +15,7 @@ from svllreid.rendered import (
     Person,
     Tint,
     caption,
-    describe,
+    describe_person,
     draw_image,
     draw_person,
     make_camera,
@@ -148,7 +148,7 @@ def test_no_two_people_look_the_same(seed):
     people = [draw_person(seed, pid) for pid in range(1, 401)]
     outfits = {(p.upper.name, p.pattern, p.lower_kind, p.lower.name) for p in people}
     assert len(outfits) == len(people)
-    assert len({describe(p) for p in people}) == len(people)
+    assert len({describe_person(p) for p in people}) == len(people)
 
 
 def test_a_person_lasts_and_every_attribute_varies():
@@ -173,7 +173,7 @@ def test_a_person_lasts_and_every_attribute_varies():
 
 def test_description_names_what_is_worn():
     for person in (draw_person(0, pid) for pid in range(1, 201)):
-        text = describe(person)
+        text = describe_person(person)
         assert person.upper.name in text and f"{person.lower.name} {person.lower_kind}" in text
         assert (person.second.name in text) or person.pattern == "plain"
         assert ("carrying" in text) == (person.bag is not None)
@@ -201,7 +201,7 @@ def test_people_who_share_an_outfit_differ_in_the_rest():
     outfits = [(p.upper.name, p.pattern, p.lower_kind, p.lower.name) for p in people]
     assert len(set(outfits)) == 10
     assert all(outfits[i] == outfits[i - i % 3] for i in range(30))
-    assert len({describe(p) for p in people}) == 30
+    assert len({describe_person(p) for p in people}) == 30
 
 
 def test_description_in_full():
@@ -230,12 +230,12 @@ def test_description_in_full():
         bag=Item("handbag", tint("black")),
         hat=Item("beanie", tint("dark blue")),
     )
-    assert describe(person) == (
+    assert describe_person(person) == (
         "a short woman with short red hair, in an orange and beige striped shirt with short sleeves, a purple skirt "
         "and white shoes, carrying a black handbag, wearing a dark blue beanie"
     )
     plain = replace(person, stature="average", pattern="plain", lower_kind="shorts", bag=None, hat=None)
-    assert describe(plain) == (
+    assert describe_person(plain) == (
         "a woman with short red hair, in an orange shirt with short sleeves, purple shorts and white shoes"
     )
 

@@ -2,7 +2,7 @@
 
 from svllreid.build.data import (
     TrainingData,
-    build_cache_plan,
+    build_cache_spec,
     build_sampler,
     build_splits,
     build_test_loader,
@@ -38,7 +38,7 @@ from svllreid.build.trained import (
 __all__ = [
     "Encoder",
     "TrainingData",
-    "build_cache_plan",
+    "build_cache_spec",
     "build_embedder",
     "build_fabric",
     "build_model",

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from svllreid.config import Config
 from svllreid.config.schema import Datasets
 from svllreid.data import readers
-from svllreid.data.cache import CachePlan
+from svllreid.data.cache import CacheSpec
 from svllreid.data.datasets import ImageDataset, TrainDataset, Transform, training_labels
 from svllreid.data.device_augment import DeviceAugment, ResizedBatch, ResizeOnly
 from svllreid.data.fingerprint import listings
@@ -173,8 +173,8 @@ def build_train_loader(config: Config, data: TrainingData, sampler: PKSampler, f
     """Stage 2's batches, which `build_to_device` takes: augmented images, or images that it augments on the device."""
     later = config.input.augment_on == "device"
     transform: Transform = ResizeOnly(config.input.size_train) if later else TrainTransform(**_augmentation(config))
-    plan = build_cache_plan(config, data)
-    cache = None if plan is None else plan.open()
+    spec = build_cache_spec(config, data)
+    cache = None if spec is None else spec.open()
     dataset = TrainDataset(data.samples, data.labels, transform, cache, data.side_rows)
     batch_type = ResizedBatch if later else Batch
     return make_loader(
@@ -189,15 +189,20 @@ def build_to_device(config: Config, fabric: Fabric) -> Callable[[Any], Batch]:
     return lambda batch: batch.to(fabric.device)
 
 
+<<<<<<< HEAD
 def build_cache_plan(config: Config, data: TrainingData) -> CachePlan | None:
     """Where decoded training images are kept; None where they are not."""
+=======
+def build_cache_spec(config: Config, data: TrainingData) -> CacheSpec | None:
+    """Where decoded training images are to be kept, None for nowhere."""
+>>>>>>> w-h2
     options = config.dataloader
     if options.cache == "none":
         return None
     folder = user_path(options.cache_dir) if options.cache_dir else cache_folder() / "images"
     paths = tuple(sample.path for sample in data.samples)
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    return CachePlan(options.cache, paths, config.input.size_train, folder, _workers(config) > 0, processes)
+    return CacheSpec(options.cache, paths, config.input.size_train, folder, _workers(config) > 0, processes)
 
 
 def _augmentation(config: Config) -> dict[str, Any]:

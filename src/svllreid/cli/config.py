@@ -1,4 +1,4 @@
-"""svllreid config"""
+"""The commands `svllreid config show` and `svllreid config keys`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""svllreid convert"""
+"""The command `svllreid convert`: weights from one file format to another."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def convert(
 ) -> None:
     """Write weights as a file: ReID checkpoints in the published layout, CLIP's weights in OpenAI's.
 
-    SOURCE is a file, folder or tag as MODEL.PRETRAINED names it; a tag is one of MODEL.NAME, and fetched. What the
-    weights do not say themselves is written beside FILE as .json: keep the two together.
+    SOURCE is a file, folder or tag, as for MODEL.PRETRAINED; a tag belongs to MODEL.NAME and is downloaded. What the
+    weights do not contain is written to a .json file beside FILE: keep the two together.
 
     Examples:
 

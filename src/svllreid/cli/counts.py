@@ -1,4 +1,4 @@
-"""What `svllreid data check` and `svllreid data describe` print."""
+"""The output of `svllreid data check` and `svllreid data describe`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ NAMED = 3
 
 
 def print_line(console: Console, text: str) -> None:
-    """A line as it is, unbroken, so that paths in it can be copied."""
+    """Prints a line without markup or line breaks, so that paths in it can be copied."""
     console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> None:
-    """Counts found beside those published, then the likely cause of the differences."""
+    """Prints the counts of a copy next to the published ones, then the likely causes of differences."""
     if not any(comparison.published for comparison in comparisons):
         table = Table("count", *_numbers("found"))
         for comparison in comparisons:
@@ -41,7 +41,7 @@ def print_comparisons(console: Console, comparisons: Sequence[Comparison]) -> No
 
 
 def print_duplicates(console: Console, duplicates: Duplicates) -> None:
-    """Pictures that stand more than once, by content; nothing but one line where there are none."""
+    """Prints how many pictures a dataset holds more than once; one line if there are none."""
     lines = [f"{count} {name} images repeat another {name} image" for name, count in duplicates.within.items() if count]
     lines += [f"{count} {b} images are in {a} too" for (a, b), count in duplicates.between.items() if count]
     if duplicates.contradictions:
@@ -53,7 +53,7 @@ def print_duplicates(console: Console, duplicates: Duplicates) -> None:
 
 
 def print_faults(console: Console, faults: Sequence[str], images: int) -> None:
-    """How many images cannot be decoded, and the first of them."""
+    """Prints how many images cannot be decoded, and the first of them."""
     if not faults:
         print_line(console, f"all {images} images can be decoded")
         return
@@ -64,7 +64,7 @@ def print_faults(console: Console, faults: Sequence[str], images: int) -> None:
 
 
 def print_description(console: Console, description: Description) -> None:
-    """Counts of each split, identities in both train and test, images per camera, image sizes."""
+    """Prints counts of each split, identities in both train and test, images per camera, and image sizes."""
     splits = description.splits
     columns = _numbers("identities", "images", "cameras", "min", "median", "mean", "max")
     table = Table("split", *columns, title="identities (min to max: images per identity)")

@@ -1,4 +1,4 @@
-"""svllreid data"""
+"""The commands `svllreid data synth`, `check` and `describe`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Name = Annotated[
     str,
     typer.Argument(
         metavar="NAME",
-        # Written out: the records would be slow to import for every command's help.
+        # Written out, because importing the records would slow down every command's help.
         help="market1501, dukemtmc, occ_duke, msmt17, veri, VehicleID, cuhk03_labelled, cuhk03_detected, or your own "
         "data: folder, manifest.",
     ),
@@ -26,7 +26,7 @@ Name = Annotated[
 Root = Annotated[
     Path,
     typer.Argument(
-        metavar="ROOT", help="What DATASETS.ROOT_DIR names: the folder that holds the dataset; of manifest, the file."
+        metavar="ROOT", help="As DATASETS.ROOT_DIR: the folder that holds the dataset; for manifest, the file."
     ),
 ]
 
@@ -44,9 +44,7 @@ def synth(
     identities: Annotated[int, typer.Option(min=2, help="People to train, and as many others to test.")] = 32,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 0,
     cameras: Annotated[int, typer.Option(min=2, help="Cameras that see everyone.")] = 4,
-    alike: Annotated[
-        int, typer.Option(min=1, help="So many people share each outfit: the larger, the harder to tell apart.")
-    ] = 1,
+    alike: Annotated[int, typer.Option(min=1, help="People who share each outfit; more are harder to tell apart.")] = 1,
     hue: Annotated[
         float,
         typer.Option(
@@ -69,14 +67,14 @@ def check(
     name: Name,
     root: Root,
     decode: Annotated[
-        bool, typer.Option("--decode", help="Decode every image too, and name the first that cannot be.")
+        bool, typer.Option("--decode", help="Decode every image too, and name the first ones that cannot be decoded.")
     ] = False,
 ) -> None:
-    """Compare what is found with what the dataset's authors state, and name the likely cause of each difference.
+    """Compare a copy's counts with those that the dataset's authors state, and name likely causes of differences.
 
-    Pictures that stand twice, as copies, links or under two identities, are counted too.
+    Pictures that the dataset holds twice, as copies, links or under two identities, are counted too.
 
-    Differences are no error: the exit code is 0 wherever the dataset can be read.
+    Differences are not an error: the exit code is 0 if the dataset can be read.
 
     Example: `svllreid data check market1501 ~/data --decode`
     """
@@ -101,7 +99,7 @@ def check(
 
 
 def _duplicates(splits: Splits) -> Duplicates:
-    """Pictures that stand twice, under a progress bar: every file may have to be read."""
+    """Finds pictures that the dataset holds twice, with a progress bar, since every file may have to be read."""
     from svllreid.data.describe import unique_images
     from svllreid.data.duplicates import find_duplicates
     from svllreid.runtime.progress import LiveReport
@@ -116,7 +114,7 @@ def describe(
     name: Name,
     root: Root,
     sheet: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw some identities, each as its cameras see it.")
+        Path | None, typer.Option(metavar="FILE.png", help="Draw some identities, each with images of its cameras.")
     ] = None,
 ) -> None:
     """Count identities, images, cameras and duplicates of each split, and measure image sizes.

@@ -1,4 +1,4 @@
-"""svllreid demo"""
+"""The command `svllreid demo`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def demo(
 ) -> None:
     """Render synthetic people, train both stages of the tiny model on the CPU, test, and show what was learned.
 
-    Takes two minutes on a laptop and needs no download. Both folders are made anew each time.
+    It takes two minutes on a laptop and needs no download. An earlier run's two folders are replaced.
     """
     from svllreid.jobs.demo import run_demo
 

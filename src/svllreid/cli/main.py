@@ -1,4 +1,4 @@
-"""The `svllreid` command: every subcommand in a file of its own, errors as one message and an exit code."""
+"""The command `svllreid` with its subcommands, each in its own file; errors become one message and an exit code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from svllreid.cli import bench, config, convert, data, demo, models, pretrain, t
 from svllreid.errors import ReidError
 from svllreid.files import UNENCODABLE
 
-INTERRUPTED = 130  # what typer makes of Ctrl-C
+INTERRUPTED = 130  # typer's exit code for Ctrl-C
 ADVICE_ON_MEMORY = (
     "lower INPUT.SIZE_TRAIN and SIZE_TEST, IMS_PER_BATCH of the stage, or MODEL.SSL_HIDDEN_DIM, or set "
     "SOLVER.STAGE2.MICRO_BATCH or MODEL.GRAD_CHECKPOINTING; `svllreid bench` measures what fits"
@@ -38,15 +38,15 @@ app.add_typer(models.app, name="models")
 
 
 def _lacks_memory(error: Exception) -> bool:
-    """Whether there is not the memory that was asked for, on the CPU or a GPU; torch is not imported for it."""
+    """Whether memory ran out, on the CPU or a GPU; told by names, so that torch need not be imported."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool(names & {"MemoryError", "OutOfMemoryError"}) or "DefaultCPUAllocator: " in str(error)
 
 
 def run() -> None:
-    """Run the command line: exit 0 done, 2 the user's mistake, 1 ours, 130 interrupted."""
+    """Runs the command line and exits: 0 done, 1 an error in this package, 2 a mistake of the user, 130 interrupted."""
     for stream in (sys.stdout, sys.stderr):
-        # What the terminal's encoding lacks is spelled out: a table or a file name must not end a command.
+        # Characters that the terminal's encoding lacks are written as escapes, instead of ending the command.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=UNENCODABLE)
     messages = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
@@ -62,7 +62,7 @@ def run() -> None:
             reason = str(error).partition("\n")[0] or type(error).__name__
             messages.print(f"svllreid: out of memory ({reason}); {ADVICE_ON_MEMORY}")
             sys.exit(2)
-        # typer's own usage errors know how to show themselves.
+        # typer's own usage errors have these two and print themselves.
         if not hasattr(error, "exit_code") or not hasattr(error, "show"):
             raise
         error.show()

@@ -1,4 +1,4 @@
-"""svllreid models"""
+"""The commands `svllreid models list` and `svllreid models get`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ app = typer.Typer(no_args_is_help=True, help="List and fetch published models.")
 
 @app.command("list")
 def list_models() -> None:
+<<<<<<< HEAD
     """List the files that SVLL-ReID and CLIP-ReID publish, with the accuracy that is reported of each, in percent."""
     from svllreid.models.download import cached
     from svllreid.models.published import catalogue
+=======
+    """List the models that the authors of SVLL-ReID and CLIP-ReID publish, with their reported accuracy in percent."""
+    from svllreid.models.published import cached, catalogue
+>>>>>>> w-h2
 
     table = Table("name", "dataset", box=box.SIMPLE_HEAD)
     table.add_column("mAP", justify="right")
@@ -42,10 +47,10 @@ def get(
         typer.Option(metavar="URL", help="A mirror instead of Google Drive; {id} and {name} in it are filled in."),
     ] = None,
 ) -> None:
-    """Fetch a published model, check it, and print the command that tests it.
+    """Download a published model, check it, and print the command that tests it.
 
-    The same command continues an interrupted download. Files are kept in the folder that SVLLREID_CACHE names, else in
-    ~/.cache/svllreid.
+    The same command continues an interrupted download. Files are kept in the folder that the environment variable
+    SVLLREID_CACHE names, else in ~/.cache/svllreid.
 
     Example: `svllreid models get svllreid-vit-market1501`
     """

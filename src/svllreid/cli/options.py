@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Arguments and options that several commands have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ConfigFile = Annotated[
         "--config-file",
         "--config_file",
         metavar="FILE",
-        help="YAML file; shipped ones can be named without their folder, such as person/vit_svllreid.yml.",
+        help="YAML file; those of this package are named without their folder, such as person/vit_svllreid.yml.",
     ),
 ]
 Overrides = Annotated[
@@ -27,12 +27,16 @@ Overrides = Annotated[
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 SkipUnreadable = Annotated[
     bool,
-    typer.Option("--skip-unreadable", help="Leave out images that cannot be read, counted, instead of stopping."),
+    typer.Option("--skip-unreadable", help="Leave out and count images that cannot be read, instead of stopping."),
 ]
 
 
 def without_option(words: list[str], name: str) -> list[str]:
-    """Words of a command line without an option and its value."""
+    """The words of a command line without an option and its value.
+
+    >>> without_option(["train", "--devices", "2", "--fresh"], "--devices")
+    ['train', '--fresh']
+    """
     kept, skip = [], False
     for word in words:
         if not skip and not word.startswith(f"{name}=") and word != name:

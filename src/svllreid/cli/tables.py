@@ -1,4 +1,4 @@
-"""Tables that commands print."""
+"""The table of metrics that `svllreid train` and `svllreid test` print."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ MEASURES = ("mAP", "rank1", "rank5", "rank10", "mINP")
 
 
 def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
-    """What metrics.json holds, in percent: a row for each dataset, or for each part of one that has parts."""
+    """Prints metrics in percent, with a row for each dataset, or for each part of a dataset with parts.
+
+    Args:
+        console: where the table is printed.
+        metrics: the content of metrics.json.
+    """
     table = Table("dataset", *(name.replace("rank", "rank-") for name in MEASURES), "queries", "gallery", caption="%")
     for column in table.columns:
         column.no_wrap = True
@@ -21,14 +26,14 @@ def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
         spread = row.get("deviation", {})
         cells = [f"{100 * row[name]:.1f}" + (f" ± {100 * spread[name]:.1f}" if spread else "") for name in MEASURES]
         table.add_row(dataset, *cells, str(row["num_queries"]), str(row["num_gallery"]))
-    if not console.is_terminal:  # nothing is cut where lines have no end
+    if not console.is_terminal:  # a file has no line width, so nothing need be cut off
         console.width = max(console.width, console.measure(table).maximum)
     console.print(table)
 
 
 def _rows(metrics: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, found in metrics.get("datasets", {metrics.get("dataset"): metrics}).items():
-        if "parts" in found:
-            yield from ((f"{name} {part}", block) for part, block in found["parts"].items())
+    for name, measured in metrics.get("datasets", {metrics.get("dataset"): metrics}).items():
+        if "parts" in measured:
+            yield from ((f"{name} {part}", block) for part, block in measured["parts"].items())
         else:
-            yield name, found
+            yield name, measured

@@ -1,4 +1,4 @@
-"""svllreid test"""
+"""The command `svllreid test`."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def test(
 ) -> None:
     """Test the checkpoint TEST.WEIGHT: print mAP and CMC, write metrics.json, queries.csv, ranklist.png, report.html.
 
-    Without --config-file the configuration beside the checkpoint is taken; without OUTPUT_DIR the files go to a folder
-    test_DATASET beside it. DATASETS.TEST names other datasets than the one trained on, tested in one table.
+    Without --config-file, the configuration beside the checkpoint is used. Without OUTPUT_DIR, the files go to a folder
+    test_DATASET beside the checkpoint. DATASETS.TEST names the datasets to test on, if not the one trained on.
 
     Examples:
 

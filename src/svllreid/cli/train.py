@@ -1,4 +1,4 @@
-"""svllreid train"""
+"""The command `svllreid train`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def train(
     overrides: Overrides = None,
     config_file: ConfigFile = None,
     device: Device = "auto",
-    stage: Annotated[int | None, typer.Option(min=1, max=2, help="Run stage 1 or stage 2 alone.")] = None,
+    stage: Annotated[int | None, typer.Option(min=1, max=2, help="Run only stage 1 or only stage 2.")] = None,
     stage1_weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Stage-1 file that stage 2 starts from (with --stage 2).")
     ] = None,
@@ -27,13 +27,13 @@ def train(
     skip_unreadable: SkipUnreadable = False,
     devices: Annotated[
         int,
-        typer.Option(metavar="N", help="Train in so many processes, one per GPU; IMS_PER_BATCH counts all of them."),
+        typer.Option(metavar="N", help="Train in N processes, one per GPU; IMS_PER_BATCH is over all of them."),
     ] = 1,
     max_steps: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="A trial: so many steps of each stage.")
+        int | None, typer.Option(min=1, metavar="N", help="A trial run: at most N steps of each stage.")
     ] = None,
     limit_identities: Annotated[
-        int | None, typer.Option(min=2, metavar="N", help="A trial: the first so many training identities.")
+        int | None, typer.Option(min=2, metavar="N", help="A trial run: only the first N training identities.")
     ] = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Write a trace of a few steps of each stage, for chrome://tracing.")
@@ -41,7 +41,7 @@ def train(
 ) -> None:
     """Train both stages, evaluate, and leave checkpoints, metrics and a picture in OUTPUT_DIR.
 
-    The same command continues an interrupted run, says so on a finished one and stops. Several machines:
+    The same command continues an interrupted run; for a finished run it says so and stops. On several machines, start
     `torchrun --nnodes 2 --nproc-per-node 8 … -m svllreid train …` on each.
 
     Example: `svllreid train --config-file person/vit_svllreid.yml DATASETS.NAMES market1501 DATASETS.ROOT_DIR ~/data
@@ -53,7 +53,8 @@ def train(
         raise typer.Exit(launch(devices, device, without_option(sys.argv[1:], "--devices")))
     from svllreid.config import load_config
 
-    config = load_config(config_file, overrides or ())  # its faults are reported before the slow imports below
+    # Loaded before the slow imports below, so that its faults are reported at once.
+    config = load_config(config_file, overrides or ())
     from svllreid.cli.tables import print_metrics
     from svllreid.jobs.preparing import Options
     from svllreid.jobs.training import train as train_model

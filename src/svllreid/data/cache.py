@@ -81,7 +81,7 @@ class FileCache(ImageCache):
 
 
 @dataclass(frozen=True)
-class CachePlan:
+class CacheSpec:
     """The settings of a cache. `check` tells whether it fits, and `open` makes it.
 
     Args:

@@ -100,15 +100,15 @@ def overlap(
     for sample in gallery:
         by_picture[pictures[sample.path]].append(sample)
     queries: list[Sample] = []
-    met: set[Sample] = set()
+    repeated: set[Sample] = set()
     examples: list[Pair] = []
     for sample in query:
         mates = [mate for mate in by_picture.get(pictures[sample.path], ()) if wanted(sample, mate)]
         if mates:
             queries.append(sample)
-            met.update(mates)
+            repeated.update(mates)
             examples.append((sample, mates[0]))
-    return Overlap(tuple(queries), tuple(sample for sample in gallery if sample in met), tuple(examples[:NAMED]))
+    return Overlap(tuple(queries), tuple(sample for sample in gallery if sample in repeated), tuple(examples[:NAMED]))
 
 
 def within_identities(samples: Iterable[Sample], progress: CountCallback | None = None) -> dict[Path, int]:

@@ -90,8 +90,8 @@ class PKSampler(Sampler[list[tuple[int, int]]]):
         """All batches of the epoch, as far as they belong to this process: index and seed of each image."""
         rng = np.random.default_rng([self.seed, self.epoch])
         batches = self._draw(rng)
-        share = self.pids_per_batch // self.processes * self.num_instances
-        own = slice(self.process_rank * share, (self.process_rank + 1) * share)
+        size = self.pids_per_batch // self.processes * self.num_instances
+        own = slice(self.process_rank * size, (self.process_rank + 1) * size)
         seeds = [rng.integers(MAX_SEED, size=len(batch)) for batch in batches]
         return [list(zip(b[own].tolist(), s[own].tolist(), strict=True)) for b, s in zip(batches, seeds, strict=True)]
 

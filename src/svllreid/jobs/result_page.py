@@ -14,12 +14,13 @@ from svllreid.evaluation.protocols import Part
 from svllreid.evaluation.ranking.measures import MEASURES
 from svllreid.evaluation.verification import Verification
 from svllreid.types import CAMID_NOTE, UNKNOWN
-from svllreid.viz.report import Chart, Matrix, Number, RankedQuery, ReportPage, Table
+from svllreid.viz.page import Chart, Matrix, Number, Page, RankedQuery, Table
 
 # How many of the worst queries are shown, and how many others up to the best: on the page, in the picture.
 PAGE, PICTURE = (20, 5), (6, 4)
 
 
+<<<<<<< HEAD
 @dataclass(frozen=True)
 class ShownQueries:
     """The queries whose nearest gallery images are shown.
@@ -51,6 +52,12 @@ def result_page(title: str, metrics: dict[str, Any], part: Part, shown: ShownQue
         shown: queries and their nearest images.
         analysis: of the part.
     """
+=======
+def result_page(
+    title: str, metrics: dict[str, Any], part: Part, verification: Verification | None, cameras: CameraPairs | None
+) -> Page:
+    """The report's content."""
+>>>>>>> w-h2
     subtitle = (
         f"{metrics['num_queries']} queries ({metrics['num_valid_queries']} with a match), {metrics['num_gallery']} "
         f"gallery images; protocol {metrics['protocol']}{', re-ranked' if metrics['re_ranking'] else ''}; "
@@ -61,7 +68,12 @@ def result_page(title: str, metrics: dict[str, Any], part: Part, shown: ShownQue
         notes.append(
             f"Numbers and pictures are of the part {part.name}; pictures and curves of the first of ten draws."
         )
+<<<<<<< HEAD
     return ReportPage(
+=======
+    rows = pick_rows(part.ranking.average_precisions, WORST, OTHERS)
+    return Page(
+>>>>>>> w-h2
         title=title,
         subtitle=subtitle,
         numbers=_numbers(metrics),

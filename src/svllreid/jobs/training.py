@@ -52,6 +52,92 @@ def train(config: Config, options: Options = Options(), console: Console | None 
         metrics = train_stages(run, model, changes, report) if model is not None else {}
         metrics = last_metrics(run, metrics, report)
         end_process_group()
+<<<<<<< HEAD
+=======
+        return metrics
+
+
+class TrainingRun:
+    """One training run in its OUTPUT_DIR.
+
+    Args:
+        config: the run's configuration.
+        options: of the command line.
+        folder: its files.
+        changes: keys that differ from those the files in the folder were trained under.
+        report: shows the progress of reading the data.
+    """
+
+    def __init__(
+        self, config: Config, options: Options, folder: RunFolder, changes: Changes, report: LiveReport
+    ) -> None:
+        self.options, self.folder, self.changes = options, folder, changes
+        self.fabric = build.build_fabric(config, options.device)
+        self.splits = load_splits(config, options, report)
+        self.data = build.TrainingData.of(self.splits.train, self.splits.side_rows, self.splits.origin)
+        self.config, self.notes = without_unknown_sie(config, self.splits)
+        self.checkpoints = Checkpoints(folder, self.config, self.data, self.fabric.is_global_zero)
+        self.stages = stages_to_run(self.config, options)
+        self.todo = [stage for stage in self.stages if options.fresh or not folder.is_finished(self.config, stage)]
+        if not options.fresh:
+            check_continuable(folder, self.config, self.stages, self.todo, changed=bool(changes))
+            self.check_finished()
+        named = {self.splits.name: self.splits} if self.splits.testable else {}
+        if config.datasets.test:
+            named = load_test_splits(config, options, report)
+        self.tests = prepare_tests(named, self.config, self.splits.origin, self.data.side_rows)
+        build.build_test_transform(self.config)  # refuses differing sizes now, not at the first evaluation
+        if 2 in self.stages:
+            build.build_sampler(self.config, self.data)  # refuses impossible batches now, not after stage 1
+        if 2 in self.todo:
+            self.prepare_stage2(report)
+        if config.solver.wandb:
+            check_wandb()
+
+    def prepare_stage2(self, report: LiveReport) -> None:
+        """Meet now what would stop stage 2 after hours: no room for the cache, test images that cannot be read."""
+        cache = build.build_cache_spec(self.config, self.data)
+        if cache is not None:
+            cache.check()
+        for test in self.tests if not self.options.skip_unreadable else ():
+            check_readable(test.splits, report)
+
+    def check_finished(self) -> None:
+        """Refuse finished stages of other identities, or a stage 2 that other prompts than stage 1's belong to."""
+        for stage in set(self.stages) - set(self.todo):
+            file = self.folder.final(self.config, stage)
+            info = read_info(file)
+            if info is not None and info.pids != list(self.data.labels):
+                raise CheckpointError(
+                    f"{file} was trained on other identities than {self.splits.name} has now; give another OUTPUT_DIR, "
+                    "or start over with --fresh"
+                )
+            if stage == 2 and self.config.model.use_text:
+                check_prompts(file, self.options.stage1_weights or self.folder.final(self.config, 1))
+
+    def trained_before(self) -> dict[str, int]:
+        """How far the stage to be trained next is."""
+        progress = read_progress(self.folder.state(self.todo[0])) or TrainingProgress()
+        return {"stage": self.todo[0], "epochs": progress.epoch, "steps": progress.step}
+
+    def run(self, model: SVLLReID | None, report: LiveReport) -> dict[str, Any] | None:
+        """Run the stages that are not finished yet; the metrics of the last epoch."""
+        self.log_start(model)
+        metrics: dict[str, Any] = {}
+        if model is not None and 1 in self.todo:
+            self.stage1(model, report)
+        if model is not None and 2 in self.todo:
+            metrics = self.stage2(model, report)
+        final = self.folder.final(self.config, self.stages[-1])
+        if 2 not in self.stages:
+            logger.info("stage 1's prompts are in %s; continue with --stage 2", final)
+            return None
+        if not self.tests:
+            logger.info("the dataset has no query and gallery, so nothing is tested; the model is %s", final)
+            return None
+        if 2 not in self.todo:
+            metrics = self.finished_metrics(report)
+>>>>>>> w-h2
         return metrics or None  # on other processes than the first there are none
 
 

@@ -86,9 +86,8 @@ class ViTEncoder(nn.Module):
         self.proj = tower.proj
         self.last_dim = self.final_dim = self.class_embedding.shape[0]
         self.proj_dim = self.proj.shape[1]
-        self.recompute = (
-            False  # whether activations inside the blocks are computed again in the backward pass instead of kept
-        )
+        self.recompute = False
+        """Whether activations inside the blocks are computed again in the backward pass instead of kept."""
 
     def grid_of(self, image_size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of patches in images of this height and width."""

@@ -2,7 +2,7 @@
 
 from svllreid.rendered.attributes import Item, Person, Tint, draw_person
 from svllreid.rendered.camera import Camera, make_camera
-from svllreid.rendered.description import caption, describe
+from svllreid.rendered.description import caption, describe_person
 from svllreid.rendered.shot import draw_image
 from svllreid.rendered.write import synthesize
 
@@ -12,7 +12,7 @@ __all__ = [
     "Person",
     "Tint",
     "caption",
-    "describe",
+    "describe_person",
     "draw_image",
     "draw_person",
     "make_camera",

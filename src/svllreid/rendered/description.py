@@ -16,7 +16,7 @@ SLEEVES = {"long": "long sleeves", "short": "short sleeves", "none": "no sleeves
 SHIRTS = {"long": ("shirt", "jumper", "top"), "short": ("shirt", "t-shirt", "top"), "none": ("shirt", "vest", "top")}
 
 
-def describe(person: Person) -> str:
+def describe_person(person: Person) -> str:
     """The full description of a person in one line of English.
 
     Example: `a tall woman with long brown hair, in a red and white striped shirt with long sleeves, dark blue trousers

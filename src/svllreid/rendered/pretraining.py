@@ -22,7 +22,7 @@ from svllreid.files import atomic_write, remove_leftovers, write_json
 from svllreid.models.clip import load_clip
 from svllreid.rendered.camera_jitter import CameraJitter
 from svllreid.rendered.crowd import DRAWN_BY, Crowd, RenderedCrowd, render
-from svllreid.rendered.description import caption, describe
+from svllreid.rendered.description import caption, describe_person
 from svllreid.rendered.pair import ImageTextPair
 from svllreid.rendered.recipe import RECIPE_FILE, Recipe, check_same_recipe, read_record
 from svllreid.rendered.scoring import CAPTIONS, MEAN, STD, embed_images, embed_texts, score
@@ -186,7 +186,7 @@ class PretrainRun(Hook):
         """Writes the weights in half precision, and a JSON file with the recipe and the scores of these weights."""
         some = np.arange(min(1000, len(self.people)))
         pixels = torch.from_numpy(self.crowd.images(some, np.zeros_like(some)))
-        texts = embed_texts(self.model, [describe(self.people[index]) for index in some.tolist()])
+        texts = embed_texts(self.model, [describe_person(self.people[index]) for index in some.tolist()])
         self.model.balance(embed_images(self.model, pixels)[0], texts)
         state = {name: value.half().contiguous() for name, value in self.model.openai_state().items()}
         self.model.half().float()  # measured as they are written

@@ -15,7 +15,7 @@ from svllreid.data.transforms import normalised, per_channel
 from svllreid.evaluation.ranking.measures import evaluate_features
 from svllreid.rendered.alignment import probe, retrieval_rank1
 from svllreid.rendered.crowd import RenderedCrowd
-from svllreid.rendered.description import caption, describe
+from svllreid.rendered.description import caption, describe_person
 from svllreid.rendered.pair import ImageTextPair
 from svllreid.rendered.probes import QUESTIONS
 
@@ -67,7 +67,7 @@ def score(model: ImageTextPair, test: RenderedCrowd) -> dict[str, Any]:
     _, g_feats = embed_images(model, second)
     rng = np.random.default_rng([CAPTIONS, test.crowd.seed])
     captions = embed_texts(model, [caption(person, rng) for person in people])
-    descriptions = embed_texts(model, [describe(person) for person in people])
+    descriptions = embed_texts(model, [describe_person(person) for person in people])
     reid = evaluate_features(q_feats, g_feats, numbers, numbers)
     probes = {}
     for question in QUESTIONS:

@@ -14,7 +14,7 @@ from svllreid.data.readers.layout import Root
 from svllreid.data.readers.manifest import MANIFEST
 from svllreid.data.readers.market1501 import MARKET1501
 from svllreid.data.readers.msmt17 import MSMT17
-from svllreid.data.readers.record import Dataset, Published
+from svllreid.data.readers.record import DatasetRecord, Published
 from svllreid.data.readers.statistics import Comparison, check, compare, summarise
 from svllreid.data.readers.vehicleid import VEHICLEID
 from svllreid.data.readers.veri import VERI
@@ -24,7 +24,7 @@ from svllreid.types import Splits
 __all__ = [
     "DATASETS",
     "Comparison",
-    "Dataset",
+    "DatasetRecord",
     "Published",
     "check",
     "compare",
@@ -53,7 +53,7 @@ DATASETS = {
 }
 
 
-def dataset(name: str) -> Dataset:
+def dataset(name: str) -> DatasetRecord:
     """The record of a dataset, which tells what is known of it before its files are read.
 
     >>> dataset("market1501").published.train_ids
@@ -78,7 +78,7 @@ def read(name: str, root: Root, **options: Any) -> Splits:
     Args:
         name: a key of DATASETS.
         root: the folder that holds the dataset, or of `manifest` the file.
-        options: keyword arguments of the dataset's reader, see `Dataset.options`.
+        options: keyword arguments of the dataset's reader, see `DatasetRecord.options`.
     Returns: the splits. Their notes also name the counts that differ from the published ones.
     Raises: DatasetError: the name is unknown, or the dataset cannot be read.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from svllreid.data.readers.layout import Root
-from svllreid.data.readers.record import Dataset, Published
+from svllreid.data.readers.record import DatasetRecord, Published
 from svllreid.data.readers.three_folders import Layout, read_three_folders
 from svllreid.types import Splits
 
@@ -40,5 +40,5 @@ def read_cuhk03_detected(root: Root) -> Splits:
     return read_three_folders(root, _DETECTED)
 
 
-CUHK03_LABELLED = Dataset(_LABELLED.name, read_cuhk03_labelled, Published(767, (7_368, 7_368), 1_400, 5_328, 2))
-CUHK03_DETECTED = Dataset(_DETECTED.name, read_cuhk03_detected, Published(767, (7_365, 7_365), 1_400, 5_332, 2))
+CUHK03_LABELLED = DatasetRecord(_LABELLED.name, read_cuhk03_labelled, Published(767, (7_368, 7_368), 1_400, 5_328, 2))
+CUHK03_DETECTED = DatasetRecord(_DETECTED.name, read_cuhk03_detected, Published(767, (7_365, 7_365), 1_400, 5_332, 2))

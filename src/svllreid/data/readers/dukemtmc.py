@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from svllreid.data.readers.layout import Root
-from svllreid.data.readers.record import Dataset, Published
+from svllreid.data.readers.record import DatasetRecord, Published
 from svllreid.data.readers.three_folders import Layout, read_three_folders
 from svllreid.types import Splits
 
@@ -39,13 +39,13 @@ def read_occ_duke(root: Root) -> Splits:
     return read_three_folders(root, _OCC_DUKE)
 
 
-DUKEMTMC = Dataset(
+DUKEMTMC = DatasetRecord(
     _DUKEMTMC.name,
     read_dukemtmc,
     Published(702, (16_522, 16_522), 2_228, 17_661, 8),
     sorted_when_published=False,
 )
-OCC_DUKE = Dataset(
+OCC_DUKE = DatasetRecord(
     _OCC_DUKE.name,
     read_occ_duke,
     Published(702, (15_618, 15_618), 2_210, 17_661, 8),

@@ -19,7 +19,7 @@ from svllreid.data.readers.layout import (
 )
 from svllreid.data.readers.numbers import Labelled, require_cameras_fit
 from svllreid.data.readers.own_data import SPLITS, assemble
-from svllreid.data.readers.record import Dataset
+from svllreid.data.readers.record import DatasetRecord
 from svllreid.errors import DatasetError
 from svllreid.files import is_folder
 from svllreid.types import PERSON, UNKNOWN, Splits
@@ -139,4 +139,4 @@ def _cameras(paths: list[Path], base: Path) -> dict[Path, int]:
     return cameras
 
 
-FOLDER = Dataset("folder", read_folder, None, options=("noun",))
+FOLDER = DatasetRecord("folder", read_folder, None, options=("noun",))

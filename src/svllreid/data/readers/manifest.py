@@ -15,7 +15,7 @@ from typing import Any
 from svllreid.data.readers.layout import Root, contents, first_three, read_text, require_present
 from svllreid.data.readers.numbers import LARGEST, Labelled, fits
 from svllreid.data.readers.own_data import SPLITS, assemble
-from svllreid.data.readers.record import Dataset
+from svllreid.data.readers.record import DatasetRecord
 from svllreid.errors import DatasetError
 from svllreid.files import is_file, is_folder, user_path
 from svllreid.types import PERSON, UNKNOWN, Splits
@@ -234,4 +234,4 @@ def _check_repeats(file: Path, rows: list[Row]) -> list[str]:
     return []
 
 
-MANIFEST = Dataset("manifest", read_manifest, None, options=("noun",))
+MANIFEST = DatasetRecord("manifest", read_manifest, None, options=("noun",))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from svllreid.data.readers.layout import Root
-from svllreid.data.readers.record import Dataset, Published
+from svllreid.data.readers.record import DatasetRecord, Published
 from svllreid.data.readers.three_folders import Layout, read_three_folders
 from svllreid.types import Splits
 
@@ -31,6 +31,6 @@ def _cause(splits: Splits, what: str, fewer: bool) -> str | None:
     return None
 
 
-MARKET1501 = Dataset(
+MARKET1501 = DatasetRecord(
     LAYOUT.name, read_market1501, Published(751, (12_936, 12_936), 3_368, 15_913, 6), distractor=0, cause=_cause
 )

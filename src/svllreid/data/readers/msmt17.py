@@ -16,7 +16,7 @@ from svllreid.data.readers.layout import (
     require_present,
 )
 from svllreid.data.readers.numbers import Labelled, numbered, require_cameras_fit, to_samples
-from svllreid.data.readers.record import Dataset, Published
+from svllreid.data.readers.record import DatasetRecord, Published
 from svllreid.errors import DatasetError
 from svllreid.files import is_folder
 from svllreid.types import Splits
@@ -93,6 +93,6 @@ def _cause(splits: Splits, what: str, fewer: bool) -> str | None:
     return None
 
 
-MSMT17 = Dataset(
+MSMT17 = DatasetRecord(
     "msmt17", read_msmt17, Published(1_041, (32_621, 32_621), 11_659, 82_161, 15), numbered_apart=True, cause=_cause
 )

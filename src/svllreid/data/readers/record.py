@@ -35,7 +35,7 @@ def _no_cause(splits: Splits, what: str, fewer: bool) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Dataset:
+class DatasetRecord:
     """A dataset that a configuration can name.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from svllreid.data.readers.record import Dataset, Published, Range
+from svllreid.data.readers.record import DatasetRecord, Published, Range
 from svllreid.types import UNKNOWN, Splits
 
 OTHER = "another dataset in the same layout, or a part of this one"
@@ -33,7 +33,7 @@ class Comparison:
         return f"{self.what}: {self.count}{published}{cause}"
 
 
-def compare(dataset: Dataset, splits: Splits) -> list[Comparison]:
+def compare(dataset: DatasetRecord, splits: Splits) -> list[Comparison]:
     """Compares all counts of a copy with the published ones.
 
     Args:
@@ -62,7 +62,7 @@ def compare(dataset: Dataset, splits: Splits) -> list[Comparison]:
     return [Comparison(what, count, _words(accepted.get(what)), causes.get(what, "")) for what, count in counts.items()]
 
 
-def check(dataset: Dataset, splits: Splits) -> list[Comparison]:
+def check(dataset: DatasetRecord, splits: Splits) -> list[Comparison]:
     """The counts of a copy that differ from the published ones; none if the copy is complete."""
     return [comparison for comparison in compare(dataset, splits) if comparison.cause]
 
@@ -108,7 +108,7 @@ def _accepted(published: Published) -> dict[str, Range]:
     return ranges | {"training images": published.train_images}
 
 
-def _cause(dataset: Dataset, splits: Splits, what: str, fewer: bool) -> str:
+def _cause(dataset: DatasetRecord, splits: Splits, what: str, fewer: bool) -> str:
     if what.startswith("test identities"):
         return "a test list cut short or edited"
     own = dataset.cause(splits, what, fewer)

@@ -19,7 +19,7 @@ from svllreid.data.readers.layout import (
     require_folder,
 )
 from svllreid.data.readers.numbers import numbered
-from svllreid.data.readers.record import Dataset, Published
+from svllreid.data.readers.record import DatasetRecord, Published
 from svllreid.errors import DatasetError
 from svllreid.files import is_file
 from svllreid.types import VEHICLE, Pid, Sample, Splits
@@ -99,7 +99,7 @@ def _file(listed: str, files: dict[str, str]) -> str | None:
     return files.get(name)
 
 
-VEHICLEID = Dataset(
+VEHICLEID = DatasetRecord(
     "VehicleID",
     read_vehicleid,
     # Published as "about 113,000": the range of all counts that round to it.

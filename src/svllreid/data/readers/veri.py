@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from svllreid.data.readers.layout import Root, existing_folder, first_three, read_text
-from svllreid.data.readers.record import Dataset, Published
+from svllreid.data.readers.record import DatasetRecord, Published
 from svllreid.data.readers.three_folders import Layout, find, read_three_folders
 from svllreid.errors import DatasetError
 from svllreid.files import is_file
@@ -109,7 +109,7 @@ def _cause(splits: Splits, what: str, fewer: bool) -> str | None:
     return None
 
 
-VERI = Dataset(
+VERI = DatasetRecord(
     LAYOUT.name,
     read_veri,
     Published(576, (37_746, 37_781), 1_678, 11_579, 20),

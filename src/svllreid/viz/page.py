@@ -122,8 +122,8 @@ class RankedQuery:
 
 
 @dataclass(frozen=True)
-class ReportPage:
-    """The content of a report page."""
+class Page:
+    """The content of the page."""
 
     title: str
     subtitle: str
@@ -135,8 +135,8 @@ class ReportPage:
     ranked: Sequence[RankedQuery] = ()
 
 
-def write_report(
-    path: Path, page: ReportPage, open_image: Callable[[Path], Image.Image], thumbnail: tuple[int, int] = (128, 64)
+def write_page(
+    path: Path, page: Page, open_image: Callable[[Path], Image.Image], thumbnail: tuple[int, int] = (128, 64)
 ) -> None:
     """Writes a page as one HTML file, with its images inside.
 
@@ -147,7 +147,7 @@ def write_report(
         thumbnail: height and width of the ranked images.
     Raises: OutputError: the file cannot be written.
     """
-    template = resources.files("svllreid.viz").joinpath("report.html.j2").read_text(encoding="utf-8")
+    template = resources.files("svllreid.viz").joinpath("page.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["thumbnail"] = lambda sample: _thumbnail(sample.path, open_image, thumbnail)
     environment.filters["percent"] = lambda value: "" if math.isnan(value) else f"{100 * value:.1f}"
