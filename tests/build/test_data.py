@@ -96,10 +96,10 @@ def test_training_and_test_have_one_image_size(small_config):
 def test_where_decoded_images_are_kept(small_config, data, monkeypatch, tmp_path):
     monkeypatch.setenv("SVLLREID_CACHE", str(tmp_path))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert build.build_cache_plan(small_config(), data) is None
-    plan = build.build_cache_plan(small_config({"DATALOADER.CACHE": "disk"}), data)
+    assert build.build_cache_spec(small_config(), data) is None
+    plan = build.build_cache_spec(small_config({"DATALOADER.CACHE": "disk"}), data)
     assert (plan.kind, plan.folder, plan.size) == ("disk", tmp_path / "images", (32, 16))
     assert (plan.shared, plan.processes, len(plan.paths)) == (False, 2, 16)
     chosen = {"DATALOADER.CACHE": "memory", "DATALOADER.CACHE_DIR": "/c", "DATALOADER.NUM_WORKERS": 1}
-    plan = build.build_cache_plan(small_config(chosen), data)
+    plan = build.build_cache_spec(small_config(chosen), data)
     assert (plan.kind, plan.folder, plan.shared) == ("memory", Path("/c"), True)

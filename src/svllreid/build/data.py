@@ -189,13 +189,8 @@ def build_to_device(config: Config, fabric: Fabric) -> Callable[[Any], Batch]:
     return lambda batch: batch.to(fabric.device)
 
 
-<<<<<<< HEAD
-def build_cache_plan(config: Config, data: TrainingData) -> CachePlan | None:
-    """Where decoded training images are kept; None where they are not."""
-=======
 def build_cache_spec(config: Config, data: TrainingData) -> CacheSpec | None:
-    """Where decoded training images are to be kept, None for nowhere."""
->>>>>>> w-h2
+    """Where decoded training images are kept; None where they are not."""
     options = config.dataloader
     if options.cache == "none":
         return None

@@ -16,14 +16,9 @@ app = typer.Typer(no_args_is_help=True, help="List and fetch published models.")
 
 @app.command("list")
 def list_models() -> None:
-<<<<<<< HEAD
-    """List the files that SVLL-ReID and CLIP-ReID publish, with the accuracy that is reported of each, in percent."""
+    """List the models that the authors of SVLL-ReID and CLIP-ReID publish, with their reported accuracy in percent."""
     from svllreid.models.download import cached
     from svllreid.models.published import catalogue
-=======
-    """List the models that the authors of SVLL-ReID and CLIP-ReID publish, with their reported accuracy in percent."""
-    from svllreid.models.published import cached, catalogue
->>>>>>> w-h2
 
     table = Table("name", "dataset", box=box.SIMPLE_HEAD)
     table.add_column("mAP", justify="right")

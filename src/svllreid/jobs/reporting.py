@@ -17,13 +17,8 @@ from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import Outcome, Part
 from svllreid.evaluation.verification import OperatingPoint, Verification
 from svllreid.files import UNENCODABLE, atomic_write, write_json
-<<<<<<< HEAD
 from svllreid.jobs.result_page import PICTURE, ShownQueries, caption, headline, result_page
-=======
-from svllreid.jobs.result_page import caption, headline, pick_rows, result_page
-from svllreid.runtime.progress import LiveReport
 from svllreid.viz.page import write_page
->>>>>>> w-h2
 from svllreid.viz.ranklist import draw_ranklist
 
 logger = logging.getLogger(__name__)
@@ -75,16 +70,10 @@ def write_results(
     title = f"{features.name}, {headline(metrics)}"
     logger.info("%s", title)
     logger.info("numbers: %s", folder / "metrics.json")
-<<<<<<< HEAD
     shown = ShownQueries.of(first)
     _draw(folder / "ranklist.png", first, shown, title + ", re-ranked" * metrics["re_ranking"], picture)
     page = result_page(title, metrics, first, shown, analyses[0])
-    write_report(folder / "report.html", page, open_image, picture)
-=======
-    _draw(folder / "ranklist.png", first, title + ", re-ranked" * metrics["re_ranking"], picture)
-    page = result_page(title, metrics, first, verified[first.name], cameras)
     write_page(folder / "report.html", page, open_image, picture)
->>>>>>> w-h2
     logger.info("report: %s", folder / "report.html")
     return metrics
 

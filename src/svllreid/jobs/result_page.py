@@ -20,7 +20,6 @@ from svllreid.viz.page import Chart, Matrix, Number, Page, RankedQuery, Table
 PAGE, PICTURE = (20, 5), (6, 4)
 
 
-<<<<<<< HEAD
 @dataclass(frozen=True)
 class ShownQueries:
     """The queries whose nearest gallery images are shown.
@@ -42,7 +41,7 @@ class ShownQueries:
         return cls(page, picture, dict(zip(rows, part.trial.nearest(rows).tolist(), strict=True)))
 
 
-def result_page(title: str, metrics: dict[str, Any], part: Part, shown: ShownQueries, analysis: Analysis) -> ReportPage:
+def result_page(title: str, metrics: dict[str, Any], part: Part, shown: ShownQueries, analysis: Analysis) -> Page:
     """The content of the page.
 
     Args:
@@ -52,12 +51,6 @@ def result_page(title: str, metrics: dict[str, Any], part: Part, shown: ShownQue
         shown: queries and their nearest images.
         analysis: of the part.
     """
-=======
-def result_page(
-    title: str, metrics: dict[str, Any], part: Part, verification: Verification | None, cameras: CameraPairs | None
-) -> Page:
-    """The report's content."""
->>>>>>> w-h2
     subtitle = (
         f"{metrics['num_queries']} queries ({metrics['num_valid_queries']} with a match), {metrics['num_gallery']} "
         f"gallery images; protocol {metrics['protocol']}{', re-ranked' if metrics['re_ranking'] else ''}; "
@@ -68,12 +61,7 @@ def result_page(
         notes.append(
             f"Numbers and pictures are of the part {part.name}; pictures and curves of the first of ten draws."
         )
-<<<<<<< HEAD
-    return ReportPage(
-=======
-    rows = pick_rows(part.ranking.average_precisions, WORST, OTHERS)
     return Page(
->>>>>>> w-h2
         title=title,
         subtitle=subtitle,
         numbers=_numbers(metrics),

@@ -127,7 +127,7 @@ def check_stage2_data(
     config: Config, options: Options, data: build.TrainingData, tests: Sequence[TestSet], report: LiveReport
 ) -> None:
     """Check what would stop stage 2 after hours: room for the image cache, and test images that cannot be read."""
-    plan = build.build_cache_plan(config, data)
+    plan = build.build_cache_spec(config, data)
     if plan is not None:
         plan.check()
     for test in tests if not options.skip_unreadable else ():
