@@ -1,4 +1,4 @@
-"""Counts and shares as users give them."""
+"""Checks of the numbers that users pass."""
 
 from decimal import Decimal
 from fractions import Fraction

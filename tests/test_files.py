@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Files are written atomically; names and paths work on every system."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""Systems other than the one that this runs on: what they lack is missing on purpose here."""
+"""Other operating systems, simulated by removing what they lack."""
 
 import importlib
 import os

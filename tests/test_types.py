@@ -1,4 +1,4 @@
-"""Rows of side information, and what tells datasets apart."""
+"""Rows of side information, and recognising a dataset."""
 
 from pathlib import Path
 

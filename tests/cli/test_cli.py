@@ -1,4 +1,4 @@
-"""The command line as users meet it: help, doors, messages and exit codes."""
+"""The command line: help, the published scripts, messages and exit codes."""
 
 import io
 import json
@@ -85,37 +85,37 @@ def test_negative_values(cli):
     assert "SIE_COE: -1.5" in cli("config", "show", "MODEL.SIE_COE=-1.5")[1]
 
 
-@pytest.mark.parametrize("door", ["train_svllreid.py", "test_svllreid.py"])
-def test_published_doors_start_from_the_root(door):
-    found = subprocess.run([sys.executable, door, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert f"Usage: {door} {door.partition('_')[0]} " in found.stdout
+@pytest.mark.parametrize("script", ["train_svllreid.py", "test_svllreid.py"])
+def test_published_scripts_start_from_the_root(script):
+    finished = subprocess.run([sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"Usage: {script} {script.partition('_')[0]} " in finished.stdout
 
 
-def walk_through(door, *words):
-    """Exit code, output and messages of a published door, in this process."""
+def run_script(script, *words):
+    """Exit code, output and messages of a published script, in this process."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setenv("COLUMNS", "200")
-        patch.setattr(sys, "argv", [door, *map(str, words)])
+        patch.setattr(sys, "argv", [script, *map(str, words)])
         with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(ROOT / door), run_name="__main__")
+            runpy.run_path(str(ROOT / script), run_name="__main__")
     return end.value.code, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, small_arguments):
-    """The published doors: train, then test."""
+    """The published scripts: train, then test."""
     folder = tmp_path_factory.mktemp("cli") / "run"
     config = folder.with_name("mine.yml")
     config.write_text("MODEL:\n  NAME: tiny\nDATASETS:\n  NAMES: ('market1501')\n")
     common = ["--config_file", config, *small_arguments]
-    train = walk_through("train_svllreid.py", *common, "OUTPUT_DIR", folder)
+    train = run_script("train_svllreid.py", *common, "OUTPUT_DIR", folder)
     weight = ["TEST.WEIGHT", folder / "tiny_2.pth"]
-    test = walk_through("test_svllreid.py", *common, "OUTPUT_DIR", folder / "tested", *weight)
+    test = run_script("test_svllreid.py", *common, "OUTPUT_DIR", folder / "tested", *weight)
     return folder, train, test
 
 
-def test_published_doors(trained):
+def test_published_scripts(trained):
     folder, *found = trained
     for code, out, err in found:
         assert code == 0, err

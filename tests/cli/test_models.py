@@ -148,9 +148,9 @@ COMMANDS = [
 def test_the_documentation_has_a_command_for_every_dataset_and_configuration():
     weights = {f"~/.cache/svllreid/{model.name}.pth": model for model in catalogue()}
     models = {tuple(shlex.split(shell_command(model, weight))): model for weight, model in weights.items()}
-    told = [models[tuple(shlex.split(command))] for command in COMMANDS]
-    assert all(model.drive_id for model in told)
-    assert {model.dataset for model in told} == {model.dataset for model in catalogue()}
+    printed = [models[tuple(shlex.split(command))] for command in COMMANDS]
+    assert all(model.drive_id for model in printed)
+    assert {model.dataset for model in printed} == {model.dataset for model in catalogue()}
     named = set(re.findall(r"`((?:vit|rn50)_\w+\.yml)`", DOCS))
     assert {Path(model.config).name for model in catalogue()} == named
 

@@ -1,4 +1,4 @@
-"""Decoded images kept in memory or in a file: the same pixels, never stale ones, and what does not fit."""
+"""The cache of decoded images in memory or on disk: equal pixels, never stale ones, errors where it does not fit."""
 
 import errno
 import multiprocessing

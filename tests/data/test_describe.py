@@ -1,4 +1,4 @@
-"""Counting a dataset: each number by hand."""
+"""The counts of a dataset, each compared with one counted by hand."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A batch augmented at once: distributed as one by one, repeatable, and equal where nothing is drawn."""
+"""Augmenting a whole batch: repeatable, and distributed as images that are augmented one by one."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which files hold the same picture: by hand, for every way in which a file can stand twice."""
+"""Files with the same picture: copies, links and files that are listed twice."""
 
 import os
 import shutil

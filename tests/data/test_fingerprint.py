@@ -1,4 +1,4 @@
-"""What makes a listing another one, and what does not."""
+"""What changes the fingerprint of a split, and what does not."""
 
 import shutil
 from dataclasses import replace

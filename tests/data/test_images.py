@@ -1,4 +1,4 @@
-"""One table of pictures over all doors: the same upright RGB pixels everywhere; and what cannot be decoded."""
+"""Decoding: every use of an image gets the same upright RGB pixels; errors for images that cannot be decoded."""
 
 import struct
 import sys

@@ -1,4 +1,4 @@
-"""Batches are exactly P x K, and the epoch ends as it should."""
+"""Batches are exactly P x K, and an epoch ends when too few identities are left."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Views, erasing, and where randomness comes from."""
+"""The transforms: augmented copies, erasing, seeds; datasets and unreadable images."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Image-to-text scores on hand-made features."""
+"""Scores of matching images with texts, on features made by hand."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A rendered crowd: who is in it, the same images from one process or several, work that continues."""
+"""A rendered crowd: its people, the same images from one process or several, rendering that continues."""
 
 import re
 

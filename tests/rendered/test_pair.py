@@ -1,4 +1,4 @@
-"""A CLIP as it is pretrained: the same features as open_clip's own, and weights that load to what was trained."""
+"""The pretrained pair of towers: the same features as open_clip's, and written weights that give the trained model."""
 
 import open_clip
 import pytest

@@ -1,4 +1,4 @@
-"""One of several processes of test_processes.py: a step of each stage on its share, gradients written to a file."""
+"""A process that test_processes.py starts: a step of each stage on its part of a batch, gradients to a file."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Two processes on the CPU: gradients as one process that plays both, equal weights, the same metrics, a clean end."""
+"""Two processes on the CPU: the gradients, weights and metrics of one process, and a clean end."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Where scalars go."""
+"""The writers of scalars."""
 
 import csv
 import sys
@@ -55,7 +55,7 @@ def test_wandb_gets_the_curves_of_one_run(tmp_path, monkeypatch):
     assert calls[1:] == [{"stage2/loss": 1.5, "stage2/step": 7}, "finished"]
 
 
-def test_wandb_that_is_not_installed_or_not_logged_in_is_told(tmp_path, monkeypatch):
+def test_wandb_that_is_not_installed_or_not_logged_in_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"svllreid\[wandb\]"):
         check_wandb()

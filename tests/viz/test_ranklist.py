@@ -1,4 +1,4 @@
-"""The picture: query first, right and wrong framed in their colours."""
+"""The rank list: the query first, matches and other images in frames of their colours."""
 
 import pytest
 from PIL import Image, ImageColor

@@ -1,4 +1,4 @@
-"""The contact sheet: who is drawn, from which cameras, and where each image stands."""
+"""The contact sheet: which identities and cameras are chosen, and where each image is drawn."""
 
 from collections import Counter
 from pathlib import Path

@@ -48,9 +48,9 @@ def build_model(
         `start_from`.
 
     Example:
-        >>> from svllreid import load_config
-        >>> config = load_config("person/tiny_svllreid.yml", ["INPUT.SIZE_TRAIN=[32, 16]", "INPUT.SIZE_TEST=[32, 16]"])
-        >>> model = build_model(config, num_classes=3, num_cameras=2, clip="random").eval()
+        >>> import svllreid
+        >>> config = svllreid.load_config("person/tiny_svllreid.yml", ["INPUT.SIZE_TRAIN=[32, 16]", "INPUT.SIZE_TEST=[32, 16]"])
+        >>> model = svllreid.build_model(config, num_classes=3, num_cameras=2, clip="random").eval()
         >>> model.embed(torch.zeros(5, 3, 32, 16)).shape  # a feature for each image: `final` (256) and `proj` (128)
         torch.Size([5, 384])
     """

@@ -33,10 +33,11 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] | Mappi
     Raises: ConfigError: unknown key, wrong type or value, unreadable file; every fault in one line each.
 
     Example:
-        >>> config = load_config("person/vit_svllreid.yml", ["SOLVER.STAGE2.MAX_EPOCHS", "30", "MODEL.SIE_COE=1"])
+        >>> import svllreid
+        >>> config = svllreid.load_config("person/vit_svllreid.yml", ["SOLVER.STAGE2.MAX_EPOCHS", "30", "MODEL.SIE_COE=1"])
         >>> config.model.name, config.solver.stage2.max_epochs, config.model.sie_coe
         ('ViT-B-16', 30, 1.0)
-        >>> load_config(overrides={"MODEL.NAM": "tiny"})
+        >>> svllreid.load_config(overrides={"MODEL.NAM": "tiny"})
         Traceback (most recent call last):
         svllreid.errors.ConfigError: overrides: unknown key MODEL.NAM; did you mean MODEL.NAME?
     """

@@ -95,7 +95,7 @@ def test_cameras_in_some_rows_only_is_an_error(manifest):
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "message"),
     [
         ("images/q.jpg,9,0,galery", r"line 3: split 'galery' is unknown \(did you mean gallery\?\)"),
         ("images/q.jpg,9,0,val", r"line 3: split 'val' is unknown \(one of train, query, gallery\)"),
@@ -107,8 +107,8 @@ def test_cameras_in_some_rows_only_is_an_error(manifest):
         ("images/q.jpg,9,0,query,1", r"line 3: 5 fields, more than there are columns"),
     ],
 )
-def test_bad_row_names_line_and_value(manifest, row, told):
-    with pytest.raises(DatasetError, match=r"list\.csv has 1 bad rows: " + told):
+def test_bad_row_names_line_and_value(manifest, row, message):
+    with pytest.raises(DatasetError, match=r"list\.csv has 1 bad rows: " + message):
         read_manifest(manifest([ROWS[0], row]))
 
 
