@@ -4,8 +4,7 @@ import copy
 
 import pytest
 
-from svllreid.config.legacy import REPLACED, UNUSED, is_flat
-from svllreid.config.legacy import mend as fix
+from svllreid.config.legacy import REPLACED, UNUSED, fix, is_flat
 from svllreid.errors import ConfigError
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from svllreid.errors import ImageError
 from svllreid.types import Sample
-from svllreid.viz.report import Chart, Matrix, Number, RankedQuery, ReportPage, Table, write_report
+from svllreid.viz.page import Chart, Matrix, Number, Page, RankedQuery, Table, write_page
 
 
 class Tags(HTMLParser):
@@ -49,8 +49,8 @@ def written(tmp_path):
     """Writes a page and reads it again."""
 
     def write(open_image=lambda path: Image.new("RGB", (20, 40), "cyan"), **parts):
-        page = ReportPage("a title", "a subtitle", **{"numbers": [], **parts})
-        write_report(tmp_path / "new" / "report.html", page, open_image)
+        page = Page("a title", "a subtitle", **{"numbers": [], **parts})
+        write_page(tmp_path / "new" / "report.html", page, open_image)
         return Tags((tmp_path / "new" / "report.html").read_text(encoding="utf-8"))
 
     return write
