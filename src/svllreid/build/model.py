@@ -49,9 +49,9 @@ def build_model(
 
     Example:
         >>> import svllreid
-        >>> config = svllreid.load_config("person/tiny_svllreid.yml", ["INPUT.SIZE_TRAIN=[32, 16]", "INPUT.SIZE_TEST=[32, 16]"])
+        >>> config = svllreid.load_config("person/tiny_svllreid.yml")
         >>> model = svllreid.build_model(config, num_classes=3, num_cameras=2, clip="random").eval()
-        >>> model.embed(torch.zeros(5, 3, 32, 16)).shape  # a feature for each image: `final` (256) and `proj` (128)
+        >>> model.embed(torch.zeros(5, 3, 96, 48)).shape  # a feature for each image: `final` (256) and `proj` (128)
         torch.Size([5, 384])
     """
     num_classes = whole_number(num_classes, "num_classes", ConfigError)

@@ -34,9 +34,9 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] | Mappi
 
     Example:
         >>> import svllreid
-        >>> config = svllreid.load_config("person/vit_svllreid.yml", ["SOLVER.STAGE2.MAX_EPOCHS", "30", "MODEL.SIE_COE=1"])
-        >>> config.model.name, config.solver.stage2.max_epochs, config.model.sie_coe
-        ('ViT-B-16', 30, 1.0)
+        >>> config = svllreid.load_config("person/vit_svllreid.yml", ["SOLVER.STAGE2.MAX_EPOCHS=30"])
+        >>> config.model.name, config.solver.stage2.max_epochs
+        ('ViT-B-16', 30)
         >>> svllreid.load_config(overrides={"MODEL.NAM": "tiny"})
         Traceback (most recent call last):
         svllreid.errors.ConfigError: overrides: unknown key MODEL.NAM; did you mean MODEL.NAME?
