@@ -63,8 +63,7 @@ def test_the_model_starts_from_what_was_trained(finished, tmp_path):
     sizes = {"INPUT.SIZE_TRAIN": [32, 16], "INPUT.SIZE_TEST": [32, 16], "MODEL.STRIDE_SIZE": [16, 16]}
     config = load_config(overrides={"MODEL.NAME": "tiny", "MODEL.PRETRAINED": str(folder / WEIGHTS), **sizes})
     model = build_model(config, num_classes=3).eval()
-    with LiveReport(QUIET) as report:
-        run = PretrainRun(RECIPE, folder, "cpu", 1, report)
+    run = PretrainRun(RECIPE, folder, "cpu", 1)
     run.model.load_state_dict(torch.load(folder / "state" / "pretrain.pt", weights_only=True)["model"])
     images = torch.randint(0, 256, (4, 32, 16, 3), dtype=torch.uint8)
     with torch.inference_mode():

@@ -71,8 +71,7 @@ def pretrain(
     check_folder(folder)
     recipe.check()
     # Whatever can be refused is refused before a file is written or removed.
-    with LiveReport(console) as report:
-        run = PretrainRun(recipe, folder, device, workers, report)
+    run = PretrainRun(recipe, folder, device, workers)
     if not fresh:
         check_same_recipe(folder, recipe)
     try:
@@ -86,25 +85,31 @@ def pretrain(
     write_json(folder / RECIPE_FILE, asdict(recipe))
     writers = open_writers(folder, {}, asdict(recipe))
     with logging_to(folder / "log.txt", console), LiveReport(console, writers) as report, StopSignals():
-        run.report = report
-        return run.run()
+        return run.run(report)
 
 
 class PretrainRun(Hook):
     """One pretraining run in its folder.
 
-    Args: as of `pretrain`; report: shows progress and records scalars.
+    Args: as of `pretrain`.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, device: str, workers: int, report: LiveReport) -> None:
-        self.recipe, self.folder, self.workers, self.report = recipe, folder, workers, report
+    report: LiveReport
+
+    def __init__(self, recipe: Recipe, folder: Path, device: str, workers: int) -> None:
+        self.recipe, self.folder, self.workers = recipe, folder, workers
         self.fabric = build.build_fabric(load_config(), device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.model = ImageTextPair(load_clip("tiny", "random"), recipe.size)
 
-    def run(self) -> dict[str, Any]:
-        """Renders, trains the epochs that are left, tests and writes; returns the scores."""
+    def run(self, report: LiveReport) -> dict[str, Any]:
+        """Renders, trains the epochs that are left, tests and writes; returns the scores.
+
+        Args:
+            report: shows progress and records scalars.
+        """
+        self.report = report
         card = self.folder / CARD
         if card.is_file() and (self.folder / WEIGHTS).is_file():
             logger.info("this run is complete; --fresh starts over. Its weights are %s", self.folder / WEIGHTS)

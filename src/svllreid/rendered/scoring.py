@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,19 +12,59 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from svllreid.data.transforms import normalised, per_channel
+from svllreid.embedding.contract import EmbeddingSpec
+from svllreid.embedding.loop import embed
 from svllreid.evaluation.ranking.measures import evaluate_features
+from svllreid.models.digest import weights_digest
 from svllreid.rendered.alignment import probe, retrieval_rank1
 from svllreid.rendered.crowd import RenderedCrowd
 from svllreid.rendered.description import caption, describe_person
 from svllreid.rendered.pair import ImageTextPair
 from svllreid.rendered.probes import QUESTIONS
+from svllreid.types import UNKNOWN, Batch
 
 MEAN = STD = (0.5, 0.5, 0.5)  # what the configurations of `tiny` normalise by
 CAPTIONS = 51  # first word of the captions' random streams, in training and here
 _BLOCK = 256  # images that are embedded at a time
 
 
-@torch.inference_mode()
+class PairEmbedder:
+    """The image tower of a pair as an `Embedder`; its features are `final` and `proj` side by side, as they are.
+
+    Args:
+        model: both towers; put into evaluation mode.
+        size: height and width of the images.
+    """
+
+    def __init__(self, model: ImageTextPair, size: tuple[int, int]) -> None:
+        self.model, self.size, self.device = model.eval(), size, model.logit_scale.device
+        self.dim = model.image_encoder.final_dim + model.image_encoder.proj_dim
+
+    def __call__(self, images: Tensor, camids: Tensor, viewids: Tensor) -> Tensor:
+        """Features (B, W + E); cameras and viewpoints are not used."""
+        features = self.model.image_encoder(images)
+        return torch.cat([features.final, features.proj], dim=1).float()
+
+    @property
+    def spec(self) -> EmbeddingSpec:
+        """The record of the tower."""
+        return EmbeddingSpec(
+            weights=weights_digest(self.model, ("image_encoder.",)),
+            dim=self.dim,
+            image_size=self.size,
+            pixel_mean=MEAN,
+            pixel_std=STD,
+            neck="before",
+            flip=False,
+            normalized=False,
+            sie_camera=False,
+            sie_view=False,
+            sie_coe=0.0,
+            sie_table="",
+            precision="32",
+        )
+
+
 def embed_images(model: ImageTextPair, images: Tensor) -> tuple[Tensor, Tensor]:
     """The features of images: those to compare with texts, and those to compare with other images.
 
@@ -33,14 +73,17 @@ def embed_images(model: ImageTextPair, images: Tensor) -> tuple[Tensor, Tensor]:
         images: (n, H, W, 3) uint8.
     Returns: (n, E) in the joint space, and (n, W + E) L2-normalised as re-identification uses them; on the CPU.
     """
-    model.eval()
+    embedder = PairEmbedder(model, (images.shape[1], images.shape[2]))
+    vectors = embed(embedder, _batches(images)).vectors
+    return vectors[:, model.image_encoder.final_dim :], F.normalize(vectors)
+
+
+def _batches(images: Tensor) -> Iterator[Batch]:
+    """Images (n, H, W, 3) uint8, normalised, some at a time."""
     mean, std = per_channel(MEAN), per_channel(STD)
-    parts = []
     for block in images.split(_BLOCK):
-        pixels = normalised(block.movedim(3, 1), mean, std)  # (b, 3, H, W)
-        parts.append(model.image_encoder(pixels.to(model.logit_scale.device)))
-    proj, final = (torch.cat([getattr(part, name) for part in parts]).cpu().float() for name in ("proj", "final"))
-    return proj, F.normalize(torch.cat([final, proj], dim=1))
+        unknown = torch.full((len(block),), UNKNOWN)
+        yield Batch(normalised(block.movedim(3, 1), mean, std), unknown, unknown, unknown)
 
 
 @torch.inference_mode()
