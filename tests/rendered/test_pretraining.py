@@ -18,7 +18,6 @@ from svllreid.rendered import recipe
 from svllreid.rendered.pretraining import CARD, WEIGHTS, PretrainRun, pretrain
 from svllreid.rendered.recipe import Recipe
 from svllreid.rendered.scoring import embed_images
-from svllreid.runtime.progress import LiveReport
 
 RECIPE = Recipe(seed=3, sites=2, people=20, images=2, size=(32, 16), epochs=2, batch_size=8)
 QUIET = Console(quiet=True)
@@ -180,8 +179,7 @@ def test_damaged_images_are_named(tmp_path):
 
 
 def test_every_person_is_shown_once_an_epoch(finished, tmp_path):
-    with LiveReport(QUIET) as report:
-        run = PretrainRun(RECIPE, tmp_path, "cpu", 1, report)
+    run = PretrainRun(RECIPE, tmp_path, "cpu", 1)
     first, second = run.order(1), run.order(2)
     assert first.shape == (5, 8) and sorted(first.ravel()) == list(range(40))
     assert (first != second).any()
