@@ -72,3 +72,13 @@ def test_stage1_batches_cover_everything_once_and_are_never_empty(count, batch_s
     assert sorted(np.concatenate(batches)) == list(range(count))
     assert all(len(batch) for batch in batches)
     assert all(len(batch) == batch_size for batch in batches[:-1])
+
+
+def test_epochs_follow_each_other_without_a_new_iteration():
+    sampler = PKSampler([0] * 4 + [1] * 4 + [2] * 4, 4, 2, seed=3)
+    sampler.set_epoch(2, 1, last=4)
+    stream = list(sampler)
+    assert stream == sampler.epoch_batches(2)[1:] + sampler.epoch_batches(3) + sampler.epoch_batches(4)
+    assert len(sampler) == len(sampler.epoch_batches(2)) - 1
+    sampler.set_epoch(3)
+    assert list(sampler) == sampler.epoch_batches(3)

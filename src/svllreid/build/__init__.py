@@ -1,5 +1,6 @@
 """Composition root: the only room that turns a Config into objects."""
 
+from svllreid.build.compiling import compile_task
 from svllreid.build.data import (
     TrainingData,
     build_cache_spec,
@@ -56,6 +57,7 @@ __all__ = [
     "build_to_device",
     "build_train_loader",
     "check_stage2",
+    "compile_task",
     "entries",
     "load_dataset",
     "load_trained",

@@ -177,8 +177,6 @@ def build_stage2(config: Config, model: SVLLReID) -> Stage2Task:
     if isinstance(encoder, ViTEncoder):
         encoder.recompute = settings.grad_checkpointing
     model.micro_batch = config.solver.stage2.micro_batch
-    if settings.compile:
-        encoder.compile()
     return Stage2Task(
         model,
         weights=weights,

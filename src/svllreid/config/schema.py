@@ -128,8 +128,9 @@ class Model(Section):
     grad_checkpointing: bool = False
     """Keep no activations inside the blocks of the image encoder and compute them again: a third less speed, far less
     memory. ViT only."""
-    compile: bool = False
-    """Compile the image encoder with torch.compile; the first steps take minutes."""
+    compile: Annotated[bool | Literal["auto"], MAY_CHANGE] = "auto"
+    """Compile both stages with torch.compile, which takes half a minute in the first step of each. auto: on CUDA, where
+    the compiler works and the stage has 2000 steps or more."""
     use_text: bool = True
     """Stage 1 and the image-to-text loss; false is the one-stage baseline."""
     use_ssl_stage1: bool = False

@@ -49,7 +49,7 @@ class PKSampler(Sampler[list[tuple[int, int]]]):
         self.num_instances = num_instances
         self.pids_per_batch, remainder = divmod(batch_size, num_instances)
         self.seed, self.process_rank, self.processes = seed, process_rank, processes
-        self.epoch, self.skip = 0, 0
+        self.epoch, self.skip, self.last = 0, 0, 0
         if remainder or not self.pids_per_batch:
             raise DatasetError(
                 f"a batch of {batch_size} images is not a multiple of {num_instances} images per identity; "
@@ -75,20 +75,28 @@ class PKSampler(Sampler[list[tuple[int, int]]]):
                 settings=("batch size",),
             )
 
-    def set_epoch(self, epoch: int, skip: int = 0) -> None:
-        """Chooses the epoch whose batches are drawn next, and how many of its first batches are skipped."""
-        self.epoch, self.skip = epoch, skip
+    def set_epoch(self, epoch: int, skip: int = 0, *, last: int | None = None) -> None:
+        """Chooses what is iterated over next.
+
+        Args:
+            epoch: the first epoch.
+            skip: its first batches that are left out.
+            last: the last epoch, for batches of one epoch right after those of another; None: `epoch` alone.
+        """
+        self.epoch, self.skip, self.last = epoch, skip, epoch if last is None else last
 
     def __len__(self) -> int:
-        """How many batches are drawn next."""
-        return len(self.epoch_batches()) - self.skip
+        """How many batches the first epoch has, without those skipped."""
+        return len(self.epoch_batches(self.epoch)) - self.skip
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        yield from self.epoch_batches()[self.skip :]
+        first, skip = self.epoch, self.skip
+        for epoch in range(first, self.last + 1):
+            yield from self.epoch_batches(epoch)[skip if epoch == first else 0 :]
 
-    def epoch_batches(self) -> list[list[tuple[int, int]]]:
-        """All batches of the epoch, as far as they belong to this process: index and seed of each image."""
-        rng = np.random.default_rng([self.seed, self.epoch])
+    def epoch_batches(self, epoch: int) -> list[list[tuple[int, int]]]:
+        """All batches of an epoch, as far as they belong to this process: index and seed of each image."""
+        rng = np.random.default_rng([self.seed, epoch])
         batches = self._draw(rng)
         size = self.pids_per_batch // self.processes * self.num_instances
         own = slice(self.process_rank * size, (self.process_rank + 1) * size)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,12 +19,49 @@ from svllreid.jobs.run import Run
 from svllreid.models.checkpoint import TEXT, prompts_digest
 from svllreid.models.reid import SVLLReID
 from svllreid.runtime.gather import num_processes, process_rank
+from svllreid.runtime.progress import LiveReport
 from svllreid.training.hooks import Hook
 from svllreid.training.plan import StagePlan
 from svllreid.training.schedule import cosine_lr, step_lr
+from svllreid.training.stage1 import Stage1Task
+from svllreid.training.stage2 import Stage2Task
+from svllreid.types import Batch
+
+logger = logging.getLogger(__name__)
 
 
-def stage1_plan(run: Run, model: SVLLReID, features: Tensor, hooks: Sequence[Hook]) -> StagePlan:
+class FirstStep(Hook):
+    """Shows a bar during the first step, which takes long where the task is compiled in it.
+
+    Args:
+        report: shows it.
+        text: what is going on; empty: no bar.
+    """
+
+    def __init__(self, report: LiveReport, text: str) -> None:
+        self.report, self.text = report, text
+        self.bar = ExitStack()
+
+    def before_epoch(self, epoch: int) -> None:
+        """Show the bar, before the first epoch that is trained."""
+        if self.text:
+            self.bar.enter_context(self.report.tracking(self.text))
+            self.text = ""
+
+    def after_step(self, epoch: int, step: int) -> None:
+        """Remove it."""
+        self.bar.close()
+
+
+def _compiled(run: Run, task: Stage1Task | Stage2Task, steps: int, report: LiveReport) -> FirstStep:
+    """Compile a task where the configuration asks for it; the hook that shows how long that takes."""
+    note = build.compile_task(run.config, task, run.fabric, steps)
+    if note:
+        logger.info("%s", note)
+    return FirstStep(report, note)
+
+
+def stage1_plan(run: Run, model: SVLLReID, features: Tensor, hooks: Sequence[Hook], report: LiveReport) -> StagePlan:
     """Stage 1: prompts against cached image features.
 
     Args:
@@ -29,6 +69,7 @@ def stage1_plan(run: Run, model: SVLLReID, features: Tensor, hooks: Sequence[Hoo
         model: on the device.
         features: (n, E) of the training images, on the device.
         hooks: what else happens, such as writing checkpoints.
+        report: shows that the task is being compiled.
     """
     config, data, fabric = run.config, run.data, run.fabric
     stage, seed = config.solver.stage1, config.solver.seed
@@ -53,6 +94,7 @@ def stage1_plan(run: Run, model: SVLLReID, features: Tensor, hooks: Sequence[Hoo
         return len(plan), steps()
 
     task = build.build_stage1(config, model)
+    compiling = _compiled(run, task, len(shares(1)) * stage.max_epochs, report)
     return StagePlan(
         stage="stage 1",
         task=task,
@@ -71,34 +113,41 @@ def stage1_plan(run: Run, model: SVLLReID, features: Tensor, hooks: Sequence[Hoo
         kept=lambda name: name.startswith(("prompt_learner.cls_ctx", "text_mlp.")),
         log_period=stage.log_period,
         save_period=config.solver.save_period,
-        hooks=hooks,
+        hooks=[compiling, *hooks],
         pids=list(data.labels),
         final=run.folder.final(config, 1),
         max_steps=run.options.max_steps,
     )
 
 
-def stage2_plan(run: Run, model: SVLLReID, hooks: Sequence[Hook]) -> StagePlan:
+def stage2_plan(run: Run, model: SVLLReID, hooks: Sequence[Hook], report: LiveReport) -> StagePlan:
     """Stage 2: the image encoder against the prompts.
 
     Args:
         run: configuration, data and device.
         model: on the device.
         hooks: what else happens, such as writing checkpoints and evaluating.
+        report: shows that the task is being compiled.
     """
     config, data, fabric = run.config, run.data, run.fabric
     stage, sampler = config.solver.stage2, build.build_sampler(config, data)
     task = build.build_stage2(config, model.eval())
     loader = build.build_train_loader(config, data, sampler, fabric)
     to_device = build.build_to_device(config, fabric)
+    stream: Iterator[Batch] | None = None
 
     def epoch_batches(epoch: int, done: int) -> tuple[int, Iterable[Sequence[Any]]]:
-        sampler.set_epoch(epoch, done)
-        return len(sampler) + done, ((to_device(batch),) for batch in batches(loader))
+        nonlocal stream
+        if stream is None:  # one for all epochs, so that workers are ahead when an epoch begins
+            sampler.set_epoch(epoch, done, last=stage.max_epochs)
+            stream = batches(loader)
+        count = len(sampler.epoch_batches(epoch))
+        return count, ((to_device(batch),) for batch in islice(stream, count - done))
 
     def images_of(epoch: int, step: int) -> list[str]:
-        sampler.set_epoch(epoch)
-        return [str(data.samples[index].path) for index, _ in sampler.epoch_batches()[step - 1]]
+        return [str(data.samples[index].path) for index, _ in sampler.epoch_batches(epoch)[step - 1]]
+
+    compiling = _compiled(run, task, len(sampler.epoch_batches(1)) * stage.max_epochs, report)
 
     return StagePlan(
         stage="stage 2",
@@ -119,7 +168,7 @@ def stage2_plan(run: Run, model: SVLLReID, hooks: Sequence[Hook]) -> StagePlan:
         kept=lambda name: not name.startswith(TEXT),
         log_period=stage.log_period,
         save_period=config.solver.save_period,
-        hooks=hooks,
+        hooks=[compiling, *hooks],
         pids=list(data.labels),
         final=run.folder.final(config, 2),
         max_steps=run.options.max_steps,

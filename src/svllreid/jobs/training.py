@@ -114,7 +114,7 @@ def learn_prompts(run: Run, model: SVLLReID, checkpoints: Checkpoints, report: L
         PromptSimilarity(model, run.config.solver.stage1.max_epochs, report),
     ]
     with profiling(run, 1) as profilers:
-        plan = stage1_plan(run, model, features, [*profilers, *hooks])
+        plan = stage1_plan(run, model, features, [*profilers, *hooks], report)
         run_stage(run.fabric, plan, run.folder.state(1), report)
 
 
@@ -127,7 +127,7 @@ def train_encoder(run: Run, model: SVLLReID, checkpoints: Checkpoints, report: L
     if run.tests:
         hooks.append(evaluation)
     with profiling(run, 2) as profilers:
-        plan = stage2_plan(run, model, [*profilers, *hooks])
+        plan = stage2_plan(run, model, [*profilers, *hooks], report)
         run_stage(run.fabric, plan, run.folder.state(2), report)
     return evaluation.metrics
 

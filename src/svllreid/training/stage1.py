@@ -37,6 +37,7 @@ class Stage1Task(nn.Module):
         self.model = model
         self.augment = augment
         self.ssl_weight = ssl_weight
+        self.encode: Callable[[Tensor], Tensor] = model.encode_prompts  # or the same, compiled
         self.trained = dict(model.stage1_parameters(train_head=train_head))
         for parameter in model.parameters():
             parameter.requires_grad_(False)
@@ -48,7 +49,7 @@ class Stage1Task(nn.Module):
         identities, column = labels.unique(return_inverse=True)
         prompts = self.model.prompt_learner(identities)  # (U, 77, T)
         augmented = [] if self.augment is None else [self.augment(prompts, generator) for _ in range(2)]
-        encoded = self.model.encode_prompts(torch.cat([prompts, *augmented])).split(len(identities))
+        encoded = self.encode(torch.cat([prompts, *augmented])).split(len(identities))
         text_features = encoded[0][column]  # (B, E)
         terms = {
             "loss_i2t": supcon_loss(image_features, text_features, labels, labels),
