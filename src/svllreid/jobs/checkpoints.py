@@ -14,7 +14,7 @@ from svllreid.jobs.run_folder import RunFolder, settings_of
 from svllreid.models.checkpoint import CheckpointInfo, save_checkpoint
 from svllreid.models.reid import SVLLReID
 from svllreid.training.hooks import Hook
-from svllreid.training.sharding import whole
+from svllreid.training.sharding import full_tensors
 from svllreid.training.state import TrainingProgress
 
 
@@ -38,7 +38,7 @@ class Checkpoints:
 
     def save(self, model: SVLLReID, stage: int, epoch: int, file: Path) -> None:
         """Write one checkpoint."""
-        state = whole(model.state_dict())
+        state = full_tensors(model.state_dict())
         if not self.writes:
             return
         rows = self.data.side_rows
