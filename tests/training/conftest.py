@@ -50,12 +50,12 @@ class Stage:
     Args:
         folder: where its state and its final file go.
         batches: of every epoch, one number each.
-        task: None: a new OneWeight.
+        after_epoch: called after each epoch; None: `evaluate`.
         options: of StagePlan, in place of those below.
     """
 
-    def __init__(self, folder, batches, task=None, **options):
-        self.task, self.report, self.settled = task or OneWeight(), Recorder(), []
+    def __init__(self, folder, batches, after_epoch=None, **options):
+        self.task, self.report, self.settled = OneWeight(), Recorder(), []
         self.state, self.final = folder / "state" / "stage.pt", folder / "final.pth"
         group = {"params": [self.task.model.weight], "names": ["weight"], "lr_factor": 1.0}
         plan = StagePlan(
@@ -69,13 +69,13 @@ class Stage:
             kept=lambda name: True,
             log_period=100,
             save_period=0,
-            after_epoch=self.after_epoch,
+            after_epoch=after_epoch or self.evaluate,
             pids=["ann", "bob"],
             final=self.final,
         )
         self.plan = dataclasses.replace(plan, **options)
 
-    def after_epoch(self, epoch, progress):
+    def evaluate(self, epoch, progress):
         """Evaluates an epoch, as far as tests need it."""
         self.settled.append((epoch, self.weight))
         if epoch == self.plan.max_epochs:
