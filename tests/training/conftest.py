@@ -6,7 +6,9 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
-from svllreid.training.loop import StagePlan, run_stage
+from svllreid.training.hooks import Hook
+from svllreid.training.loop import run_stage
+from svllreid.training.plan import StagePlan
 from svllreid.types import StepResult
 
 
@@ -23,6 +25,13 @@ class OneWeight(torch.nn.Module):
         self.before_step()
         loss = -self.model.weight * x
         return StepResult(loss, {"loss_id": x.detach()}, num_images=4)
+
+
+class AfterEpoch(Hook):
+    """A hook that calls a function after each epoch."""
+
+    def __init__(self, function):
+        self.after_epoch = function
 
 
 class Recorder:
@@ -69,7 +78,7 @@ class Stage:
             kept=lambda name: True,
             log_period=100,
             save_period=0,
-            after_epoch=after_epoch or self.evaluate,
+            hooks=[AfterEpoch(after_epoch or self.evaluate)],
             pids=["ann", "bob"],
             final=self.final,
         )
