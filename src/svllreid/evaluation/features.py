@@ -183,7 +183,7 @@ class FeatureSet:
         if self.spec is not None and other.spec is not None:
             check_same(self.spec, other.spec, names)
         else:
-            notes.append(f"nothing says that {names[0]} and {names[1]} are of the same model")
+            notes.append(f"it is unknown whether {names[0]} and {names[1]} are of the same model")
             logger.warning("%s", notes[-1])
         if self.protocol != other.protocol or self.protocol == "vehicleid-10":
             raise EvaluationError(
