@@ -101,5 +101,5 @@ def test_features_that_do_not_say_their_model_are_ranked_and_the_numbers_say_so(
     config, saved, metrics = tested(SETTINGS["default"])
     replace(saved, spec=None).save(tmp_path / "old.npz")
     found = run_features(tmp_path / "old.npz", config.model_copy(update={"output_dir": str(tmp_path)}))
-    assert found["embedding"] is None and "nothing says which model the features are of" in found["notes"]
+    assert found["embedding"] is None and "it is unknown which model the features are of" in found["notes"]
     assert (found["mAP"], found["verification"]) == (metrics["mAP"], metrics["verification"])

@@ -199,8 +199,8 @@ def test_a_gallery_that_is_drawn_cannot_be_exchanged():
         drawn.with_gallery_of(drawn)
 
 
-def test_an_unknown_model_is_said(caplog):
+def test_an_unknown_model_is_logged(caplog):
     both = feature_set().with_gallery_of(feature_set("night", None))
-    line = "nothing says that the queries (day) and the gallery (night) are of the same model"
+    line = "it is unknown whether the queries (day) and the gallery (night) are of the same model"
     assert both.notes == (line,) and line in caplog.text
     assert both.spec is None

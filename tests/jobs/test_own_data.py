@@ -176,7 +176,7 @@ def test_side_information_asked_for_by_name_stays_or_is_refused(trained, tmp_pat
     for image in strange.rglob("*.jpg"):
         image.rename(image.with_name(image.name.replace("_c", "_")))
     assert not prepared(weight, "DATASETS.ROOT_DIR", strange)[0][0]
-    with pytest.raises(ConfigError, match=r"MODEL\.SIE_CAMERA true: no test image of folder says its camera"):
+    with pytest.raises(ConfigError, match=r"MODEL\.SIE_CAMERA true: no test image of folder has a known camera"):
         prepared(weight, "DATASETS.ROOT_DIR", strange, "MODEL.SIE_CAMERA", "true")
 
 

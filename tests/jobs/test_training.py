@@ -335,7 +335,7 @@ def test_own_folder_without_cameras(small_config, tmp_path, market):
     overrides = {"DATASETS.NAMES": "folder", "DATASETS.ROOT_DIR": str(tmp_path / "own"), "DATASETS.NOUN": "pedestrian"}
     metrics = train(small_config({**overrides, "OUTPUT_DIR": str(tmp_path / "out")}))
     assert metrics["protocol"] == "leave-self-out"
-    assert "MODEL.SIE_CAMERA is switched off: no image says its camera" in (tmp_path / "out" / "log.txt").read_text()
+    assert "MODEL.SIE_CAMERA is switched off: no image has a known camera" in (tmp_path / "out" / "log.txt").read_text()
     state = torch.load(tmp_path / "out" / "tiny_2.pth", weights_only=True)
     assert "cv_embed" not in state
     assert json.loads((tmp_path / "out" / "tiny_2.json").read_text())["pids"][0] == "person 0001"

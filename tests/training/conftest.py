@@ -27,6 +27,13 @@ class OneWeight(torch.nn.Module):
         return StepResult(loss, {"loss_id": x.detach()}, num_images=4)
 
 
+class AfterEpoch(Hook):
+    """A hook that calls a function after each epoch."""
+
+    def __init__(self, function):
+        self.after_epoch = function
+
+
 class Recorder:
     """What a stage reports, as it comes."""
 
@@ -59,8 +66,6 @@ class Stage:
     def __init__(self, folder, batches, after_epoch=None, **options):
         self.task, self.report, self.settled = OneWeight(), Recorder(), []
         self.state, self.final = folder / "state" / "stage.pt", folder / "final.pth"
-        self.hook = Hook()
-        self.hook.after_epoch = after_epoch or self.evaluate
         group = {"params": [self.task.model.weight], "names": ["weight"], "lr_factor": 1.0}
         plan = StagePlan(
             stage="stage 1",
@@ -73,7 +78,7 @@ class Stage:
             kept=lambda name: True,
             log_period=100,
             save_period=0,
-            hooks=[self.hook],
+            hooks=[AfterEpoch(after_epoch or self.evaluate)],
             pids=["ann", "bob"],
             final=self.final,
         )

@@ -27,7 +27,7 @@ def follow(average, weight, steps):
 def test_the_average_follows_by_its_definition(weight, decay):
     average = WeightAverage({"w": weight}, decay)
     expected = follow(average, weight, 5)
-    with average.lent():
+    with average.applied():
         assert weight.tolist() == pytest.approx([expected] * 3)
     assert weight.tolist() == [5, 5, 5]
 
@@ -35,10 +35,10 @@ def test_the_average_follows_by_its_definition(weight, decay):
 def test_the_model_gets_its_weights_back_whatever_happens(weight):
     average = WeightAverage({"w": weight}, 0.9)
     expected = follow(average, weight, 2)
-    with pytest.raises(KeyboardInterrupt), average.lent():
+    with pytest.raises(KeyboardInterrupt), average.applied():
         raise KeyboardInterrupt
     assert weight.tolist() == [2, 2, 2]
-    with average.lent():
+    with average.applied():
         assert weight.tolist() == pytest.approx([expected] * 3)
 
 

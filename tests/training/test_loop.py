@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from svllreid.errors import CheckpointError, TrainingError
+from svllreid.training.hooks import Hook
 from svllreid.training.state import read_progress
 
 
@@ -115,6 +116,27 @@ def test_an_epoch_whose_evaluation_failed_is_evaluated_again_and_not_trained_aga
     again = stage([1, 2], max_epochs=2)
     again.run()
     assert (again.settled, again.report.advanced) == ([(1, 3), (2, 6)], 2)
+
+
+def test_hooks_are_called_before_each_epoch_after_each_step_and_after_each_epoch(stage):
+    class Recording(Hook):
+        def __init__(self):
+            self.calls = []
+
+        def before_epoch(self, epoch):
+            self.calls.append(f"before {epoch}")
+
+        def after_step(self, epoch, step):
+            self.calls.append(f"step {epoch}.{step}")
+
+        def after_epoch(self, epoch, progress):
+            self.calls.append(f"after {epoch}, {progress.total} steps")
+
+    hooks = [Recording(), Hook(), Recording()]
+    stage([1, 2], max_epochs=2, hooks=hooks).run()
+    expected = ["before 1", "step 1.1", "step 1.2", "after 1, 2 steps"]
+    expected += ["before 2", "step 2.1", "step 2.2", "after 2, 4 steps"]
+    assert hooks[0].calls == hooks[2].calls == expected
 
 
 def test_a_finished_stage_does_nothing_unless_what_it_left_is_gone(stage):

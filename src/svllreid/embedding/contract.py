@@ -1,4 +1,4 @@
-"""The embedding contract: what turns images into features, and the record that says which features compare."""
+"""The embedding contract: the protocol of what turns images into features, and the record of how features were made."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from torch import Tensor
 from svllreid.errors import EvaluationError
 
 NECKS = ("before", "after", "joint")
-"""Which features: before or after the BNNecks (`final` and `proj` side by side), or `joint`: `proj` alone, the feature
-in the joint space of images and texts, which has no neck."""
+"""Which features an embedder returns.
+
+`before` and `after`: `final` and `proj` concatenated, before or after their BNNecks. `joint`: `proj` alone, the feature
+in the joint space of images and texts, without a neck.
+"""
 
 _NOT_COMPARED = ("precision",)
 
 
 @dataclass(frozen=True)
 class EmbeddingSpec:
-    """The model and the settings behind features.
+    """The record of the model and the settings that made features; features with equal fingerprints can be compared.
 
     Args:
-        weights: SHA-256 of the image encoder and its necks, see `svllreid.models.digest`.
-        dim: numbers in a feature.
+        weights: SHA-256 of the image encoder's weights and those of its necks, see `svllreid.models.digest`.
+        dim: dimensions of a feature.
         image_size: height and width that images are resized to.
-        pixel_mean, pixel_std: of each channel, images in 0..1.
+        pixel_mean, pixel_std: normalisation of each channel, for pixels in 0..1.
         neck: one of NECKS.
-        flip: whether the mirrored image's feature is averaged in.
+        flip: whether a feature is the mean of those of the image and its mirror image.
         normalized: whether features have length 1.
-        sie_camera, sie_view: whether side information of the camera, of the viewpoint is added.
-        sie_coe: its factor, 0 without side information.
-        sie_table: SHA-256 of its table, empty without side information.
+        sie_camera, sie_view: whether side information of the camera and of the viewpoint is added.
+        sie_coe: factor of the side information; 0 without it.
+        sie_table: SHA-256 of the table of side information; empty without it.
         precision: arithmetic of the model: `32`, `tf32`, `16-mixed` or `bf16-mixed`.
-        metric: the distance features are compared by.
+        metric: the distance by which features are compared.
     Example:
         >>> import svllreid
         >>> settings = {"image_size": (256, 128), "pixel_mean": (0.5,) * 3, "pixel_std": (0.5,) * 3, "neck": "before"}
@@ -62,28 +65,29 @@ class EmbeddingSpec:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits, equal where features can be compared.
+        """16 hexadecimal digits that are equal where features can be compared.
 
-        Batch size and device are no part of a spec, and precision is none of the fingerprint: they round the numbers
-        differently, but the function is the same, and a gallery that was embedded on a GPU in 16-mixed is searched
-        with queries that a laptop embeds in 32.
+        The precision is left out, as batch size and device are left out of the whole record: they only change how
+        numbers are rounded. So a gallery that was embedded on a GPU in 16-mixed can be searched with queries that a
+        laptop embeds in 32.
         """
         compared = {name: value for name, value in asdict(self).items() if name not in _NOT_COMPARED}
         return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field and the fingerprint, as JSON has them."""
+        """Every field and the fingerprint, as values that JSON can hold."""
         plain = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
         return {"fingerprint": self.fingerprint, **plain}
 
     @classmethod
     def from_dict(cls, content: Any, origin: str = "the embedding's record") -> EmbeddingSpec:
-        """What `to_dict` gave.
+        """The record from the dictionary that `to_dict` returned.
 
         Args:
             content: the dictionary.
-            origin: what to call it in messages.
-        Raises: EvaluationError: fields are missing or unknown (another version's), or were changed since.
+            origin: what error messages call it.
+        Raises: EvaluationError: fields are missing or unknown, as those of another version, or do not match the
+            fingerprint.
         """
         if not isinstance(content, dict):
             raise EvaluationError(f"{origin}: {type(content).__name__} instead of fields; embed the images again")
@@ -108,12 +112,12 @@ class EmbeddingSpec:
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Features of some images, and what made them.
+    """Features of images, with the record of how they were made.
 
     Args:
         vectors: (n, D) float32 on the CPU.
-        rows: (n,) int64, which image of the caller's list each vector is of.
-        spec: the model and settings behind the vectors.
+        rows: (n,) int64, for each vector the number of its image in the caller's list, counted from 0.
+        spec: the model and settings that made the vectors.
     """
 
     vectors: Tensor
@@ -122,33 +126,41 @@ class FeatureTable:
 
 
 class Embedder(Protocol):
-    """Turns batches of images into features: PyTorch's network, or a file that it was exported to."""
+    """Turns batches of images into features; `embedding.torch.TorchEmbedder` does so with a PyTorch network.
+
+    Any class with these four members can take its place in `embed` and `FeatureEncoder`.
+    """
 
     @property
     def device(self) -> torch.device:
-        """Where batches are wanted."""
+        """The device that batches have to be on."""
 
     @property
     def dim(self) -> int:
-        """Numbers in a feature (D)."""
+        """Dimensions of a feature (D)."""
 
     @property
     def spec(self) -> EmbeddingSpec:
-        """The model and settings behind the features."""
+        """The record of the model and settings that make the features."""
 
     def __call__(self, images: Tensor, camids: Tensor, viewids: Tensor) -> Tensor:
-        """Features (B, D) float32 of images (B, 3, H, W) with rows of the side information (B,), -1 where unknown."""
+        """Features (B, D) float32 of a batch.
+
+        Args:
+            images: (B, 3, H, W) float, normalised.
+            camids, viewids: (B,) int64, rows of the side information; -1 where unknown.
+        """
 
 
 def check_same(
     first: EmbeddingSpec, second: EmbeddingSpec, names: tuple[str, str] = ("the first", "the second")
 ) -> None:
-    """Refuse to compare features of two models, or of one model under two settings; precision may differ.
+    """Refuse to compare features of two models, or of one model under different settings; only precision may differ.
 
     Args:
-        first, second: what made the features.
-        names: what to call the two in the message.
-    Raises: EvaluationError: names every field that differs, with both values.
+        first, second: the records of the features.
+        names: what the message calls the two.
+    Raises: EvaluationError: the records differ; the message names every such field with both values.
     """
     if first.fingerprint == second.fingerprint:
         return
@@ -162,7 +174,7 @@ def check_same(
 
 
 def _short(value: Any) -> str:
-    """A value for a message; of a digest its beginning."""
+    """A value as a message shows it: a digest is cut to its first 8 digits."""
     if isinstance(value, str) and len(value) == 64:
         return f"{value[:8]}…"
     return json.dumps(value)

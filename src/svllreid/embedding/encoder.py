@@ -1,4 +1,4 @@
-"""Images to features, for search, tracking and export."""
+"""`FeatureEncoder`, the base of `svllreid.Encoder`: paths, PIL images and arrays to features."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class FeatureEncoder:
     """A trained model that turns images into features.
 
     Args:
-        embedder: the model with the settings that its features depend on.
-        transform: image to tensor, as the embedder wants them.
-        side_rows: which cameras and viewpoints the rows of the embedder's side information stand for.
-        batch_size: images at once.
+        embedder: the model with all settings that its features depend on.
+        transform: takes an image and returns the tensor (3, H, W) that the embedder expects.
+        side_rows: the row of the embedder's side information that belongs to each camera and viewpoint.
+        batch_size: number of images that are embedded at once.
     """
 
     def __init__(
@@ -43,7 +43,10 @@ class FeatureEncoder:
 
     @property
     def spec(self) -> EmbeddingSpec:
-        """Which model and settings the features are of: keep it with them, and compare only features of one spec."""
+        """The record of the model and settings that make the features.
+
+        Save it with the features, and compare only features whose records have equal fingerprints.
+        """
         return self.embedder.spec
 
     def encode(
@@ -54,21 +57,23 @@ class FeatureEncoder:
         *,
         channel_order: ChannelOrder = "rgb",
     ) -> np.ndarray:
-        """Features (n, D) float32 of n images, (1, D) of one; L2-normalised unless the model's configuration says no.
+        """Features (n, D) float32 of n images; (1, D) of a single one.
 
-        `svllreid test` compares the same features, by Euclidean distance: see `svllreid.distances`.
+        They are L2-normalised unless the model's configuration switches that off. `svllreid test` compares the same
+        features, by Euclidean distance (`svllreid.distances`).
 
         Args:
-            images: one image, or several in a sequence, an array (n, H, W, C) or a generator, of which a batch at a
-                time is kept in memory. An image is a path, a PIL image or an array (H, W), (H, W, 1), (H, W, 3) or
+            images: one image, or several in a sequence, a generator or an array (n, H, W, C). Of a generator one batch
+                at a time is kept in memory. An image is a path, a PIL image or an array (H, W), (H, W, 1), (H, W, 3) or
                 (H, W, 4) with alpha last: uint8, uint16 (0 to 65535) or float (0 to 1).
-            camids, viewids: camera and viewpoint of each image, numbered as in the training set, or one number for all;
-                -1 where unknown; None: all unknown.
-            channel_order: `bgr` for arrays as OpenCV reads them; files and PIL images know their own.
+            camids, viewids: camera and viewpoint of each image, numbered as in the training set, or one number for all
+                images; -1 where unknown. None: all are unknown.
+            channel_order: order of the colours in arrays: `rgb`, or `bgr` as OpenCV reads them. Files and PIL images
+                record their own order.
         Raises:
-            DatasetError: an image that cannot be used, named by its path or its index from 0; ids that do not fit the
-                images or the trained table.
-            EvaluationError: features that are NaN or infinite.
+            DatasetError: an image cannot be used (the message has its path, or its index from 0), or the ids do not fit
+                the images or the cameras and viewpoints of training.
+            EvaluationError: features are NaN or infinite.
         """
         if channel_order not in get_args(ChannelOrder):
             raise DatasetError(f"channel_order is {channel_order!r}; give 'rgb' or 'bgr'")
@@ -84,7 +89,7 @@ class FeatureEncoder:
     def _batches(
         self, images: Iterable[Any], ids: Mapping[str, int | list[int]], channel_order: ChannelOrder
     ) -> Iterator[Batch]:
-        """The images, transformed, a batch at a time, with their ids."""
+        """Batches of the transformed images with their rows of the side information."""
         start, unread = 0, iter(images)
         while chunk := list(islice(unread, self.batch_size)):
             end = start + len(chunk)
@@ -102,7 +107,7 @@ class FeatureEncoder:
 
 
 def _several(images: AnyImage | Iterable[AnyImage]) -> Iterable[Any]:
-    """The images one by one, where it is a single one too; what is no image is refused where it is opened."""
+    """The images as an iterable, also where a single one is given; values that are no images are refused later."""
     if isinstance(images, np.ndarray):
         alone = images.ndim in (0, 2, 3)
     else:
@@ -113,14 +118,14 @@ def _several(images: AnyImage | Iterable[AnyImage]) -> Iterable[Any]:
 def _ids(
     name: str, given: int | Iterable[int] | None, row: Callable[[int], int], known: Sequence[int] | None
 ) -> int | list[int]:
-    """Rows of cameras or viewpoints in the trained table: a number for all images, or a list with one of each.
+    """Rows of the side information for cameras or viewpoints: one number for all images, or a list with one for each.
 
     Args:
-        name: what they are, for messages.
-        given: as `encode` takes them.
-        row: the row of a number that the dataset gives; -1 where it has none.
-        known: the numbers that the trained table has; None where the model uses none.
-    Raises: DatasetError: ids that are no whole numbers, or that the table does not have.
+        name: `camids` or `viewids`, for messages.
+        given: the argument of `encode`.
+        row: returns the row of a camera or viewpoint; -1 where it has none.
+        known: the cameras or viewpoints that have a row; None where the model does not use them.
+    Raises: DatasetError: ids that are no whole numbers, or that have no row.
     """
     if given is None:
         return UNKNOWN
@@ -148,7 +153,14 @@ def _is_whole(value: Any) -> bool:
 
 
 def _check_numbers(ids: Mapping[str, int | list[int]], images: int, *, more_may_come: bool = False) -> None:
-    """DatasetError where lists of ids are shorter than the images, or longer and no more images come."""
+    """Check that each list of ids has one for each image.
+
+    Args:
+        ids: by name, one number for all images or a list.
+        images: number of images so far.
+        more_may_come: whether there may be more images, so that longer lists are no fault yet.
+    Raises: DatasetError: a list is too short or too long.
+    """
     for name, values in ids.items():
         if isinstance(values, int):
             continue

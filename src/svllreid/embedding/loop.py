@@ -12,17 +12,17 @@ from svllreid.types import Batch
 
 
 def embed(embedder: Embedder, batches: Iterable[Batch], progress: Callable[[int], None] | None = None) -> FeatureTable:
-    """The features of all images, in the order of the batches.
+    """Embed all images and return their features, in the order of the batches.
 
     Args:
         embedder: the model with its settings.
-        batches: of images; ids of camera and viewpoint as `Batch` has them.
-        progress: called with the number of images of each batch.
-    Raises: EvaluationError: features that are NaN or infinite; the message has the image's number, counted from 0.
+        batches: the images with their rows of the side information.
+        progress: called after each batch with its number of images.
+    Raises: EvaluationError: features are NaN or infinite; the message has the number of the image, counted from 0.
     """
     parts, count = [], 0
     for batch in batches:
-        with torch.inference_mode():  # reading the batches may run the caller's own code, which stays outside
+        with torch.inference_mode():  # not around the loop: reading a batch may run the caller's code
             features = embedder(*_inputs(batch.to(embedder.device))).cpu()
         broken = (~features.isfinite().all(dim=1)).nonzero()
         if len(broken):

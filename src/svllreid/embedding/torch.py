@@ -20,17 +20,17 @@ _HALF = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
 class TorchEmbedder:
-    """A trained model with every setting that its features depend on.
+    """A trained network with every setting that its features depend on.
 
     Args:
-        model: the network; moved to the device and set to eval mode.
-        transform: image to tensor.
-        device: where to compute.
+        model: the network; it is moved to the device and set to eval mode.
+        transform: the transform of the images, whose size and normalisation belong to the record `spec`.
+        device: the device that computes.
         precision: `32`, `tf32` (GPUs), `16-mixed` (GPUs) or `bf16-mixed`.
         neck: which features, one of `embedding.contract.NECKS`.
-        normalize: to length 1.
-        flip: average with the features of the mirrored images.
-        side_information: add what the model learned about the images' cameras and viewpoints, if it has any.
+        normalize: whether features are divided by their length.
+        flip: whether a feature is the mean of those of the image and its mirror image.
+        side_information: whether to add the learned vectors of cameras and viewpoints, if the model has any.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class TorchEmbedder:
         """Features (B, D) float32.
 
         Args:
-            images: (B, 3, H, W) as `transform` makes them, on the device.
-            camids, viewids: (B,) int64, rows of the side information table; -1 where unknown.
+            images: (B, 3, H, W) as `transform` returns them, on the device.
+            camids, viewids: (B,) int64, rows of the side information; -1 where unknown.
         """
         ids = (camids, viewids) if self.side_information else (None, None)
         with self._arithmetic():
@@ -70,7 +70,7 @@ class TorchEmbedder:
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:
-        """The precision inside; torch's own setting of matrix products outside stays as it was."""
+        """A context that computes in the precision; afterwards PyTorch's settings are as before."""
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
         half = _HALF.get(self.precision)
@@ -82,9 +82,9 @@ class TorchEmbedder:
 
     @cached_property
     def spec(self) -> EmbeddingSpec:
-        """The record of model and settings; the weights are read when it is first asked for.
+        """The record of the model and settings that make the features.
 
-        Where they are sharded over processes, every process must ask for it.
+        Its first use computes the digest of the weights. Where these are sharded, all processes must use it.
         """
         model, used = self.model, self.side_information
         return EmbeddingSpec(

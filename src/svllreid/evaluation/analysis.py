@@ -1,4 +1,4 @@
-"""All that a test reports about one query set and one gallery, from distances that are computed once."""
+"""Ranking, verification and camera pairs of one query set and one gallery, from distances that are computed once."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ MAX_RANK = 50
 
 @dataclass(frozen=True)
 class Analysis:
-    """What `analyse` finds.
+    """The results of `analyse`.
 
     Args:
-        ranking: by plain distance, or re-ranked.
-        verification: over all pairs by plain distance; None where there are not both kinds of pairs.
-        no_verification: why there is none.
-        cameras: by plain distance; None where not asked for.
+        ranking: the ranking by plain distance, or the re-ranked one.
+        verification: the verification over all pairs by plain distance; None where there are not both genuine and
+            impostor pairs.
+        no_verification: the reason why there is no verification; empty where there is one.
+        cameras: the camera pairs by plain distance; None where they were not asked for.
     """
 
     ranking: Ranking
@@ -51,14 +52,15 @@ def analyse(
     device: torch.device | str | None = None,
     progress: ProgressCallback | None = None,
 ) -> Analysis:
-    """Rank, verify, and compare cameras; each equals `evaluate_features`, `verify_features`, `compare_cameras`.
+    """Rank and verify, and compare cameras where asked.
 
-    The matrix of distances is computed once where it fits into the memory set aside (`blocks.KEPT_BYTES`), else twice:
-    impostor pairs can be counted only when the distances of all genuine pairs are known.
+    The results equal those of `evaluate_features`, `verify_features` and `compare_cameras`. The distance matrix is
+    computed once if it takes at most `blocks.KEPT_BYTES`, otherwise twice: impostor pairs are counted in a second
+    reading, when the distances of all genuine pairs are known.
 
     Args:
         q_feats, g_feats, q_pids, g_pids, q_camids, g_camids, rerank, device: see `evaluate_features`.
-        cameras: compare pairs of cameras, which camids must then name.
+        cameras: whether to compare pairs of cameras; this needs q_camids and g_camids.
         progress: called as `progress(done, total)`, in images.
     Raises: EvaluationError: see `evaluate_features`.
     """

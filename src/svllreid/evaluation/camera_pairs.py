@@ -34,7 +34,7 @@ class CameraPairs:
 
 
 class CameraRanks:
-    """Reads blocks of distance rows and ranks each gallery camera's images by themselves.
+    """Reads blocks of distance rows and ranks the images of each gallery camera separately.
 
     Args:
         q_pids, g_pids, q_camids, g_camids: see `compare_cameras`.
@@ -51,23 +51,23 @@ class CameraRanks:
         ]
 
     def read(self, first: int, block: torch.Tensor) -> None:
-        """Take the distances (n, Ng) of the queries from `first` on; they are left as they are."""
+        """Read the distances (n, Ng) of the queries from `first` on; the block is not changed."""
         for columns, ranks in zip(self.columns, self.ranks, strict=True):
             ranks.read(first, block[:, torch.from_numpy(columns).to(block.device)])
 
     def result(self) -> CameraPairs:
-        """The metrics of every pair of cameras."""
+        """The metrics of every pair of cameras, after all queries have been read."""
         q_cameras = np.unique(self.q_camids)
         shape = len(q_cameras), len(self.g_cameras)
         mean_ap, rank1, counts = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, np.int64)
         for j, ranks in enumerate(self.ranks):
-            found = QueryMeasures.of(ranks)
+            measures = QueryMeasures.of(ranks)
             for i, camera in enumerate(q_cameras):
-                counted = (self.q_camids == camera) & (found.num_matches > 0)
+                counted = (self.q_camids == camera) & (measures.num_matches > 0)
                 counts[i, j] = counted.sum()
                 if counted.any():
-                    mean_ap[i, j] = found.average_precisions[counted].mean()
-                    rank1[i, j] = (found.first_match_ranks[counted] == 1).mean()
+                    mean_ap[i, j] = measures.average_precisions[counted].mean()
+                    rank1[i, j] = (measures.first_match_ranks[counted] == 1).mean()
         return CameraPairs(q_cameras, self.g_cameras, mean_ap, rank1, counts)
 
 
@@ -82,9 +82,9 @@ def compare_cameras(
     device: torch.device | str | None = None,
     progress: ProgressCallback | None = None,
 ) -> CameraPairs:
-    """Rank the queries of each camera among the gallery images of each other camera.
+    """Rank the queries of each camera among the gallery images of each camera, and return the metrics of every pair.
 
-    A camera against itself holds no match, as images of the query's pid and camera are junk.
+    A camera paired with itself has no matches, because images of the query's pid and camera are junk.
 
     Args:
         q_feats, g_feats, q_pids, g_pids, device: see `evaluate_features`.

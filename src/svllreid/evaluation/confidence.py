@@ -1,4 +1,4 @@
-"""How far the means over the queries could lie elsewhere, had other identities been searched for."""
+"""Confidence intervals: how much the means over the queries could differ if other identities were searched for."""
 
 from __future__ import annotations
 
@@ -17,18 +17,25 @@ _DRAWS_AT_ONCE = 1 << 20
 def bootstrap(ranking: Ranking, q_pids: Any, draws: int = 1000, seed: int = 0) -> dict[str, tuple[float, float]]:
     """95 % intervals of mAP, mINP, rank-1, rank-5 and rank-10 by the percentile bootstrap over the counted queries.
 
-    Identities are drawn with all their queries: queries of one are alike, and drawing each by itself would make the
-    intervals too narrow. Gallery and weights stay as they are: another training seed is not in it.
+    Each draw takes as many identities as there are, with replacement, each with all of its queries. Queries of one
+    identity are alike, so drawing them one by one would make the intervals too narrow. Gallery and weights are the same
+    in all draws, so the intervals do not cover what another training seed would change.
 
     Args:
-        ranking: what `evaluate_features` found.
+        ranking: the result of `evaluate_features` or `evaluate_ranking`.
         q_pids: (Nq,) identities of the queries.
-        draws: how often as many identities are drawn with replacement.
-        seed: the same seed draws the same.
-    Returns: low and high end (fractions) of each of MEASURES.
-    Raises: EvaluationError: fewer than two draws, or labels of another number of queries.
+        draws: number of draws, at least 2.
+        seed: seed of the draws.
+    Returns: lower and upper end (fractions) for each of MEASURES.
+    Raises: EvaluationError: fewer than two draws, or a number of q_pids that is not the number of queries.
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13; drawn in clusters: Field and
         Welsh 2007, "Bootstrapping clustered data".
+    Example:
+        >>> import svllreid
+        >>> distmat = [[0.1, 0.2], [0.1, 0.2]]
+        >>> ranking = svllreid.evaluate_ranking(distmat, q_pids=["ann", "bob"], g_pids=["ann", "bob"])
+        >>> bootstrap(ranking, ["ann", "bob"])["rank1"]  # one query of two finds its match first
+        (0.0, 1.0)
     """
     pids = np.asarray(q_pids)
     draws = whole_number(draws, "bootstrap: draws", EvaluationError, least=2)

@@ -1,4 +1,4 @@
-"""Features of many images, saved with their labels and the record of their model, and read to be ranked again."""
+"""Test features with their labels and the record of their model: saved, read again, and combined."""
 
 from __future__ import annotations
 
@@ -22,28 +22,30 @@ from svllreid.types import UNKNOWN, Sample, Splits
 logger = logging.getLogger(__name__)
 
 _PART = "part_"
-# What NumPy and zip raise on files that are something else, or damaged; TypeError: one array instead of an archive.
+# The errors that NumPy and zip raise for damaged files and other kinds of files; TypeError: a file with a single array.
 _UNREADABLE = (
     OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, MemoryError,
     struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-# An archive that unfolds to more is made to fill the memory: features hardly compress, labels and paths well.
+# An archive that unpacks to more than this is refused, as it may be made to fill the memory. Features hardly compress,
+# labels and paths do.
 _COMPRESSION, _UNFOLDED_BYTES = 10, 64 << 20
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Test images with their features: what a protocol ranks, with or without the model at hand.
+    """Test images with their features: everything that a protocol needs to rank them without the model.
 
     Args:
-        name: the dataset's.
-        query, gallery: the images; under `vehicleid-10` all are in query.
+        name: name of the dataset.
+        query, gallery: the images; under `vehicleid-10` all of them are in query.
         q_feats, g_feats: (Nq, D) and (Ng, D) features, tensors or arrays.
-        protocol: see `Splits`.
-        notes: what the reader had to say.
-        parts: rows of query (int64) of each named part, see `Splits`.
-        pictures: (Nq,) and (Ng,) numbers, equal where query and gallery image are the same picture; None: as the paths.
-        spec: which model and settings the features are of; None: nobody says.
+        protocol: the protocol that ranks them, see `Splits`.
+        notes: what the user should know about the dataset, see `Splits`.
+        parts: for each named part the rows (int64) of its images in query, see `Splits`.
+        pictures: (Nq,) and (Ng,) numbers that are equal where query and gallery image are the same picture. None:
+            images are the same picture where their paths are equal.
+        spec: the record of the model and settings that made the features; None where it is unknown.
     Example:
         >>> from pathlib import Path
         >>> import numpy as np
@@ -69,7 +71,13 @@ class FeatureSet:
 
     @classmethod
     def of(cls, splits: Splits, q_feats: Any, g_feats: Any, spec: EmbeddingSpec | None = None) -> FeatureSet:
-        """The test images of a dataset with their features, one row an image of `query` and `gallery`."""
+        """The test images of a dataset with their features.
+
+        Args:
+            splits: the dataset.
+            q_feats, g_feats: (Nq, D) and (Ng, D), a row for each image of `splits.query` and `splits.gallery`.
+            spec: the record of the model; None where it is unknown.
+        """
         rows = {sample: row for row, sample in enumerate(splits.query)}
         parts = {name: np.array([rows[sample] for sample in part]) for name, part in splits.parts.items()}
         sides = splits.query, splits.gallery
@@ -87,10 +95,11 @@ class FeatureSet:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write an .npz archive: {q,g}_{feats,pids,camids,viewids,paths}, name, protocol, notes and the parts' rows.
+        """Write an .npz archive, atomically.
 
-        Where they are known, also {q,g}_pictures, and `embedding`, which says in JSON which model and settings the
-        features are of.
+        Its arrays are {q,g}_{feats,pids,camids,viewids,paths}, name, protocol, notes, and the rows of each part under
+        `part_` and its name. Where they are known it also has {q,g}_pictures, and `embedding`, the record of the model
+        as JSON.
         """
         arrays: dict[str, Any] = {"name": self.name, "protocol": self.protocol, "notes": _texts(self.notes)}
         for side, samples, feats in (("q", self.query, self.q_feats), ("g", self.gallery, self.g_feats)):
@@ -109,13 +118,17 @@ class FeatureSet:
 
     @classmethod
     def load(cls, path: str | Path) -> FeatureSet:
-        """Read what `save` wrote, or an archive of others with at least q_feats, g_feats, q_pids and g_pids.
+        """Read an archive that `save` wrote, or one from elsewhere with at least q_feats, g_feats, q_pids and g_pids.
 
-        Without camids the protocol is `leave-self-out`; without pictures every path is another one, and without paths
-        every image; without `embedding` the model is unknown, which the log says.
+        Where arrays are missing:
 
-        Raises: EvaluationError: no such archive, an array missing, of another length or of an unusable type, or
-            features that are not of the model that the archive names.
+        - protocol: `cross-camera` with camids, `leave-self-out` without them;
+        - pictures: images are the same picture where their paths are equal;
+        - paths: every image gets a path of its own;
+        - embedding: the model is unknown, which the log says.
+
+        Raises: EvaluationError: there is no such archive, an array is missing or has a wrong length or type, or the
+            features do not have the dimension that the record of the model names.
         """
         path = Path(path)
         if not is_file(path):
@@ -154,14 +167,15 @@ class FeatureSet:
         )
 
     def with_gallery_of(self, other: FeatureSet) -> FeatureSet:
-        """These queries with the gallery of another set of the same model, to be ranked or saved.
+        """The queries of this set with the gallery of another set, to be ranked or saved.
 
-        Pids and camids must mean the same in both. Where one of the two does not say its model, nothing can be checked;
-        a note and the log say so.
+        Pids and camids must mean the same in both. If one of the two sets has no record of its model, it is not checked
+        that both are of the same model, and a note and the log say so.
 
         Args:
-            other: whose gallery is taken.
-        Raises: EvaluationError: features of two models or settings, of different length, or other protocols.
+            other: the set whose gallery is taken.
+        Raises: EvaluationError: the sets are of different models or settings, have features of different dimensions, or
+            have different protocols.
         """
         names = (f"the queries ({self.name})", f"the gallery ({other.name})")
         notes = [*self.notes, *(note for note in other.notes if note not in self.notes)]
@@ -169,7 +183,7 @@ class FeatureSet:
         if self.spec is not None and other.spec is not None:
             check_same(self.spec, other.spec, names)
         else:
-            notes.append(f"nothing says that {names[0]} and {names[1]} are of the same model")
+            notes.append(f"it is unknown whether {names[0]} and {names[1]} are of the same model")
             logger.warning("%s", notes[-1])
         if self.protocol != other.protocol or self.protocol == "vehicleid-10":
             raise EvaluationError(
@@ -192,7 +206,7 @@ class FeatureSet:
 
 
 def _spec(path: Path, arrays: Mapping[str, np.ndarray]) -> EmbeddingSpec | None:
-    """The record of the model behind an archive's features, None where there is none."""
+    """The record of the model in an archive; None where there is none."""
     if "embedding" not in arrays:
         logger.info("%s does not say which model its features are of", path)
         return None
@@ -209,20 +223,20 @@ def _spec(path: Path, arrays: Mapping[str, np.ndarray]) -> EmbeddingSpec | None:
 
 
 def _pictures(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-    """The pictures of both sides, checked; None where the archive has none."""
-    found = [arrays[name] for name in ("q_pictures", "g_pictures") if name in arrays]
-    if not found:
+    """The pictures of queries and gallery, checked; None where the archive has none."""
+    pictures = [arrays[name] for name in ("q_pictures", "g_pictures") if name in arrays]
+    if not pictures:
         return None
     counts = [len(arrays["q_pids"]), len(arrays["g_pids"])]
-    if [values.shape for values in found] != [(count,) for count in counts] or any(
-        values.dtype.kind not in "iu" for values in found
+    if [values.shape for values in pictures] != [(count,) for count in counts] or any(
+        values.dtype.kind not in "iu" for values in pictures
     ):
         raise EvaluationError(f"{path}: give q_pictures and g_pictures both, {counts[0]} and {counts[1]} integers")
-    return found[0], found[1]
+    return pictures[0], pictures[1]
 
 
 def _rows(path: Path, name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """A part's rows of query, checked."""
+    """The rows of a part's images in query, checked."""
     rows, count = arrays[name], len(arrays["q_pids"])
     if rows.ndim != 1 or rows.dtype.kind not in "iu" or not ((rows >= 0) & (rows < count)).all():
         raise EvaluationError(f"{path}: {name} is {rows.dtype} of shape {rows.shape}; give rows from 0 to {count - 1}")
@@ -234,7 +248,7 @@ def _texts(values: Sequence[str]) -> np.ndarray:
 
 
 def _samples(path: Path, arrays: Mapping[str, np.ndarray], side: str) -> tuple[Sample, ...]:
-    """The samples of a side, what is not said of them filled in."""
+    """The samples of the queries (side `q`) or the gallery (`g`); where an array is missing, its values are unknown."""
     count = len(np.atleast_1d(arrays[f"{side}_feats"]))
     unknown = np.full(count, UNKNOWN)
     columns = {
@@ -243,11 +257,12 @@ def _samples(path: Path, arrays: Mapping[str, np.ndarray], side: str) -> tuple[S
         "camids": ("integers", "iu", unknown),
         "viewids": ("integers", "iu", unknown),
     }
-    found = []
+    fields = []
     for what, (words, kinds, default) in columns.items():
         values = arrays.get(f"{side}_{what}", default)
         if values.shape != (count,) or (count and values.dtype.kind not in kinds):
-            here = f"{side}_{what} is {values.dtype} of shape {values.shape}"
-            raise EvaluationError(f"{path}: {here}; give {count} {words}, one an image")
-        found.append(values.tolist())
-    return tuple(Sample(Path(file), *rest) for file, *rest in zip(*found, strict=True))
+            raise EvaluationError(
+                f"{path}: {side}_{what} is {values.dtype} of shape {values.shape}; give {count} {words}, one an image"
+            )
+        fields.append(values.tolist())
+    return tuple(Sample(Path(file), *rest) for file, *rest in zip(*fields, strict=True))

@@ -1,4 +1,4 @@
-"""Who may match whom: the protocols under which a gallery is ranked, and the numbers reported for each."""
+"""The protocols: which gallery images each query is ranked against, which are junk, and which numbers are reported."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ DRAWS = 10
 
 @dataclass(frozen=True)
 class Trial:
-    """One query set and one gallery that a protocol ranks.
+    """One query set that is ranked against one gallery.
 
     Args:
         query, gallery: the images.
         q_feats, g_feats: (Nq, D) and (Ng, D) features.
-        groups: (Nq,) and (Ng,) numbers: a gallery image of the query's identity and group is junk; None: none is.
+        groups: (Nq,) and (Ng,) numbers; a gallery image with the identity and the group of the query is junk. None:
+            there is no junk.
     """
 
     query: Sequence[Sample]
@@ -41,7 +42,7 @@ class Trial:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Features and labels, as `evaluate_features`, `verify_features` and `nearest` take them."""
+        """Features and labels by name, as the arguments of `evaluate_features`, `verify_features` and `nearest`."""
         junk = (None, None) if self.groups is None else self.groups
         return {
             "q_feats": self.q_feats,
@@ -53,7 +54,13 @@ class Trial:
         }
 
     def nearest(self, rows: Sequence[int], k: int = 10) -> np.ndarray:
-        """The k nearest gallery images of some queries (rows, k), without junk; −1 where there are no more."""
+        """The nearest gallery images of some queries, without junk.
+
+        Args:
+            rows: the queries, counted from 0.
+            k: how many for each query.
+        Returns: (len(rows), k) int64 gallery rows, nearest first; −1 where the gallery has no more.
+        """
         chosen = list(rows)
         arguments = self.arguments
         for name in ("q_feats", "q_pids", "q_camids"):
@@ -63,14 +70,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a test that is ranked by itself.
+    """The result of one part of a test; a test without parts has one, with an empty name.
 
     Args:
-        name: empty where the test has no parts; else small, medium or large.
-        trial: what was ranked, the first of several draws.
-        ranking: of that trial.
-        metrics: MEASURES (fractions, the mean of several draws) and the counts of images.
-        analysis: of that trial, where it was asked for.
+        name: empty, or the name of the part, such as VehicleID's small, medium and large.
+        trial: what was ranked; where the protocol draws several trials, the first one.
+        ranking: the ranking of that trial.
+        metrics: MEASURES (fractions; where there are several trials, their means) and the counts of images.
+        analysis: the analysis of that trial; None where it was not asked for.
     """
 
     name: str
@@ -82,7 +89,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a test found: metrics as they go into metrics.json (fractions), and the parts behind them."""
+    """The result of a test: its metrics as metrics.json holds them (fractions), and its parts."""
 
     metrics: dict[str, Any]
     parts: tuple[Part, ...]
@@ -96,33 +103,35 @@ def evaluate_protocol(
     device: torch.device | str | None = None,
     progress: ProgressCallback | None = None,
 ) -> Outcome:
-    """Rank test images under their protocol.
+    """Rank test images under their protocol and return the metrics.
 
-    `cross-camera`: gallery images of the query's identity and camera are junk. `leave-self-out`, where cameras are
-    unknown: the query's own picture is. `vehicleid-10`: ten times one drawn image of each identity is the gallery and
-    the rest are queries; mean and sample deviation are reported of each part, and the first part's means stand for all.
+    - `cross-camera`: gallery images of the query's identity and camera are junk.
+    - `leave-self-out`, for images without cameras: gallery images that are the same picture as the query are junk.
+    - `vehicleid-10`: ten times, one image of each identity is drawn as the gallery, and all others are queries. Each
+      part gets the mean and the sample standard deviation of the ten; the overall metrics are those of the first part.
 
     Args:
-        features: the images.
+        features: the images with their features, and the protocol.
         rerank, device: see `evaluate_features`.
-        analysed: also verify and compare cameras, see `analyse`; of several draws the first one.
+        analysed: whether to verify and compare cameras too, see `analyse`; of ten trials only the first is analysed.
         progress: called as `progress(done, total)`.
-    Raises: EvaluationError: no query has a match left, features that cannot be ranked, or an unknown protocol.
+    Raises: EvaluationError: no query has a match left, the features cannot be ranked, or the protocol is unknown.
     """
-    every = trials(features)
+    trials_by_part = trials(features)
     parts = []
-    for number, (name, draws) in enumerate(every.items()):
+    for number, (name, part_trials) in enumerate(trials_by_part.items()):
         first, analysis, rankings = None, None, list[Ranking]()
-        for trial in draws:
-            own = _share_of(progress, number * DRAWS + len(rankings), len(every) * DRAWS) if name else progress
-            options: dict[str, Any] = {"rerank": rerank, "device": device, "progress": own}
+        for trial in part_trials:
+            before, count = number * DRAWS + len(rankings), len(trials_by_part) * DRAWS
+            trial_progress = _share_of(progress, before, count) if name else progress
+            options: dict[str, Any] = {"rerank": rerank, "device": device, "progress": trial_progress}
             if first is None and analysed:
                 compared = features.protocol == "cross-camera"
                 analysis = analyse(**trial.arguments, cameras=compared, **options)
                 rankings.append(analysis.ranking)
             else:
                 rankings.append(evaluate_features(**trial.arguments, **options))
-            first = first or trial  # of several draws the first is kept
+            first = first or trial
         if first is not None:
             parts.append(Part(name, first, rankings[0], _metrics(first, rankings), analysis))
     named = {part.name: part.metrics for part in parts if part.name}
@@ -133,9 +142,9 @@ def evaluate_protocol(
 
 
 def trials(features: FeatureSet) -> dict[str, Iterator[Trial]]:
-    """The trials of each part; see `evaluate_protocol`.
+    """The trials of each part by its name, see `evaluate_protocol`; a test without parts has one under an empty name.
 
-    Raises: EvaluationError: an unknown protocol, no identity with two images to draw from, or an empty split.
+    Raises: EvaluationError: the protocol is unknown, no identity has two images to draw from, or a split is empty.
     """
     if features.protocol not in PROTOCOLS:
         raise EvaluationError(f"protocol {features.protocol!r} is not known; one of {', '.join(PROTOCOLS)}")
@@ -155,12 +164,12 @@ def trials(features: FeatureSet) -> dict[str, Iterator[Trial]]:
 
 
 def check_countable(features: FeatureSet) -> None:
-    """Check by identities and cameras alone that every part of a test has a query that can be counted.
+    """Check that every part of a test has a query with a match; this needs identities and cameras, but no features.
 
-    Features are not looked at, so this can be asked before any image is embedded.
+    So it can be called before any image is embedded.
 
     Args:
-        features: the test images; their features may be of any width, also 0.
+        features: the test images; their features may have any dimension, also 0.
     Raises: EvaluationError: see `evaluate_protocol`; the message names the dataset and its part.
     """
     for name, draws in trials(features).items():
@@ -173,7 +182,7 @@ def check_countable(features: FeatureSet) -> None:
 
 
 def _groups(features: FeatureSet) -> tuple[np.ndarray, np.ndarray]:
-    """What makes an image of the query's identity junk when both share it: the camera, or the picture."""
+    """The groups of queries and gallery, see `Trial`: their cameras, or numbers of their pictures."""
     both = features.query, features.gallery
     if features.protocol == "leave-self-out" and features.pictures is not None:
         return features.pictures
@@ -186,7 +195,12 @@ def _groups(features: FeatureSet) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _drawn(features: FeatureSet, rows: np.ndarray) -> Iterator[Trial]:
-    """Ten draws of one gallery image an identity among some rows of query; the seeds are 0 to 9."""
+    """Ten trials, each with one drawn image of each identity as the gallery and the others as queries.
+
+    Args:
+        features: under `vehicleid-10`, so that all images are in query.
+        rows: rows of query to draw from. The seeds are 0 to 9.
+    """
     codes = np.unique(_pids([features.query[row] for row in rows]), return_inverse=True)[1]
     for seed in range(DRAWS):
         order = np.lexsort((np.random.default_rng(seed).random(len(rows)), codes))
@@ -202,8 +216,13 @@ def _pids(samples: Sequence[Sample]) -> np.ndarray:
 
 
 def _metrics(trial: Trial, rankings: Sequence[Ranking]) -> dict[str, Any]:
-    """Means of the measures over the draws, with their deviation where there are several, and counts."""
-    values = np.array([list(ranking.measures().values()) for ranking in rankings])  # (draws, measures)
+    """Means of the measures over the trials, their standard deviation where there are several, and the counts.
+
+    Args:
+        trial: the first trial, whose counts are reported.
+        rankings: the ranking of each trial.
+    """
+    values = np.array([list(ranking.measures().values()) for ranking in rankings])  # (trials, measures)
     metrics: dict[str, Any] = dict(zip(MEASURES, values.mean(axis=0).tolist(), strict=True))
     if len(rankings) > 1:
         metrics["deviation"] = dict(zip(MEASURES, values.std(axis=0, ddof=1).tolist(), strict=True))
@@ -215,7 +234,7 @@ def _metrics(trial: Trial, rankings: Sequence[Ranking]) -> dict[str, Any]:
 
 
 def _share_of(progress: ProgressCallback | None, before: int, count: int) -> ProgressCallback | None:
-    """Tells of one of `count` equal shares of the work, `before` of them done."""
+    """A callback for one of `count` equal shares of the work, of which `before` are done; None for None."""
     if progress is None:
         return None
     return lambda done, total: progress(before * total + done, count * total)

@@ -1,4 +1,4 @@
-"""How alike the prompts of different identities are."""
+"""How similar the prompts of different identities are."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from torch.nn import functional as F
 
 
 def mean_similarity(text_features: Tensor) -> float:
-    """Mean cosine between the text features of two different identities: what language self-supervision should lower.
+    """The mean cosine between the text features of two different identities, over all pairs.
+
+    Language self-supervision is meant to lower it.
 
     Args:
-        text_features: (N, E), N at least 2; for one identity the mean of nothing, 0.
+        text_features: (N, E), not necessarily normalised. A single identity has no pairs and gives 0.
     Source: Wang et al. 2025, arXiv:2407.20647.
+    Example:
+        >>> import torch
+        >>> mean_similarity(torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
+        0.0
     """
     count = len(text_features)
     if count < 2:

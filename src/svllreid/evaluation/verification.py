@@ -1,7 +1,7 @@
-"""Are these two the same? ROC, equal error rate and thresholds over all pairs of query and gallery, without junk.
+"""Verification, "are these two the same?": ROC, equal error rate and thresholds over all pairs except junk.
 
-The distances of genuine pairs, which are few, cut the line into steps; of the impostor pairs, which are very many, only
-how many fall on each step is kept. So every rate is exact, and the distance matrix never exists.
+The distances of the genuine pairs, which are few, are kept. Of the impostor pairs, which are very many, only the number
+between two such distances is counted. So every rate is exact without the whole distance matrix in memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _GPU_NUMBERS = 1 << 26  # at once on a GPU
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What a threshold does.
+    """A threshold on the distance, with the rates that it gives.
 
     Args:
         threshold: pairs at most this far apart (`svllreid.distances`) are accepted; None where no threshold accepts a
@@ -42,16 +42,19 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Verification:
-    """How well one threshold on the distance tells genuine pairs (same pid) from impostors.
+    """How well thresholds on the distance separate genuine pairs (same pid) from impostor pairs (different pids).
 
     Args:
-        thresholds: (M,) float64, the distances (Euclidean, or 1 − cos) of the genuine pairs, ascending, each once.
-            They are what `svllreid.distances` gives, and float32 holds them without rounding.
-        false_accept_rates, true_accept_rates: (M,) float64, of accepting pairs at most that far apart.
-        roc: (2 M + 2, 2) float64, corners of the whole curve from (0, 0) to (1, 1): false, true accept rate.
-        auc: area below it: how often a genuine pair is nearer than an impostor pair, a tie counting half.
-        equal_error_rate: where as many genuine pairs are refused as impostors are accepted.
-        num_genuine, num_impostor: pairs.
+        thresholds: (M,) float64, the different distances (Euclidean, or 1 − cos) of the genuine pairs, ascending. They
+            are the float32 numbers that `svllreid.distances` returns.
+        false_accept_rates, true_accept_rates: (M,) float64, the shares of the impostor and of the genuine pairs that
+            are accepted at each threshold.
+        roc: (2 M + 2, 2) float64, the corners of the ROC curve from (0, 0) to (1, 1): false and true accept rate.
+        auc: area below the curve: the probability that a genuine pair is nearer than an impostor pair, ties counting
+            half.
+        equal_error_rate: the error rate at the point of the curve where the share of refused genuine pairs equals that
+            of accepted impostor pairs.
+        num_genuine, num_impostor: numbers of pairs.
     Example:
         >>> import numpy as np
         >>> import svllreid
@@ -71,18 +74,18 @@ class Verification:
     num_impostor: int
 
     def at(self, false_accept_rate: float) -> OperatingPoint:
-        """The threshold that accepts most while accepting no larger share of the impostors.
+        """The largest threshold whose false accept rate is at most the given one.
 
         Args:
-            false_accept_rate: the share allowed, 0 to 1.
-        Raises: EvaluationError: a share outside 0 to 1.
+            false_accept_rate: the largest allowed share of accepted impostor pairs, 0 to 1.
+        Raises: EvaluationError: a rate outside 0 to 1.
         """
         false_accept_rate = share(false_accept_rate, "false_accept_rate", EvaluationError)
         last = int(np.searchsorted(self.false_accept_rates, false_accept_rate, side="right")) - 1
         return OperatingPoint(None, 0.0, 0.0) if last < 0 else self._point(last)
 
     def at_equal_error(self) -> OperatingPoint:
-        """The largest threshold that accepts no larger share of the impostors than it refuses of the genuine pairs."""
+        """The largest threshold whose false accept rate is at most its share of refused genuine pairs."""
         last = int(np.count_nonzero(self.false_accept_rates <= 1 - self.true_accept_rates)) - 1
         return self._point(max(0, last))
 
@@ -104,7 +107,7 @@ def verify_features(
     device: torch.device | str | None = None,
     progress: ProgressCallback | None = None,
 ) -> Verification:
-    """Compare every query with every gallery image, junk left out, in blocks.
+    """Verify all pairs of a query and a gallery image except junk, in blocks.
 
     Args:
         q_feats, g_feats, q_pids, g_pids, q_camids, g_camids, device: see `evaluate_features`.
@@ -138,10 +141,10 @@ def verify_features(
 
 
 class GenuinePairs:
-    """Reads blocks of distance rows and collects the distances of genuine pairs: equal pid, not junk.
+    """Reads blocks of distance rows and collects the distances of the genuine pairs: equal pid, not junk.
 
     Args:
-        source: computed the rows; knows the unit that is reported.
+        source: the distances that the blocks are rows of; it converts them to the unit that is reported.
         labels: which pairs are genuine, and which are junk.
     """
 
@@ -150,15 +153,15 @@ class GenuinePairs:
         self._distances: list[np.ndarray] = []
 
     def read(self, first: int, block: torch.Tensor) -> None:
-        """Take the distances (n, Ng) of the queries from `first` on; they are left as they are."""
+        """Read the distances (n, Ng) of the queries from `first` on; the block is not changed."""
         rows, columns, junk = self.labels.pairs(first, first + len(block))
         chosen = block[torch.from_numpy(rows[~junk]), torch.from_numpy(columns[~junk])]
         self._distances.append(self.source.reported(chosen).cpu().numpy())
 
     def impostors(self) -> ImpostorPairs:
-        """What counts the impostor pairs in a second reading of the same rows.
+        """The counter of the impostor pairs, for a second reading of the same rows, after all queries have been read.
 
-        Raises: EvaluationError: no pair is genuine, or none an impostor.
+        Raises: EvaluationError: there are no genuine pairs, or no impostor pairs.
         """
         distances, counts = np.unique(np.concatenate(self._distances), return_counts=True)
         num_queries, num_gallery = self.labels.shape
@@ -170,13 +173,13 @@ class GenuinePairs:
 
 
 class ImpostorPairs:
-    """Reads blocks of distance rows and counts the impostor pairs between any two distances of genuine pairs.
+    """Reads blocks of distance rows and counts how many impostor pairs lie between the distances of genuine pairs.
 
     Args:
         source, labels: see `GenuinePairs`.
-        distances: (M,) float32, the distances of the genuine pairs, ascending, each once.
-        counts: (M,) int64, how many genuine pairs have each of them.
-        num_impostor: pairs of different pids.
+        distances: (M,) float32, the different distances of the genuine pairs, ascending.
+        counts: (M,) int64, the number of genuine pairs at each of them.
+        num_impostor: number of pairs of different pids.
     """
 
     def __init__(
@@ -187,7 +190,7 @@ class ImpostorPairs:
         self._below, self._up_to = np.zeros((2, len(distances) + 1), np.int64)
 
     def read(self, first: int, block: torch.Tensor) -> None:
-        """Take the distances (n, Ng) of the queries from `first` on; they are left as they are."""
+        """Read the distances (n, Ng) of the queries from `first` on; the block is not changed."""
         on_gpu = block.device.type == "cuda"
         step = max(1, (_GPU_NUMBERS if on_gpu else _PIECE_NUMBERS) // block.shape[1])
         starts, parts = range(first, first + len(block), step), block.split(step)
@@ -199,14 +202,14 @@ class ImpostorPairs:
         lock = Lock()
 
         def work(piece: tuple[int, torch.Tensor]) -> None:
-            found = _between_sorted(self._impostors(*piece).cpu().numpy(), self.distances)
+            counts = _between_sorted(self._impostors(*piece).cpu().numpy(), self.distances)
             with lock:
-                self._add(*found)
+                self._add(*counts)
 
         in_threads(work, list(zip(starts, parts, strict=True)))
 
     def _impostors(self, first: int, part: torch.Tensor) -> torch.Tensor:
-        """A copy of rows of distances, as they are reported, those of equal pids infinite."""
+        """A copy of rows of distances in the unit that is reported, with infinity for the pairs of equal pids."""
         rows, columns, _ = self.labels.pairs(first, first + len(part))
         values = self.source.reported(part)
         values[torch.from_numpy(rows), torch.from_numpy(columns)] = torch.inf
@@ -217,7 +220,7 @@ class ImpostorPairs:
         self._up_to += up_to
 
     def result(self) -> Verification:
-        """The rates of every threshold."""
+        """The rates at every threshold, after all queries have been read."""
         below, up_to = (np.cumsum(counts)[:-1] for counts in (self._below, self._up_to))
         num_genuine = int(self.counts.sum())
         accepted = np.cumsum(self.counts) / num_genuine
@@ -237,11 +240,15 @@ class ImpostorPairs:
 
 
 def _between_sorted(values: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many of `values` (n, Ng), sorted in place, have how many of `edges` (M,) at most as large, and below them.
+    """Count values by how many edges lie below them.
 
-    Returns: two (M + 1,) counts, by the number of edges.
+    Args:
+        values: (n, Ng), sorted in place.
+        edges: (M,) ascending.
+    Returns: two (M + 1,) arrays: entry m counts the values with m edges at most as large as the value, and with m edges
+        smaller than the value.
     """
-    values.sort(axis=1)  # sorted numbers are looked up many times faster
+    values.sort(axis=1)  # looking up sorted numbers is many times faster
     near = [row[: row.searchsorted(edges[-1], "right")] for row in values]
     smaller = np.concatenate([edges.searchsorted(row) for row in near])
     most = smaller + (edges[smaller] == np.concatenate(near))
@@ -249,7 +256,7 @@ def _between_sorted(values: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _between(values: torch.Tensor, edges: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """As `_between_sorted`, on a GPU, which counts unsorted numbers as fast."""
+    """The same as `_between_sorted` for tensors on a GPU, where sorting first would not be faster."""
     flat = values.flatten()
     counts = (
         torch.bincount(torch.searchsorted(edges, flat, right=right), minlength=len(edges) + 1).cpu().numpy()

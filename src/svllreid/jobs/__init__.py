@@ -1,1 +1,1 @@
-"""What the command line does with what `build` makes: train, test, demo."""
+"""The jobs behind the commands: training, testing, the demonstration, the benchmark."""

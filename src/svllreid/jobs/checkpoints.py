@@ -1,4 +1,4 @@
-"""Which checkpoints a run writes, and which it keeps."""
+"""The checkpoints of a run: written after epochs, kept or removed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from svllreid.jobs.run_folder import RunFolder, settings_of
 from svllreid.models.checkpoint import CheckpointInfo, save_checkpoint
 from svllreid.models.reid import SVLLReID
 from svllreid.training.hooks import Hook
-from svllreid.training.sharding import whole
+from svllreid.training.sharding import full_tensors
 from svllreid.training.state import TrainingProgress
 
 
@@ -23,10 +23,10 @@ class Checkpoints:
     """Writes the checkpoints of a run, each with its .json.
 
     Args:
-        folder: the run's files.
-        config: the configuration it trains under.
-        data: its training data, which numbers identities, cameras and viewpoints.
-        writes: whether this process writes files; the others only take part in gathering sharded weights.
+        folder: the folder and file names of the run.
+        config: the configuration of the run.
+        data: the training data, which numbers identities, cameras and viewpoints.
+        writes: whether this process writes files; the other processes only take part in gathering sharded weights.
         changes: the record of changed keys, see `CheckpointInfo`.
     """
 
@@ -37,8 +37,8 @@ class Checkpoints:
     changes: Sequence[dict[str, Any]] = ()
 
     def save(self, model: SVLLReID, stage: int, epoch: int, file: Path) -> None:
-        """Write one checkpoint."""
-        state = whole(model.state_dict())
+        """Write a checkpoint of the model after an epoch of a stage; all processes must call it."""
+        state = full_tensors(model.state_dict())
         if not self.writes:
             return
         rows = self.data.side_rows
@@ -59,12 +59,14 @@ class Checkpoints:
         save_checkpoint(file, model, info, state)
 
     def save_best(self, model: SVLLReID, epoch: int, score: dict[str, Any], progress: TrainingProgress) -> None:
-        """Write the checkpoint of the best evaluation, if this one is the best so far.
+        """Write the checkpoint of the best evaluation if this evaluation is the best so far.
 
         Args:
-            score: `mAP`, and under `measured` what it was measured on: scores of two different measurements do not
-                compare, so the later one counts.
-            progress: holds the best score so far; a better one is noted in it.
+            model: the evaluated model.
+            epoch: counted from 1.
+            score: the metrics, with `mAP`, and under `measured` the test sets and settings that they were measured
+                with. Where these differ from those of the best so far, the two do not compare, and this one is kept.
+            progress: holds the best score so far; a better one is stored in it.
         """
         same_measure = progress.best.get("measured", score["measured"]) == score["measured"]
         if not same_measure or score["mAP"] > progress.best.get("mAP", -1.0):
@@ -73,19 +75,19 @@ class Checkpoints:
 
 
 class PeriodicCheckpoints(Hook):
-    """After every CHECKPOINT_PERIOD epochs of a stage, and after the last one, writes a checkpoint; removes old ones.
+    """Writes checkpoints after every CHECKPOINT_PERIOD epochs of a stage and after the last one; removes old ones.
 
     Args:
-        checkpoints: writes them.
-        model: under training.
-        stage: 1 or 2; of stage 2's checkpoints the last SOLVER.KEEP_LAST are kept.
+        checkpoints: writes the checkpoints.
+        model: the model under training.
+        stage: 1 or 2; of the checkpoints of stage 2 the last SOLVER.KEEP_LAST are kept.
     """
 
     def __init__(self, checkpoints: Checkpoints, model: SVLLReID, stage: int) -> None:
         self.checkpoints, self.model, self.stage = checkpoints, model, stage
 
     def after_epoch(self, epoch: int, progress: TrainingProgress) -> None:
-        """Write the epoch's checkpoint where it is due."""
+        """Write the checkpoint of the epoch if one is due."""
         folder, config = self.checkpoints.folder, self.checkpoints.config
         settings = settings_of(config, self.stage)
         if epoch % settings.checkpoint_period == 0 or epoch == settings.max_epochs:

@@ -1,4 +1,4 @@
-"""Whether a run in OUTPUT_DIR may be continued under a configuration, and the record of what was changed when."""
+"""Continuing a run in OUTPUT_DIR: which configurations allow it, and the record of changed keys."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Changes = dict[str, tuple[Any, Any]]
 
 
 def changed_keys(saved: Path, config: Config) -> Changes:
-    """The keys that matter to training and differ from a saved configuration, each with its value before and now.
+    """The keys whose values differ from a saved configuration and change training, each with its value before and now.
 
     Args:
-        saved: a config.yml; where there is none, nothing has changed.
+        saved: the config.yml of the run; where it does not exist, nothing has changed.
         config: the configuration now.
     """
     if not saved.is_file():
@@ -35,7 +35,10 @@ def changed_keys(saved: Path, config: Config) -> Changes:
 def refuse_changes(folder: Path, changes: Changes) -> None:
     """Refuse to continue a run under another configuration.
 
-    Raises: ConfigError: something has changed; the message lists each key.
+    Args:
+        folder: OUTPUT_DIR, for the message.
+        changes: the changed keys, see `changed_keys`.
+    Raises: ConfigError: a key has changed; the message lists all of them.
     """
     if changes:
         listed = "\n  ".join(f"{key}: {before!r} before, {now!r} now" for key, (before, now) in changes.items())
@@ -48,16 +51,16 @@ def refuse_changes(folder: Path, changes: Changes) -> None:
 def check_continuable(
     run: RunFolder, config: Config, stages: Sequence[int], todo: Sequence[int], *, changed: bool
 ) -> None:
-    """Refuse a configuration that the trained weights in OUTPUT_DIR cannot come from.
+    """Refuse to continue under a configuration that could not have led to the trained weights in OUTPUT_DIR.
 
     Args:
-        run: the run's files.
+        run: the folder and file names of the run.
         config: the configuration now.
-        stages: that the command runs.
+        stages: the stages that the command trains.
         todo: those of them that are not finished.
-        changed: whether keys that matter to training differ from those the run had so far.
-    Raises: ConfigError: fewer epochs than are trained, or a stage 1 that would be trained on while stage 2 in the same
-        folder is trained against its earlier prompts.
+        changed: whether keys that change training differ from those of the run so far.
+    Raises: ConfigError: the configuration has fewer epochs than are trained, or stage 1 would be trained further
+        although stage 2 in the same folder was trained against its earlier prompts.
     """
     progress = {stage: read_progress(run.state(stage)) for stage in (1, 2)}
     for stage in stages:
@@ -84,26 +87,26 @@ def check_prompts(trained: Path, prompts: Path) -> None:
     """Check that a finished stage 2 was trained against the prompts that stage 1 has now.
 
     Args:
-        trained: stage 2's checkpoint.
-        prompts: stage 1's checkpoint. Where one of the two is gone, or of an older version, nothing can be compared.
-    Raises: CheckpointError: other prompts.
+        trained: the checkpoint of stage 2.
+        prompts: the checkpoint of stage 1. If one of the two is missing or of an older version, nothing is checked.
+    Raises: CheckpointError: stage 2 was trained against other prompts.
     """
     first, second = read_info(prompts), read_info(trained)
     digests = {info.prompts for info in (first, second) if info is not None and info.prompts}
     if len(digests) > 1:
         raise CheckpointError(
-            f"{trained} was trained against other prompts than those in {prompts}; train stage 2 anew with --stage 2 "
+            f"{trained} was trained against other prompts than those in {prompts}; train stage 2 again with --stage 2 "
             "--fresh, or give another OUTPUT_DIR"
         )
 
 
 def record_changes(file: Path, changes: Changes, at: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Add to the record of a run what changes now, and return all of it.
+    """Add changed keys to the record of a run, and return the whole record.
 
     Args:
-        file: the record, a JSON list; made where it is missing and something changes.
-        changes: keys with their values before and now.
-        at: stage, epochs and steps trained under the configuration before.
+        file: the record, a JSON list. It is written only if a key has changed.
+        changes: the changed keys, see `changed_keys`.
+        at: the stage, and the epochs and steps that it was trained under the configuration before.
     Raises: CheckpointError: the record cannot be read.
     """
     record: list[dict[str, Any]] = []
@@ -119,6 +122,7 @@ def record_changes(file: Path, changes: Changes, at: Mapping[str, int]) -> list[
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a tree by their keys in full, such as `SOLVER.SEED`."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
         leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}

@@ -1,4 +1,4 @@
-"""The demonstration: people rendered, both stages trained, the result beside raw pixels and the untrained start."""
+"""The demonstration: render people, train both stages, and compare the result with raw pixels and no training."""
 
 from __future__ import annotations
 
@@ -27,12 +27,19 @@ from svllreid.runtime.progress import LiveReport
 from svllreid.types import Sample, Splits
 
 CONFIG = "person/tiny_svllreid.yml"
-HUE = 90.0  # degrees by which cameras turn colours; the tiny CLIP saw no such cameras, so there is something to learn
+# Degrees by which cameras turn colours. The tiny CLIP was pretrained without such cameras, so training can improve it.
+HUE = 90.0
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """Metrics of each kind of feature, and where the trained model's files are."""
+    """The result of the demonstration.
+
+    Args:
+        rows: metrics of each kind of features, by its name.
+        metrics: metrics.json of the trained model.
+        picture: the picture of its ranked people.
+    """
 
     rows: dict[str, dict[str, Any]]
     metrics: Path
@@ -43,13 +50,14 @@ def run_demo(folder: Path, *, identities: int, seed: int, console: Console | Non
     """Render people into `folder`, train on half of them, and search for the others.
 
     Args:
-        folder: `rendered_people` and `run` below it are made anew.
-        identities: people to train, and as many others to test.
-        seed: of people and training.
+        folder: its sub-folders `rendered_people` and `run` are replaced.
+        identities: number of people to train; as many others are rendered to test.
+        seed: seed of the people and of the training.
+        console: shows the progress; None: on stderr.
     Raises: ReidError: the folder cannot be written.
     """
     console = console or Console(stderr=True)
-    data, run = folder / "rendered_people", folder / "run"  # a folder `data` could be somebody's own
+    data, run = folder / "rendered_people", folder / "run"  # a folder `data` might hold the user's files
     shutil.rmtree(data, ignore_errors=True)
     console.print(f"rendering {identities} people to train and {identities} others to test")
     synthesize(data, identities=identities, seed=seed, hue=HUE)
@@ -66,18 +74,18 @@ def run_demo(folder: Path, *, identities: int, seed: int, console: Console | Non
 
 
 def measure_raw_pixels(splits: Splits) -> dict[str, Any]:
-    """Metrics of the images themselves as features."""
+    """Metrics of the dataset's test images with their pixels as features."""
     q_feats, g_feats = raw_pixels(splits.query), raw_pixels(splits.gallery)
     features = FeatureSet(splits.name, splits.query, splits.gallery, q_feats, g_feats, splits.protocol)
     return evaluate_protocol(features).metrics
 
 
 def raw_pixels(samples: Sequence[Sample], size: tuple[int, int] = (128, 64)) -> Tensor:
-    """The images themselves as features (n, 3 * H * W), L2-normalised: the baseline that every method must beat.
+    """The pixels of n images as features (n, 3 * H * W), L2-normalised: the baseline that every method must beat.
 
     Args:
         samples: n images.
-        size: height and width they are resized to.
+        size: height and width (H, W) that they are resized to.
     """
     height, width = size
     rows = [
@@ -87,7 +95,7 @@ def raw_pixels(samples: Sequence[Sample], size: tuple[int, int] = (128, 64)) -> 
 
 
 def measure_untrained(config: Config, splits: Splits, console: Console) -> dict[str, Any]:
-    """Metrics of the model before training."""
+    """Metrics of the dataset's test images with the features of the model before training."""
     data = build.TrainingData.of(splits.train)
     model = build.build_model_for(config, data)
     with LiveReport(console) as report:

@@ -1,4 +1,4 @@
-"""Features of a dataset's images: every process embeds a share of them and gets all."""
+"""Features of a dataset's images: every process computes a share of them and gets all."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ def embed_samples(
     text: str,
     side_rows: SideRows | None = None,
 ) -> FeatureTable:
-    """A feature of each sample, in their order, the same table on every process.
+    """Embed samples and return their features in the same order; every process gets the whole table.
 
     Args:
         embedder: the model with its settings.
-        samples: the images; none gives an empty table.
-        config: size and normalisation of the images, batch size and workers.
+        samples: the images; without any the table is empty.
+        config: size and normalisation of the images, batch size, and number of worker processes.
         fabric: device and processes.
-        report: shows progress under `text`.
-        side_rows: of the model, whose side information is to be added; None: without.
-    Raises: ImageError: an image that cannot be read. EvaluationError: features that are not finite.
+        report: shows the progress.
+        text: the label of the progress.
+        side_rows: the rows of the model's side information; None where none is added.
+    Raises: ImageError: an image cannot be read. EvaluationError: features are NaN or infinite.
     """
     if not samples:
         return FeatureTable(torch.empty(0, embedder.dim), torch.arange(0), embedder.spec)
     share = [samples[row] for row in own_rows(len(samples))]
     loader = build.build_test_loader(config, share, fabric, side_rows)
     with report.counting(text, len(share)) as count:
-        own = embed(embedder, batches(loader), count)
-    vectors = rows_of_all(own.vectors, len(samples), fabric.device)
-    return FeatureTable(vectors, torch.arange(len(samples)), own.spec)
+        table = embed(embedder, batches(loader), count)
+    vectors = rows_of_all(table.vectors, len(samples), fabric.device)
+    return FeatureTable(vectors, torch.arange(len(samples)), table.spec)

@@ -1,4 +1,4 @@
-"""What is measured while a run trains: the prompts of stage 1, the test sets of stage 2."""
+"""Hooks that evaluate during training: the similarity of the prompts in stage 1, the test sets in stage 2."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ SIMILARITY_PERIOD = 10
 
 
 class PromptSimilarity(Hook):
-    """After every ten epochs of stage 1 and the last one, reports how alike the prompts of two identities are.
+    """Reports how similar the prompts of two identities are, after every ten epochs of stage 1 and after the last one.
 
     Args:
-        model: whose prompts are learned.
-        max_epochs: of the stage.
+        model: the model whose prompts are trained.
+        max_epochs: number of epochs of the stage.
         report: records the number.
     """
 
@@ -35,7 +35,7 @@ class PromptSimilarity(Hook):
         self.model, self.max_epochs, self.report = model, max_epochs, report
 
     def after_epoch(self, epoch: int, progress: TrainingProgress) -> None:
-        """Measure the prompts, where it is due."""
+        """Measure and report the similarity if it is due."""
         if epoch % SIMILARITY_PERIOD == 0 or epoch == self.max_epochs:
             similarity = mean_similarity(self.model.encode_all_text())
             self.report.scalars("eval", {"prompt_similarity": similarity}, epoch)
@@ -43,18 +43,20 @@ class PromptSimilarity(Hook):
 
 
 class Evaluation(Hook):
-    """After every EVAL_PERIOD epochs of stage 2 and the last one, measures the test sets and keeps the best checkpoint.
+    """Evaluates on the test sets after every EVAL_PERIOD epochs of stage 2 and after the last one.
 
-    The results of the last epoch are also written as files, see `write_tests`.
+    It keeps the checkpoint of the best evaluation, and after the last epoch it writes the files of a test, see
+    `write_tests`.
 
     Args:
         tests: the test sets, at least one.
-        model: under training.
-        checkpoints: writes the checkpoint of the best evaluation; names the run's folder and configuration.
+        model: the model under training.
+        checkpoints: writes the checkpoint of the best evaluation; it also has the run's folder and configuration.
         fabric: device and processes; each process embeds a share of the images.
-        report: shows progress and records the metrics.
+        report: shows the progress and records the metrics.
     Attributes:
-        metrics: what metrics.json holds of the last epoch; empty before it, and on other processes than the first.
+        metrics: the metrics of the last epoch, as metrics.json holds them. Empty before it, and on all processes but
+            the first.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class Evaluation(Hook):
         self.metrics: dict[str, Any] = {}
 
     def after_epoch(self, epoch: int, progress: TrainingProgress) -> None:
-        """Evaluate, where it is due."""
+        """Evaluate if it is due."""
         folder, config = self.checkpoints.folder, self.checkpoints.config
         is_last = epoch == config.solver.stage2.max_epochs
         if epoch % config.solver.stage2.eval_period == 0 or is_last:
@@ -81,8 +83,11 @@ class Evaluation(Hook):
                 self.metrics = write_tests(folder.path, measured, len(self.tests), weight)
 
     def _score(self, measured: Sequence[Measured | None], epoch: int) -> dict[str, Any]:
-        """Report an evaluation; its metrics, of several test sets by name, with the mean of their mAP."""
-        by_name = {one.features.name: one.outcome.metrics for one in measured if one is not None}
+        """Report an evaluation and return its score for `Checkpoints.save_best`.
+
+        The score of several test sets has their metrics by name, and as `mAP` the mean of their mAP.
+        """
+        by_name = {result.features.name: result.outcome.metrics for result in measured if result is not None}
         by_name = self.fabric.broadcast(by_name)
         for name, metrics in by_name.items():
             self.report.scalars("eval" if len(by_name) == 1 else f"eval/{name}", metrics, epoch)

@@ -1,4 +1,4 @@
-"""Stage 1's cached image features: one sweep over the training images, kept for as long as nothing changes them."""
+"""The image features of stage 1: computed once for all training images, and cached in a file."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ logger = logging.getLogger(__name__)
 def image_features(
     config: Config, model: SVLLReID, data: build.TrainingData, fabric: Fabric, report: LiveReport, folder: Path
 ) -> Tensor:
-    """`proj` (n, E) of the training images, on the device.
+    """The features `proj` (n, E) of the training images, on the device.
 
-    Features that an earlier run left in `folder` are used again where files, transform, arithmetic and weights are the
-    same.
+    Features that an earlier run saved in `folder` are used again if image files, transform, weights and arithmetic are
+    the same.
     """
     embedder = build.build_prompt_embedder(config, model, fabric)
     file = folder / "image_features.safetensors"
@@ -47,6 +47,7 @@ def image_features(
 
 
 def _read(file: Path, key: str) -> Tensor | None:
+    """The cached features; None where there are none, or none with this key."""
     try:
         with safe_open(file, framework="pt") as saved:
             return saved.get_tensor("features") if (saved.metadata() or {}).get("key") == key else None
@@ -55,7 +56,7 @@ def _read(file: Path, key: str) -> Tensor | None:
 
 
 def _key(embedder: Embedder, data: build.TrainingData) -> str:
-    """A digest of all that determines the features: decoding, model and settings, arithmetic, and the files."""
+    """A digest of everything that the features depend on: decoding, weights and settings, arithmetic, image files."""
     arithmetic = embedder.spec.precision, embedder.device.type
     digest = hashlib.sha256(repr((DECODING, embedder.spec.fingerprint, arithmetic)).encode())
     for sample in data.samples:

@@ -1,4 +1,4 @@
-"""Several processes on this machine, each the same command; the end of one is the end of all."""
+"""Training in several processes on this machine: each runs the same command, and if one fails all are stopped."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from svllreid.errors import DeviceError
 
 
 def launch(processes: int, device: str, words: Sequence[str]) -> int:
-    """Run `svllreid WORDS` in so many processes that train together.
+    """Run `svllreid WORDS` in several processes that train together.
 
     Args:
-        processes: how many, one per GPU (or per share of the CPU's cores).
-        device: what --device says.
-        words: the command line, without the option that asked for processes.
-    Returns: the exit code of the first process that failed, 0 where none did.
-    Raises: DeviceError: fewer than one process, or fewer GPUs than processes.
+        processes: number of processes. Each has a GPU of its own; without GPUs they share the cores of the CPU.
+        device: the value of --device.
+        words: the arguments of the command, without the option --devices.
+    Returns: the exit code of the first process that failed; 0 if none did.
+    Raises: DeviceError: fewer than one process, more processes than GPUs, or a device with a number.
     """
     import torch
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -45,10 +45,10 @@ def launch(processes: int, device: str, words: Sequence[str]) -> int:
         raise KeyboardInterrupt from None
     except ChildFailedError as error:
         number, failure = error.get_first_failure()
-        if failure.exitcode not in (2, 130):  # these have said themselves what it was
+        if failure.exitcode not in (2, 130):  # with these codes the process has printed the reason itself
             print(
                 f"svllreid: process {number} of {processes} ended with code {failure.exitcode}, so the others were "
-                "stopped; what it said stands above. The same command continues the run.",
+                "stopped; its messages are above. The same command continues the run.",
                 file=sys.stderr,
             )
         return failure.exitcode if failure.exitcode > 0 else 1

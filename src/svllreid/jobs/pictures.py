@@ -1,4 +1,4 @@
-"""What testing makes of files that hold the same picture: left out of rankings, or pointed out."""
+"""Test images that are the same picture: they are left out of rankings, or the user is warned of them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from svllreid.types import Splits
 def with_pictures(splits: Splits, report: LiveReport) -> Splits:
     """The splits with notes on test images that are the same picture.
 
-    Under leave-self-out these leave the ranking of their query, so the splits also get the pictures behind the paths.
-    The other protocols stay as published; there only images of one identity are compared, which takes no time.
+    Under leave-self-out such gallery images are left out of the ranking of their query, so the splits also get the
+    number of the picture of each path. The other protocols stay as published. For their notes only images of the same
+    identity are compared, which is fast.
     """
     if not splits.testable:
         return splits
@@ -30,15 +31,15 @@ def with_pictures(splits: Splits, report: LiveReport) -> Splits:
 
 
 def _left_out(splits: Splits, pictures: Mapping[Path, int]) -> list[str]:
-    """How many gallery images leave rankings, and which ones do not although they are a query's picture."""
-    own = overlap(splits.query, splits.gallery, pictures, lambda query, image: query.pid == image.pid)
+    """Notes on gallery images that are a query's picture: those left out of rankings, and those of other identities."""
+    same = overlap(splits.query, splits.gallery, pictures, lambda query, image: query.pid == image.pid)
     notes = []
-    if own.queries:
-        copies = len({image.path for image in own.gallery} - {query.path for query in own.queries})
+    if same.queries:
+        copies = len({image.path for image in same.gallery} - {query.path for query in same.queries})
         elsewhere = f" ({copies} of them in files of their own: copies or links)" if copies else ""
         notes.append(
-            f"{len(own.gallery)} gallery images{elsewhere} are left out of the rankings of {len(own.queries)} queries: "
-            "they are the query's own picture"
+            f"{len(same.gallery)} gallery images{elsewhere} are left out of the rankings of {len(same.queries)} "
+            "queries: they are the query's own picture"
         )
     wrong = overlap(splits.query, splits.gallery, pictures, lambda query, image: query.pid != image.pid)
     if wrong.queries:
@@ -50,23 +51,23 @@ def _left_out(splits: Splits, pictures: Mapping[Path, int]) -> list[str]:
 
 
 def _other_cameras(splits: Splits, pictures: Mapping[Path, int]) -> list[str]:
-    """A warning: the published protocol leaves out what shares identity and camera with the query, no more."""
-    found = overlap(
+    """A warning about queries whose picture is in the gallery under another camera, where it counts as a match."""
+    matches = overlap(
         splits.query,
         splits.gallery,
         pictures,
         lambda query, image: query.pid == image.pid and query.camid != image.camid,
     )
-    if not found.queries:
+    if not matches.queries:
         return []
     return [
-        f"{len(found.queries)} queries are in the gallery too, the same picture under another camera, which flatters "
-        f"the numbers: {name_pairs(found.examples)}"
+        f"{len(matches.queries)} queries are in the gallery too, the same picture under another camera, which flatters "
+        f"the numbers: {name_pairs(matches.examples)}"
     ]
 
 
 def _repeated(splits: Splits, pictures: Mapping[Path, int]) -> list[str]:
-    """A warning for vehicleid-10, which draws the gallery from the queries."""
+    """A warning about images that repeat a picture of their identity under `vehicleid-10`."""
     repeated = len(splits.query) - len({pictures[sample.path] for sample in splits.query})
     if not repeated:
         return []

@@ -1,4 +1,4 @@
-"""What training and testing do first: options, data, and whether the two fit the model."""
+"""The first steps of training and testing: options, data, and checks that both fit the model."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from svllreid.types import UNKNOWN, Origin, Sample, SideRows, Splits
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says beside the configuration.
+    """The options of the command line, which are not part of the configuration.
 
     Args:
         device: auto, cpu, cuda, cuda:1, mps.
-        stage: 1 or 2 alone, None both.
-        stage1_weights: a stage-1 file to start stage 2 from; None: the one in OUTPUT_DIR.
+        stage: train only stage 1 or 2; None trains both.
+        stage1_weights: a stage-1 file that stage 2 starts from; None takes the one in OUTPUT_DIR.
         fresh: start over in an OUTPUT_DIR that holds a run.
-        allow_config_change: continue under another configuration.
-        skip_unreadable: leave out images that cannot be read, counted.
-        max_steps: a trial of so many steps of each stage, as one epoch.
-        limit_identities: a trial on the first so many training identities.
-        profile: leave a trace of a few steps of each stage.
-        keep_sie: at test, side information stays on whatever dataset is tested, as the command line asks for it.
+        allow_config_change: continue a run under another configuration.
+        skip_unreadable: leave out images that cannot be read; a note counts them.
+        max_steps: train one epoch of at most so many steps in each stage, as a trial.
+        limit_identities: train only on the first so many identities, as a trial.
+        profile: write a trace of a few steps of each stage.
+        keep_sie: at test, keep side information on for whatever dataset is tested.
     """
 
     device: str = "auto"
@@ -47,7 +47,7 @@ class Options:
 
 
 def trial(config: Config, options: Options) -> Config:
-    """The configuration, of one epoch in each stage where --max-steps asks for a trial."""
+    """The configuration; where --max-steps asks for a trial, each stage has one epoch."""
     if options.max_steps is None:
         return config
     solver = config.solver
@@ -56,7 +56,13 @@ def trial(config: Config, options: Options) -> Config:
 
 
 def load_splits(config: Config, options: Options, report: LiveReport) -> Splits:
-    """The configuration's splits, for a trial with few training identities; see `without_unreadable`."""
+    """Read the dataset of the configuration, as the options ask.
+
+    Images that cannot be read are left out where asked (see `without_unreadable`), and for a trial all but a few
+    training identities.
+
+    Raises: DatasetError: the dataset cannot be read.
+    """
     noun_notes = build.noun_notes(config)
     splits = build.build_splits(config)
     splits = replace(splits, notes=(*splits.notes, *noun_notes))
@@ -64,27 +70,29 @@ def load_splits(config: Config, options: Options, report: LiveReport) -> Splits:
         chosen = set(sorted({sample.pid for sample in splits.train})[: options.limit_identities])
         note = f"a trial on {len(chosen)} training identities (--limit-identities)"
         train = tuple(sample for sample in splits.train if sample.pid in chosen)
-        # The few may lack cameras that the test set has.
+        # The images of few identities may lack cameras that the test set has, so the rows of all are kept.
         splits = replace(splits, train=train, notes=(*splits.notes, note), side_rows=SideRows.of(splits.train))
     return with_pictures(without_unreadable(splits, options, report), report)
 
 
 def load_test_splits(config: Config, options: Options, report: LiveReport) -> dict[str, Splits]:
-    """The splits to test on by name, each with something to test; see `without_unreadable`.
+    """Read the test sets of the configuration, as the options ask (see `without_unreadable`), and return them by name.
 
-    Raises: DatasetError: an empty split.
+    Raises: DatasetError: a test set cannot be read or has an empty split.
     """
-    named = build.build_test_splits(config)
-    found = [with_pictures(without_unreadable(replace(splits, train=()), options, report), report) for splits in named]
-    for splits in found:
+    test_sets = [
+        with_pictures(without_unreadable(replace(splits, train=()), options, report), report)
+        for splits in build.build_test_splits(config)
+    ]
+    for splits in test_sets:
         if not splits.testable:
             empty = "gallery" if splits.query else "query"
             raise DatasetError(f"{splits.name} has an empty {empty} split; nothing to test")
-    return dict(zip(readers.distinct([splits.name for splits in found]), found, strict=True))
+    return dict(zip(readers.distinct([splits.name for splits in test_sets]), test_sets, strict=True))
 
 
 def without_unreadable(splits: Splits, options: Options, report: LiveReport) -> Splits:
-    """The splits, where asked without the images that cannot be read; their notes say how many."""
+    """The splits, and where --skip-unreadable asks for it without images that cannot be read; notes count these."""
     if not options.skip_unreadable:
         return splits
     kept: dict[str, tuple[Sample, ...]] = {}
@@ -95,17 +103,17 @@ def without_unreadable(splits: Splits, options: Options, report: LiveReport) -> 
         if faults:
             notes.append(f"{name}: {len(faults)} of {len(samples)} images left out; first: {faults[0]}")
         kept[name] = tuple(good)
-    there = set(kept["query"])
-    parts = {name: tuple(sample for sample in part if sample in there) for name, part in splits.parts.items()}
+    queries = set(kept["query"])
+    parts = {name: tuple(sample for sample in part if sample in queries) for name, part in splits.parts.items()}
     return replace(
         splits, train=kept["train"], query=kept["query"], gallery=kept["gallery"], notes=tuple(notes), parts=parts
     )
 
 
 def check_readable(splits: Splits, report: LiveReport) -> None:
-    """Decode the test images once, so that a broken one is met before training and not after hours of it.
+    """Decode all test images, so that a damaged one stops a run before training and not after hours of it.
 
-    Raises: ImageError: images that cannot be read; the message counts them and says what is wrong with the first.
+    Raises: ImageError: images cannot be read; the message counts them and says what is wrong with the first.
     """
     for name in ("query", "gallery"):
         samples = getattr(splits, name)
@@ -118,32 +126,41 @@ def check_readable(splits: Splits, report: LiveReport) -> None:
 
 
 def _decode(name: str, samples: Sequence[Sample], report: LiveReport) -> tuple[list[Sample], list[str]]:
-    """The samples whose images decode, and a line about each of the others."""
+    """The samples whose images can be decoded, and a line about each of the others."""
     with report.counting(f"checking {name}", len(samples)) as count:
         return keep_decodable(samples, count)
 
 
 def without_unknown_sie(config: Config, splits: Splits) -> tuple[Config, list[str]]:
-    """For training: the configuration, side information off where no image says its camera or view, and why."""
+    """The configuration for training, without side information that no image has, and a note for each key switched off.
+
+    Args:
+        config: as the user gave it.
+        splits: the data; a camera or viewpoint counts as missing if it is unknown for every training image.
+    """
     off, notes = {}, []
     for key, attribute, what in (("sie_camera", "camid", "camera"), ("sie_view", "viewid", "viewpoint")):
         unknown = all(getattr(sample, attribute) == UNKNOWN for sample in splits.train)
         if getattr(config.model, key) and unknown:
             off[key] = False
-            notes.append(f"MODEL.{key.upper()} is switched off: no image says its {what}")
+            notes.append(f"MODEL.{key.upper()} is switched off: no image has a known {what}")
     return _changed(config, off), notes
 
 
 def without_foreign_sie(
     config: Config, splits: Splits, trained_on: Origin, keep: bool = False
 ) -> tuple[Config, list[str]]:
-    """For testing: the configuration, side information off on another dataset than the first trained on, and why.
+    """The configuration for testing, without side information on another dataset than the model's, and notes why.
 
-    On the same one it stays as trained; an image without camera or view gets none.
+    On the dataset that the model was trained on, side information stays as trained; images with an unknown camera or
+    viewpoint get none.
 
     Args:
-        trained_on: the first dataset trained on.
-        keep: leave side information on all the same.
+        config: the configuration of the model.
+        splits: the dataset to test on.
+        trained_on: the (first) dataset that the model was trained on.
+        keep: keep side information on for any dataset.
+    Raises: ConfigError: `keep` is set, and no test image has a known camera or viewpoint.
     """
     used = {key: getattr(config.model, key) for key in ("sie_camera", "sie_view")}
     if not any(used.values()):
@@ -163,21 +180,28 @@ def without_foreign_sie(
 
 
 def _require_known(splits: Splits, sie_camera: bool, sie_view: bool) -> None:
-    """ConfigError where side information is asked for by name and no test image says its camera or viewpoint."""
+    """Check that at least one test image has a known camera, or viewpoint, where its side information is asked for.
+
+    Raises: ConfigError: all are unknown.
+    """
     for used, key, attribute, what in (
         (sie_camera, "SIE_CAMERA", "camid", "camera"),
         (sie_view, "SIE_VIEW", "viewid", "viewpoint"),
     ):
         if used and all(getattr(sample, attribute) == UNKNOWN for sample in (*splits.query, *splits.gallery)):
-            raise ConfigError(f"MODEL.{key} true: no test image of {splits.name} says its {what}; leave it out")
+            raise ConfigError(f"MODEL.{key} true: no test image of {splits.name} has a known {what}; leave it out")
 
 
 def _changed(config: Config, model: dict[str, bool]) -> Config:
+    """A copy of the configuration with other values of keys below MODEL."""
     return config.model_copy(update={"model": config.model.model_copy(update=model)})
 
 
 def check_cameras(config: Config, splits: Splits, side_rows: SideRows) -> None:
-    """DatasetError where a test image has a camera or view that the trained side information has no row for."""
+    """Check that the trained side information has a row for every known camera and viewpoint of the test images.
+
+    Raises: DatasetError: it has not; the message names the cameras, or viewpoints, and an image.
+    """
     samples = (*splits.query, *splits.gallery)
     for used, what, attribute, known in (
         (config.model.sie_camera, "camera", "camid", side_rows.cameras),

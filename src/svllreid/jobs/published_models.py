@@ -7,17 +7,17 @@ from pathlib import Path
 
 from svllreid.models.published import PublishedModel
 
-# The key of each setting in which the catalogue differs from a shipped configuration.
+# The key of each setting in which published models differ from the shipped configurations.
 KEYS = {"stride": "MODEL.STRIDE_SIZE", "sie_coe": "MODEL.SIE_COE"}
 
 
 def settings(model: PublishedModel, table_rows: int | None = None) -> dict[str, str]:
-    """The keys and values with which a published model is tested, besides its shipped configuration.
+    """The keys, with their values, that must be set to test a published model with its shipped configuration.
 
     Args:
-        model: of the catalogue.
-        table_rows: rows of the side information table in its file, 0 without one; they tell what it was trained with.
-            None: as in its published configuration.
+        model: the entry of the catalogue.
+        table_rows: number of rows of the side information in the model's file, 0 if it has none. It tells whether the
+            model was trained with cameras, viewpoints or both. None: as in the published configuration.
     """
     camera, view = model.sie_camera, model.sie_view
     if table_rows is not None:
@@ -30,13 +30,11 @@ def settings(model: PublishedModel, table_rows: int | None = None) -> dict[str, 
 
 
 def shell_command(model: PublishedModel, weight: str | Path, table_rows: int | None = None) -> str:
-    """The shell command that tests the file `weight` of a published model.
-
-    In it `data` stands for the folder of the datasets.
+    """The shell command that tests a published model, with `data` as the folder of the datasets.
 
     Args:
         model, table_rows: see `settings`.
-        weight: the file.
+        weight: the file of the model.
     """
     keys = {
         **settings(model, table_rows),

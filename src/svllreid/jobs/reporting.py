@@ -1,4 +1,4 @@
-"""What a test leaves behind: metrics.json, a line per query, a picture, and a page with curves and rank lists."""
+"""The files of a test: metrics.json, a table of the queries, a picture, and a page with curves and ranked images."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def write_results(
     """Write metrics.json, queries.csv, ranklist.png and report.html.
 
     Args:
-        folder: where they go.
+        folder: the folder of the files.
         features: the images that were ranked.
-        outcome: their metrics, analysed.
-        weight: the model's file, or where the features come from.
-        false_accept_rates: for which the threshold is reported.
-        picture: height and width of the images in the picture.
-    Returns: what metrics.json holds.
+        outcome: the result of `evaluate_protocol` with `analysed=True`.
+        weight: the file of the model or of the saved features.
+        false_accept_rates: the rates for which thresholds are reported.
+        picture: height and width of the images in the picture and on the page.
+    Returns: the content of metrics.json.
     """
     first, analyses = outcome.parts[0], [_analysis(features.name, part) for part in outcome.parts]
     summaries = {
@@ -61,10 +61,10 @@ def write_results(
     if metrics["re_ranking"]:
         notes.append("verification, camera pairs and the images shown are by plain distance, before re-ranking")
     if features.spec is None:
-        notes.append("nothing says which model the features are of")
+        notes.append("it is unknown which model the features are of")
     embedding = None if features.spec is None else features.spec.to_dict()
     metrics |= {"dataset": features.name, "weight": weight, "embedding": embedding, "notes": notes}
-    # The numbers first: they stay, whatever becomes of the pictures.
+    # The numbers are written first, so that a failing picture does not lose them.
     write_json(folder / "metrics.json", metrics)
     _write_queries(folder / "queries.csv", outcome.parts)
     title = f"{features.name}, {headline(metrics)}"
@@ -79,7 +79,7 @@ def write_results(
 
 
 def _analysis(dataset: str, part: Part) -> Analysis:
-    """The analysis of a part; the log says where its pairs could not be verified."""
+    """The analysis of a part; if its pairs could not be verified, the log says why."""
     if part.analysis is None:
         raise ValueError("write_results needs an outcome that was analysed")
     if part.analysis.verification is None:
@@ -87,9 +87,9 @@ def _analysis(dataset: str, part: Part) -> Analysis:
     return part.analysis
 
 
-def _summary(found: Verification | None, false_accept_rates: Sequence[float]) -> dict[str, Any]:
-    """The entry of metrics.json about verification."""
-    if found is None:
+def _summary(verification: Verification | None, false_accept_rates: Sequence[float]) -> dict[str, Any]:
+    """The entry `verification` of metrics.json."""
+    if verification is None:
         return {"verification": None}
 
     def point(at: OperatingPoint) -> dict[str, float | None]:
@@ -97,19 +97,19 @@ def _summary(found: Verification | None, false_accept_rates: Sequence[float]) ->
 
     return {
         "verification": {
-            "AUC": found.auc,
-            "EER": found.equal_error_rate,
-            "at_EER": point(found.at_equal_error()),
-            "at_FAR": {f"{rate:g}": point(found.at(rate)) for rate in false_accept_rates},
+            "AUC": verification.auc,
+            "EER": verification.equal_error_rate,
+            "at_EER": point(verification.at_equal_error()),
+            "at_FAR": {f"{rate:g}": point(verification.at(rate)) for rate in false_accept_rates},
             "distance": "euclidean",
-            "num_genuine": found.num_genuine,
-            "num_impostor": found.num_impostor,
+            "num_genuine": verification.num_genuine,
+            "num_impostor": verification.num_impostor,
         }
     }
 
 
 def _pairs(cameras: CameraPairs) -> list[dict[str, Any]]:
-    """A line for each pair of cameras (zero-based) with a match between them."""
+    """An entry for each pair of cameras (counted from 0) with a match between them."""
     return [
         {
             "query_camid": int(cameras.q_cameras[i]),
@@ -123,7 +123,7 @@ def _pairs(cameras: CameraPairs) -> list[dict[str, Any]]:
 
 
 def _write_queries(path: Path, parts: Sequence[Part]) -> None:
-    """A line per query: its file, identity, camera, and how it was ranked; empty numbers where it is not counted."""
+    """Write a line for each query: file, identity, camera, and measures, which are empty where it is not counted."""
     with (
         atomic_write(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors=UNENCODABLE) as file,
@@ -131,8 +131,13 @@ def _write_queries(path: Path, parts: Sequence[Part]) -> None:
         writer = csv.writer(file)
         writer.writerow(["part", "query", "pid", "camid", "AP", "INP", "first_match_rank", "num_matches"])
         for part in parts:
-            found = part.ranking
-            columns = (found.average_precisions, found.inverse_precisions, found.first_match_ranks, found.num_matches)
+            ranking = part.ranking
+            columns = (
+                ranking.average_precisions,
+                ranking.inverse_precisions,
+                ranking.first_match_ranks,
+                ranking.num_matches,
+            )
             for sample, *numbers in zip(part.trial.query, *(column.tolist() for column in columns), strict=True):
                 if not numbers[-1]:
                     numbers = ["", "", "", 0]
@@ -140,7 +145,7 @@ def _write_queries(path: Path, parts: Sequence[Part]) -> None:
 
 
 def _draw(path: Path, part: Part, shown: ShownQueries, title: str, size: tuple[int, int]) -> None:
-    """The picture of the worst queries, where the images are still there."""
+    """Draw the worst queries with their nearest images; if an image cannot be read, the log says so instead."""
     query, gallery = part.trial.query, part.trial.gallery
     captions = [caption(part, row) for row in shown.picture]
     title = f"{title}: the {PICTURE[0]} worst queries, then better ones (images by plain distance)"

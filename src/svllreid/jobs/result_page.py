@@ -1,4 +1,4 @@
-"""The words, curves and images of a test's report."""
+"""The content of the page about a test: texts, curves, tables and images."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from svllreid.evaluation.verification import Verification
 from svllreid.types import CAMID_NOTE, UNKNOWN
 from svllreid.viz.page import Chart, Matrix, Number, Page, RankedQuery, Table
 
-# How many of the worst queries are shown, and how many others up to the best: on the page, in the picture.
+# How many of the worst queries are shown, and how many of the others: on the page, and in the picture.
 PAGE, PICTURE = (20, 5), (6, 4)
 
 
 @dataclass(frozen=True)
 class ShownQueries:
-    """The queries whose nearest gallery images are shown.
+    """The queries that are shown, with their nearest gallery images.
 
     Args:
-        page, picture: rows of the queries.
-        nearest: of each of them the rows of the ten nearest gallery images, -1 where there are no more.
+        page, picture: numbers of the queries on the page and in the picture, counted from 0.
+        nearest: for each of them the numbers of its ten nearest gallery images; -1 where there are no more.
     """
 
     page: list[int]
@@ -35,7 +35,7 @@ class ShownQueries:
 
     @classmethod
     def of(cls, part: Part) -> ShownQueries:
-        """Choose the worst queries and some others, and look up their neighbours once."""
+        """Choose the worst queries of a part and some others, and find the nearest images of all of them."""
         page, picture = (pick_rows(part.ranking.average_precisions, *counts) for counts in (PAGE, PICTURE))
         rows = sorted({*page, *picture})
         return cls(page, picture, dict(zip(rows, part.trial.nearest(rows).tolist(), strict=True)))
@@ -45,11 +45,11 @@ def result_page(title: str, metrics: dict[str, Any], part: Part, shown: ShownQue
     """The content of the page.
 
     Args:
-        title: with the numbers that people ask for.
-        metrics: what metrics.json holds.
-        part: the (first) part of the test, whose curves are drawn.
-        shown: queries and their nearest images.
-        analysis: of the part.
+        title: the title, with the main numbers.
+        metrics: the content of metrics.json.
+        part: the first part of the test, whose curves are drawn.
+        shown: the queries that are shown.
+        analysis: the analysis of the part.
     """
     subtitle = (
         f"{metrics['num_queries']} queries ({metrics['num_valid_queries']} with a match), {metrics['num_gallery']} "
@@ -117,9 +117,9 @@ def _tables(metrics: dict[str, Any]) -> list[Table]:
             Table("Parts", ["part", "queries", "gallery", *MEASURES], rows, "Mean ± deviation of ten draws, %.")
         )
     if metrics["verification"]:
-        found = metrics["verification"]
-        points = {f"false-accept rate {rate}": point for rate, point in found["at_FAR"].items()}
-        points["equal error"] = found["at_EER"]
+        verification = metrics["verification"]
+        points = {f"false-accept rate {rate}": point for rate, point in verification["at_FAR"].items()}
+        points["equal error"] = verification["at_EER"]
         rows = [
             [
                 name,
@@ -131,8 +131,8 @@ def _tables(metrics: dict[str, Any]) -> list[Table]:
         ]
         note = (
             f"Two images are taken for the same one where the Euclidean distance of their features is at most the "
-            f"threshold. {found['num_genuine']} pairs are of one identity, {found['num_impostor']} of two; "
-            f"area below the ROC {found['AUC']:.4f}."
+            f"threshold. {verification['num_genuine']} pairs are of one identity, {verification['num_impostor']} of "
+            f"two; area below the ROC {verification['AUC']:.4f}."
         )
         tables.append(
             Table("Are these two the same?", ["wanted", "threshold", "true-accept rate", "found"], rows, note)
@@ -142,8 +142,8 @@ def _tables(metrics: dict[str, Any]) -> list[Table]:
 
 def _matrix(cameras: CameraPairs) -> Matrix:
     rows, columns = (
-        [f"{side} {camera}" for camera in found]
-        for side, found in (("query camid", cameras.q_cameras), ("gallery camid", cameras.g_cameras))
+        [f"{side} {camera}" for camera in camids]
+        for side, camids in (("query camid", cameras.q_cameras), ("gallery camid", cameras.g_cameras))
     )
     note = f"mAP, %, of the queries of one camera searched among the images of one other camera alone; {CAMID_NOTE}."
     return Matrix("Camera pairs", rows, columns, cameras.mean_ap, note)
@@ -151,21 +151,31 @@ def _matrix(cameras: CameraPairs) -> Matrix:
 
 def _ranked(part: Part, row: int, columns: list[int]) -> RankedQuery:
     query = part.trial.query[row]
-    found = [part.trial.gallery[column] for column in columns if column >= 0]
-    return RankedQuery(caption(part, row), query, [(sample, sample.pid == query.pid) for sample in found])
+    nearest = [part.trial.gallery[column] for column in columns if column >= 0]
+    return RankedQuery(caption(part, row), query, [(sample, sample.pid == query.pid) for sample in nearest])
 
 
 def percent(value: float) -> str:
+    """A fraction as a percentage with one decimal."""
     return f"{100 * value:.1f} %"
 
 
 def headline(metrics: dict[str, Any]) -> str:
-    """The numbers people ask for, in percent."""
+    """The main numbers, mAP and rank-1, as text."""
     return f"mAP {percent(metrics['mAP'])}, rank-1 {percent(metrics['rank1'])}"
 
 
 def pick_rows(precision: np.ndarray, worst: int, others: int) -> list[int]:
-    """The worst queries, then some spread evenly over the others up to the best; NaN is not counted."""
+    """The numbers of the worst queries, then of some others, evenly spread up to the best; NaN is left out.
+
+    Args:
+        precision: (Nq,) average precision of each query.
+        worst: how many of the worst.
+        others: how many of the others.
+    Example:
+        >>> pick_rows(np.array([0.9, 0.1, np.nan, 0.5, 0.3, 1.0]), worst=2, others=1)
+        [1, 4, 5]
+    """
     ordered = [int(row) for row in np.argsort(precision, kind="stable") if not np.isnan(precision[row])]
     first, rest = ordered[:worst], ordered[worst:]
     step = len(rest) / others
@@ -174,6 +184,7 @@ def pick_rows(precision: np.ndarray, worst: int, others: int) -> list[int]:
 
 
 def caption(part: Part, row: int) -> str:
+    """The caption of a query: identity, camera, average precision, and rank of the first match."""
     sample, ranking = part.trial.query[row], part.ranking
     camera = "" if sample.camid == UNKNOWN else f"camid {sample.camid}, "
     precision = 100 * ranking.average_precisions[row]

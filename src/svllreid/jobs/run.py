@@ -1,4 +1,4 @@
-"""A training run before it begins: the configuration, data and folder, all checked, nothing written yet."""
+"""The preparation of a training run: configuration, data and folder are checked before anything is written."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from svllreid.types import Splits
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run is about.
+    """A training run that has been checked and can begin.
 
     Args:
-        asked: the configuration as the user asked for it, which config.yml records.
-        config: the same, side information off where no image has a camera or viewpoint.
-        options: of the command line.
-        folder: its files.
+        asked: the configuration as the user gave it; config.yml records it.
+        config: the same configuration, with side information switched off if no image has a camera or viewpoint.
+        options: the options of the command line.
+        folder: the folder and file names of the run.
         fabric: device, precision and processes.
-        splits: the data.
+        splits: the dataset.
         data: the training data with its labels.
-        tests: what is tested on during and after stage 2; none where the data has no test images.
-        stages: that the command asks for.
+        tests: the test sets of the evaluations during and after stage 2; empty if the dataset has no test images.
+        stages: the stages that the command asks for.
         todo: those of them that are not finished.
-        changes: keys that differ from those the files in the folder were trained under.
+        changes: the keys that differ from those under which the folder's files were trained, see `changed_keys`.
         notes: what the user should know about the configuration.
     """
 
@@ -61,9 +61,13 @@ class Run:
 
 
 def prepare_run(config: Config, options: Options, report: LiveReport) -> Run:
-    """Read the data and check all that can be checked before a file is written or removed.
+    """Read the data, and check everything that can be checked, before a file is written or removed.
 
-    Raises: ReidError: whatever would stop the run now or hours later.
+    Args:
+        config: the configuration as the user gave it.
+        options: the options of the command line.
+        report: shows the progress.
+    Raises: ReidError: anything that would stop the run now or hours later.
     """
     asked = trial(config, options)
     folder = RunFolder(output_dir(asked), asked.model.name)
@@ -85,9 +89,9 @@ def prepare_run(config: Config, options: Options, report: LiveReport) -> Run:
     if config.datasets.test:
         named = load_test_splits(config, options, report)
     tests = prepare_tests(named, config, splits.origin, data.side_rows)
-    build.build_test_transform(config)  # refuses differing sizes
+    build.build_test_transform(config)  # called for its check of the image sizes
     if 2 in stages:
-        build.build_sampler(config, data)  # refuses impossible batches
+        build.build_sampler(config, data)  # called for its check of the batch size
     if 2 in todo:
         check_stage2_data(config, options, data, tests, report)
     if config.solver.wandb:
@@ -96,7 +100,10 @@ def prepare_run(config: Config, options: Options, report: LiveReport) -> Run:
 
 
 def stages_to_run(config: Config, options: Options) -> tuple[int, ...]:
-    """Stage 1 and 2, or the one asked for."""
+    """The stages that the command trains: those of the method, or the one of --stage.
+
+    Raises: ConfigError: stage 1 of the one-stage baseline.
+    """
     if config.model.use_text:
         return (options.stage,) if options.stage else (1, 2)
     if options.stage == 1:
@@ -107,9 +114,16 @@ def stages_to_run(config: Config, options: Options) -> tuple[int, ...]:
 def check_finished(
     folder: RunFolder, config: Config, options: Options, data: build.TrainingData, dataset: str, finished: set[int]
 ) -> None:
-    """Refuse finished stages of other identities, or a stage 2 that was trained against other prompts.
+    """Check that the checkpoints of finished stages belong to this run.
 
-    Raises: CheckpointError: the checkpoint in the folder does not belong to this run.
+    Args:
+        folder: the folder and file names of the run.
+        config: its configuration.
+        options: the options of the command line.
+        data: the training data.
+        dataset: name of the dataset, for the message.
+        finished: the finished stages.
+    Raises: CheckpointError: a stage was trained on other identities, or stage 2 against other prompts.
     """
     for stage in sorted(finished):
         file = folder.final(config, stage)
@@ -126,7 +140,10 @@ def check_finished(
 def check_stage2_data(
     config: Config, options: Options, data: build.TrainingData, tests: Sequence[TestSet], report: LiveReport
 ) -> None:
-    """Check what would stop stage 2 after hours: room for the image cache, and test images that cannot be read."""
+    """Check what would stop stage 2 only after hours: space for the image cache, and that test images can be read.
+
+    Raises: ReidError: there is too little memory or disk space, or an image cannot be read.
+    """
     plan = build.build_cache_spec(config, data)
     if plan is not None:
         plan.check()

@@ -1,4 +1,4 @@
-"""The files of a training run: where each lies in OUTPUT_DIR, whether a stage is finished, and how to start over."""
+"""The folder of a training run: the names of its files, whether a stage is finished, and what is removed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from svllreid.training.state import read_progress
 
 
 def output_dir(config: Config) -> Path:
-    """Where a training run's files go; OutputError where they cannot."""
+    """The folder of a training run's files: OUTPUT_DIR, or one named after the datasets and the backbone.
+
+    Raises: OutputError: OUTPUT_DIR cannot be written to.
+    """
     if config.output_dir:
         folder = user_path(config.output_dir)
         check_folder(folder)
@@ -39,8 +42,8 @@ class RunFolder:
     """A run's folder and the names of its files.
 
     Args:
-        path: OUTPUT_DIR.
-        name: of the backbone, with which the names of checkpoints begin.
+        path: the folder, OUTPUT_DIR.
+        name: name of the backbone, with which the names of checkpoints begin.
     """
 
     path: Path
@@ -48,17 +51,17 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The configuration under which the run trains."""
+        """The file with the configuration of the run."""
         return self.path / "config.yml"
 
     @property
     def changes(self) -> Path:
-        """The record of keys that were changed while the run was continued."""
+        """The record of the keys that were changed when the run was continued."""
         return self.path / "config_changes.json"
 
     @property
     def metrics(self) -> Path:
-        """The numbers of the last epoch."""
+        """The metrics of the last epoch."""
         return self.path / "metrics.json"
 
     @property
@@ -75,13 +78,13 @@ class RunFolder:
         return self.checkpoint(stage, settings_of(config, stage).max_epochs)
 
     def state(self, stage: int) -> Path:
-        """What continuing the stage needs."""
+        """The saved state from which a stage is continued."""
         return self.path / "state" / f"stage{stage}.pt"
 
     def is_finished(self, config: Config, stage: int) -> bool:
-        """Whether the stage's last checkpoint is there and that epoch was evaluated.
+        """Whether the last checkpoint of the stage exists and the hooks after its last epoch have run.
 
-        Where the state has been removed, the checkpoint alone decides.
+        If the saved state has been removed, the checkpoint alone decides.
         """
         if not self.final(config, stage).is_file():
             return False
@@ -89,7 +92,13 @@ class RunFolder:
         return progress is None or progress.settled >= settings_of(config, stage).max_epochs
 
     def clear(self, stages: Sequence[int], *, logs: bool, keep: Path | None) -> None:
-        """Remove an earlier run's files of these stages, and where asked its logs; `keep` stays in any case."""
+        """Remove the files of an earlier run.
+
+        Args:
+            stages: the stages whose files are removed.
+            logs: whether the logs are removed too.
+            keep: a checkpoint that is not removed, nor its .json.
+        """
         patterns = []
         if 1 in stages:
             patterns += [f"{self.name}_stage1_*.pth", f"{self.name}_stage1_*.json"]
@@ -117,9 +126,9 @@ class RunFolder:
             file.with_suffix(".json").unlink(missing_ok=True)
 
     def check_space(self, model: nn.Module) -> None:
-        """Check that the disk can take a run's checkpoints (three) and state (weights and two moments).
+        """Check that the disk has space for three checkpoints and the saved state (weights and two moments).
 
-        Raises: OutputError: it cannot.
+        Raises: OutputError: it has not.
         """
         needed = 6 * sum(value.numel() * value.element_size() for value in model.state_dict().values())
         place = self.path.resolve()

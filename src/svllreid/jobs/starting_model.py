@@ -1,4 +1,4 @@
-"""The network as a stage begins: from CLIP's weights, or for stage 2 alone from the prompts of a stage-1 file."""
+"""The model that training starts from: with CLIP's weights, or for stage 2 alone with those of a stage-1 file."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from svllreid.runtime.gather import num_processes
 def starting_model(
     config: Config, data: build.TrainingData, dataset: str, prompts: Path | None, *, foreign: bool
 ) -> tuple[SVLLReID, str]:
-    """The network on the CPU, and one line that says where its weights come from.
+    """The model on the CPU, and a line for the log that says where its weights come from.
 
     Args:
-        config: the run's configuration.
+        config: the configuration of the run.
         data: its training data.
-        dataset: what the training data is called.
+        dataset: name of the dataset.
         prompts: a stage-1 file, which holds CLIP's weights too; None starts from MODEL.PRETRAINED.
-        foreign: the stage-1 file is of another run, whose self-supervision heads may have other widths.
-    Raises: CheckpointError: there is no such file, it does not fit, or its prompts are of other identities.
+        foreign: whether the stage-1 file is of another run; its self-supervision heads, which may have other widths,
+            are then not loaded.
+    Raises: CheckpointError: the file does not exist, does not fit, or has prompts of other identities.
     """
     if prompts is None:
         return build.build_model_for(config, data), f"the weights at the start are {config.model.pretrained}"
@@ -47,7 +48,10 @@ def starting_model(
 
 
 def _check_identities(file: Path, info: CheckpointInfo | None, data: build.TrainingData, dataset: str) -> None:
-    """Prompts belong to labels: refuse a stage-1 file whose identities are numbered otherwise."""
+    """Check that a stage-1 file has the same identity for each label, since prompts belong to labels.
+
+    Raises: CheckpointError: it has not, or it is a published file whose labels are in another order.
+    """
     if info is not None and info.pids != list(data.labels):
         raise CheckpointError(f"{file} has prompts of other identities than {dataset}; run stage 1 on it")
     record = DATASETS.get(dataset)
@@ -59,7 +63,7 @@ def _check_identities(file: Path, info: CheckpointInfo | None, data: build.Train
 
 
 def on_device(model: SVLLReID, config: Config, fabric: Fabric) -> SVLLReID:
-    """The model on its device, its BatchNorms synchronised over the processes where SOLVER.SYNC_BATCHNORM asks for it.
+    """The model on its device; where SOLVER.SYNC_BATCHNORM asks for it, with BatchNorms that all processes share.
 
     Raises: ConfigError: synchronised BatchNorm without GPUs.
     """

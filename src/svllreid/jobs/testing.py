@@ -1,4 +1,4 @@
-"""Testing: features of a checkpoint's model, or saved ones, ranked under their protocol."""
+"""Testing: the features of a checkpoint's model, or saved features, are ranked under their protocol."""
 
 from __future__ import annotations
 
@@ -33,7 +33,13 @@ logger = logging.getLogger(__name__)
 
 
 def test_config(config_file: Path | None, overrides: Sequence[str]) -> Config:
-    """A test's configuration: of the file, or without one of the checkpoint that TEST.WEIGHT names."""
+    """The configuration of a test: from the file, or without one from the checkpoint that TEST.WEIGHT names.
+
+    Args:
+        config_file: a YAML file; None takes the configuration in the checkpoint's .json.
+        overrides: KEY VALUE words of the command line.
+    Raises: ConfigError: TEST.WEIGHT is not set, or the configuration is not valid.
+    """
     config = load_config(config_file, overrides)
     if not config.test.weight:
         raise ConfigError(
@@ -43,14 +49,14 @@ def test_config(config_file: Path | None, overrides: Sequence[str]) -> Config:
     info = None if config_file else read_info(user_path(config.test.weight))
     if info is None:
         return config
-    tree = {**info.config, "OUTPUT_DIR": ""}  # the run's own folder holds the run's own numbers
-    if "DATASETS.NAMES" in dict(override_pairs(overrides)):  # what the run was tested on gives way to what is named now
+    tree = {**info.config, "OUTPUT_DIR": ""}  # not the folder of the run, which holds the metrics of the run
+    if "DATASETS.NAMES" in dict(override_pairs(overrides)):  # the named dataset replaces the test sets of the run
         tree["DATASETS"] = {**tree["DATASETS"], "TEST": [], "VAL_IDENTITIES": 0}
     return from_tree(tree, config.test.weight, overrides)
 
 
 def asks_for_sie(config: Config, overrides: Sequence[str]) -> bool:
-    """Whether the words of a command line switch side information on, instead of leaving it as trained."""
+    """Whether words of the command line switch side information on, so that it is not only on because of training."""
     given = dict(override_pairs(overrides))
     return ("MODEL.SIE_CAMERA" in given and config.model.sie_camera) or (
         "MODEL.SIE_VIEW" in given and config.model.sie_view
@@ -60,12 +66,17 @@ def asks_for_sie(config: Config, overrides: Sequence[str]) -> bool:
 def run_test(
     config: Config, options: Options = Options(), console: Console | None = None, *, save_features: bool = False
 ) -> dict[str, Any]:
-    """Test the checkpoint TEST.WEIGHT on DATASETS.TEST, or on the dataset of the configuration.
+    """Test the checkpoint TEST.WEIGHT on DATASETS.TEST, or on the dataset of the configuration, and write the results.
 
-    Without OUTPUT_DIR files go to a folder `test_<datasets>` beside the checkpoint.
+    Without OUTPUT_DIR the files go to a folder `test_<datasets>` next to the checkpoint.
 
-    Returns: what metrics.json holds, see `write_tests`.
-    Raises: ReidError: anything the user can mend.
+    Args:
+        config: the configuration, see `test_config`.
+        options: the options of the command line.
+        console: shows the progress; None: on stderr.
+        save_features: whether to write features.npz too.
+    Returns: the content of metrics.json, see `write_tests`.
+    Raises: ReidError: anything that the user can fix.
     """
     path = user_path(config.test.weight)
     console = console or Console(stderr=True)
@@ -84,11 +95,16 @@ def run_test(
 
 
 def run_features(file: Path, config: Config, console: Console | None = None) -> dict[str, Any]:
-    """Rank saved features again, under TEST.RE_RANKING and TEST.FAR, without the model.
+    """Rank saved features again without the model, and write the results; TEST.RE_RANKING and TEST.FAR apply.
 
-    Without OUTPUT_DIR files go to a folder `test_<dataset>` beside the features.
+    Without OUTPUT_DIR the files go to a folder `test_<dataset>` next to the features.
 
-    Raises: ReidError: anything the user can mend.
+    Args:
+        file: an .npz archive, see `FeatureSet.load`.
+        config: the configuration.
+        console: shows the progress; None: on stderr.
+    Returns: the content of metrics.json, see `write_tests`.
+    Raises: ReidError: anything that the user can fix.
     """
     console = console or Console(stderr=True)
     with logging_to(None, console), LiveReport(console) as report:
@@ -105,12 +121,12 @@ class TestSet:
     """A dataset to test on.
 
     Args:
-        name: what its numbers and files are called.
+        name: its name in metrics and of its folder.
         splits: its query and gallery.
-        config: the run's configuration, side information off where the model does not know the dataset's cameras.
+        config: the configuration, with side information switched off if the model does not know the dataset's cameras.
     """
 
-    __test__ = False  # not a test case, whatever its name
+    __test__ = False  # keeps pytest from taking the class for a test
 
     name: str
     splits: Splits
@@ -119,7 +135,7 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Measured:
-    """A test set's features, how they rank, and the configuration under which they were made."""
+    """The features of a test set, their ranking, and the configuration under which they were made."""
 
     features: FeatureSet
     outcome: Outcome
@@ -129,28 +145,28 @@ class Measured:
 def prepare_tests(
     tests: Mapping[str, Splits], config: Config, trained_on: Origin, side_rows: SideRows, *, keep_sie: bool = False
 ) -> list[TestSet]:
-    """Check what labels and cameras tell of test sets, and fit the configuration to each; no image is read.
+    """Check the labels and cameras of test sets and adapt the configuration to each; no image is read.
 
     Args:
         tests: the splits by name.
-        config: of the run.
-        trained_on: the first dataset trained on, whose cameras side information knows.
-        side_rows: the cameras and views that the model knows.
-        keep_sie: leave side information on, whatever the dataset.
-    Raises: DatasetError: a camera or view the model does not know. EvaluationError: no query could be counted.
+        config: the configuration of the model.
+        trained_on: the (first) dataset that the model was trained on, whose cameras the side information knows.
+        side_rows: the cameras and viewpoints that have a row of the side information.
+        keep_sie: keep side information on for any dataset.
+    Raises: DatasetError: a camera or viewpoint has no row. EvaluationError: no query could be counted.
     """
     prepared = []
     for name, splits in tests.items():
-        own, notes = without_foreign_sie(config, splits, trained_on, keep_sie)
-        check_cameras(own, splits, side_rows)
+        adapted, notes = without_foreign_sie(config, splits, trained_on, keep_sie)
+        check_cameras(adapted, splits, side_rows)
         query, gallery = (np.empty((len(side), 0), np.float32) for side in (splits.query, splits.gallery))
         check_countable(replace(FeatureSet.of(splits, query, gallery), name=name))
-        prepared.append(TestSet(name, replace(splits, notes=(*splits.notes, *notes)), own))
+        prepared.append(TestSet(name, replace(splits, notes=(*splits.notes, *notes)), adapted))
     return prepared
 
 
 def log_notes(tests: Sequence[TestSet]) -> None:
-    """Say what is special about each test set."""
+    """Log the notes of each test set."""
     for test in tests:
         for note in test.splits.notes:
             logger.info("%s: %s", test.name, note)
@@ -159,15 +175,21 @@ def log_notes(tests: Sequence[TestSet]) -> None:
 def measure(
     test: TestSet, model: SVLLReID, fabric: Fabric, report: LiveReport, *, analysed: bool = True
 ) -> Measured | None:
-    """Embed a test set, every process a share of it, and rank it on the first process; None on the others.
+    """Embed a test set, each process a share of it, and rank it on the first process; the others get None.
 
     Args:
-        analysed: all that is written of a test; otherwise the ranking alone.
+        test: the test set.
+        model: the model.
+        fabric: device and processes.
+        report: shows the progress.
+        analysed: whether to compute everything that the files of a test need; otherwise only the ranking.
+    Raises: ImageError: an image cannot be read. EvaluationError: the features cannot be ranked.
     """
     features = replace(embed_splits(model, test.config, test.splits, fabric, report), name=test.name)
     if not fabric.is_global_zero:
         return None
-    device = fabric.device if fabric.device.type == "cuda" else None  # others rank slower than the CPU, or less exactly
+    # Devices other than CUDA rank more slowly than the CPU, or less exactly.
+    device = fabric.device if fabric.device.type == "cuda" else None
     outcome = rank(features, test.config, report, device=device, analysed=analysed)
     return Measured(features, outcome, test.config)
 
@@ -183,17 +205,17 @@ def write_tests(
     """Write the results of test sets, each as soon as it is measured.
 
     Args:
-        folder: of the results of one test set; of several, each gets a folder of its name below it.
-        measured: what `measure` gives of each test set.
-        count: how many there are.
-        weight: the model's file, or where the features come from.
-        save_features: also write features.npz.
-    Returns: what metrics.json in `folder` holds: the metrics, or of several test sets `{"datasets": {name: metrics}}`;
-        nothing on other processes than the first.
+        folder: the folder of the results. Several test sets each get a sub-folder with their name.
+        measured: the result of `measure` for each test set.
+        count: number of test sets.
+        weight: the file of the model or of the saved features.
+        save_features: whether to write features.npz too.
+    Returns: the content of metrics.json in `folder`: the metrics, or for several test sets
+        `{"datasets": {name: metrics}}`. On all processes but the first it is empty.
     """
     written: dict[str, dict[str, Any]] = {}
     for result in measured:
-        if result is None:  # the first process ranks and writes
+        if result is None:  # only the first process ranks and writes
             continue
         name, size = result.features.name, result.config.input.size_test
         below = folder / name if count > 1 else folder
@@ -217,7 +239,7 @@ def write_tests(
 
 
 def embed_splits(model: SVLLReID, config: Config, splits: Splits, fabric: Fabric, report: LiveReport) -> FeatureSet:
-    """The features of a dataset's query and gallery; every process embeds a share and gets all."""
+    """The features of a dataset's query and gallery; each process embeds a share and gets all of them."""
     embedder = build.build_embedder(config, model, fabric)
     query, gallery = (
         embed_samples(
@@ -229,7 +251,7 @@ def embed_splits(model: SVLLReID, config: Config, splits: Splits, fabric: Fabric
 
 
 def read_tests(file: Path) -> dict[str, Any] | None:
-    """What `write_tests` wrote to metrics.json; None where the file, or a number that is shown of it, is missing."""
+    """The content of a metrics.json that `write_tests` wrote; None if the file or a number that is shown is missing."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         for row in content["datasets"].values() if "datasets" in content else [content]:
@@ -251,7 +273,7 @@ def rank(
     device: torch.device | None = None,
     analysed: bool = False,
 ) -> Outcome:
-    """Rank features under their protocol, and re-rank where TEST.RE_RANKING says so; see `evaluate_protocol`."""
+    """Rank features under their protocol, and re-rank them if TEST.RE_RANKING is on; see `evaluate_protocol`."""
     rerank = build.build_rerank(config)
     with report.tracking("ranking") as progress:
         return evaluate_protocol(features, rerank=rerank, device=device, analysed=analysed, progress=progress)

@@ -1,4 +1,4 @@
-"""Training: stage 1, then stage 2 with evaluation, in an OUTPUT_DIR that can be continued."""
+"""Training: stage 1, then stage 2 with evaluation, in an OUTPUT_DIR from which the run can be continued."""
 
 from __future__ import annotations
 
@@ -34,38 +34,44 @@ logger = logging.getLogger(__name__)
 
 
 def train(config: Config, options: Options = Options(), console: Console | None = None) -> dict[str, Any] | None:
-    """Train stage 1, then stage 2 with evaluation; continue or stop where OUTPUT_DIR holds the same run.
+    """Train stage 1, then stage 2 with evaluation; an unfinished run in OUTPUT_DIR is continued.
 
-    Returns: the metrics of the last epoch, see `write_tests`; None where stage 2 was not asked for or there is nothing
-        to test on.
-    Raises: ReidError: anything the user can fix.
+    Args:
+        config: the configuration.
+        options: the options of the command line.
+        console: shows the progress; None: on stderr.
+    Returns: the metrics of the last epoch, see `write_tests`; None if stage 2 was not asked for or there is nothing to
+        test on, and on all processes but the first.
+    Raises: ReidError: anything that the user can fix.
     """
     console = console or Console(stderr=True, quiet=not is_first_process())
     with logging_to(None, console), LiveReport(console) as report:
         run = prepare_run(config, options, report)
         model, origin = first_model(run)
     changes, writers = open_folder(run, begins=model is not None)
-    run.fabric.barrier()  # the first process has removed what an earlier run left
+    run.fabric.barrier()  # until the first process has removed the files of an earlier run
     log = run.folder.path / "log.txt" if run.fabric.is_global_zero else None
     with logging_to(log, console), LiveReport(console, writers) as report:
         log_start(run, model, origin)
         metrics = train_stages(run, model, changes, report) if model is not None else {}
         metrics = last_metrics(run, metrics, report)
         end_process_group()
-        return metrics or None  # on other processes than the first there are none
+        return metrics or None
 
 
 def first_model(run: Run) -> tuple[SVLLReID | None, str]:
-    """The model on its device as training begins, and where its weights come from; None where nothing is left to train.
+    """The model on its device before training, and a line that says where its weights come from.
 
-    Raises: ReidError: its weights cannot be had, the disk is too full for a run, or stage 2 cannot be set up.
+    If nothing is left to train, the model is None.
+
+    Raises: ReidError: the weights cannot be loaded, the disk has too little space, or stage 2 cannot be set up.
     """
     if not run.todo:
         return None, ""
     prompts = None
     if 1 not in run.todo and run.config.model.use_text:
         prompts = run.options.stage1_weights or run.folder.final(run.config, 1)
-    # The run's own stage-1 file also holds the heads that it began with; those of another run may be of other widths.
+    # The heads in the run's own stage-1 file are those that it started with; in another run they may have other widths.
     foreign = run.options.stage1_weights is not None or run.options.allow_config_change
     model, origin = starting_model(run.config, run.data, run.splits.name, prompts, foreign=foreign)
     model = on_device(model, run.config, run.fabric)
@@ -76,11 +82,14 @@ def first_model(run: Run) -> tuple[SVLLReID | None, str]:
 
 
 def open_folder(run: Run, *, begins: bool) -> tuple[Sequence[dict[str, Any]], list[Writer]]:
-    """Make OUTPUT_DIR ready on the first process: remove what is to go, write the configuration, open the writers.
+    """Prepare OUTPUT_DIR: remove old files, write the configuration, open the writers of scalars.
+
+    Only the first process does so.
 
     Args:
-        begins: whether anything is trained; otherwise the record of the configuration stays that of the training.
-    Returns: the record of changed keys, and the writers of scalars.
+        run: the run.
+        begins: whether anything is trained; otherwise config.yml stays as it is.
+    Returns: the record of changed keys, and the writers; both are empty on the other processes.
     """
     if not run.fabric.is_global_zero:
         return (), []
@@ -99,7 +108,15 @@ def open_folder(run: Run, *, begins: bool) -> tuple[Sequence[dict[str, Any]], li
 
 
 def train_stages(run: Run, model: SVLLReID, changes: Sequence[dict[str, Any]], report: LiveReport) -> dict[str, Any]:
-    """Train the stages that are not finished; the metrics of the last epoch where stage 2 was trained and tested."""
+    """Train the stages that are not finished.
+
+    Args:
+        run: the run.
+        model: the model before training.
+        changes: the record of changed keys, for the checkpoints.
+        report: shows the progress and records losses and metrics.
+    Returns: the metrics of the last epoch of stage 2; empty if stage 2 was not trained or not tested.
+    """
     checkpoints = Checkpoints(run.folder, run.config, run.data, run.fabric.is_global_zero, changes)
     if 1 in run.todo:
         learn_prompts(run, model, checkpoints, report)
@@ -107,7 +124,7 @@ def train_stages(run: Run, model: SVLLReID, changes: Sequence[dict[str, Any]], r
 
 
 def learn_prompts(run: Run, model: SVLLReID, checkpoints: Checkpoints, report: LiveReport) -> None:
-    """Stage 1: learn the prompts from cached image features."""
+    """Train stage 1: learn the prompts from cached image features."""
     features = image_features(run.config, model, run.data, run.fabric, report, run.folder.path / "state")
     hooks = [
         PeriodicCheckpoints(checkpoints, model, 1),
@@ -119,9 +136,12 @@ def learn_prompts(run: Run, model: SVLLReID, checkpoints: Checkpoints, report: L
 
 
 def train_encoder(run: Run, model: SVLLReID, checkpoints: Checkpoints, report: LiveReport) -> dict[str, Any]:
-    """Stage 2: train the image encoder; the metrics of the last epoch, on the first process and where it is tested."""
+    """Train stage 2, the image encoder, and return the metrics of the last epoch.
+
+    They are empty if there is nothing to test on, and on all processes but the first.
+    """
     build.shard_encoder(run.config, model, run.fabric)
-    # The checkpoint comes first, so that no failing evaluation costs it.
+    # The checkpoint is written first, so that a failing evaluation does not lose it.
     hooks: list[Hook] = [PeriodicCheckpoints(checkpoints, model, 2)]
     evaluation = Evaluation(run.tests, model, checkpoints, run.fabric, report)
     if run.tests:
@@ -134,7 +154,7 @@ def train_encoder(run: Run, model: SVLLReID, checkpoints: Checkpoints, report: L
 
 @contextmanager
 def profiling(run: Run, stage: int) -> Iterator[list[Hook]]:
-    """The hook that writes a trace of a few steps to OUTPUT_DIR, where --profile asks for one; else none."""
+    """A context with the hook that writes a trace of a few steps to OUTPUT_DIR; without --profile the list is empty."""
     if not (run.options.profile and run.fabric.is_global_zero):
         yield []
         return
@@ -143,10 +163,15 @@ def profiling(run: Run, stage: int) -> Iterator[list[Hook]]:
 
 
 def last_metrics(run: Run, trained: dict[str, Any], report: LiveReport) -> dict[str, Any]:
-    """The metrics of stage 2's last epoch, whether it was trained now or before; none where nothing is tested.
+    """The metrics of the last epoch of stage 2, whether this command trained it or an earlier one.
+
+    They are read from metrics.json, or measured again if that is missing or damaged.
 
     Args:
-        trained: the metrics of a stage 2 that was trained now.
+        run: the run.
+        trained: the metrics if this command trained stage 2.
+        report: shows the progress.
+    Returns: the metrics; empty if nothing is tested, and on all processes but the first.
     """
     final = run.folder.final(run.config, run.stages[-1])
     if 2 not in run.stages:
@@ -172,8 +197,9 @@ def log_start(run: Run, model: SVLLReID | None, origin: str) -> None:
     """Log what is special about the data, what is finished, and what is trained.
 
     Args:
-        model: as training begins; None where nothing is left to train.
-        origin: where its weights come from.
+        run: the run.
+        model: the model before training; None if nothing is left to train.
+        origin: a line that says where its weights come from; may be empty.
     """
     notes = [f"{run.splits.name}: {note}" for note in (*run.splits.notes, *run.notes, *filter(None, [origin]))]
     notes += [f"{test.name}: {note}" for test in run.tests for note in test.splits.notes]

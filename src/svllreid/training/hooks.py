@@ -1,4 +1,4 @@
-"""What else happens while a stage trains: objects that the loop calls before an epoch, after a step, after an epoch."""
+"""Hooks: objects that the epoch loop calls before each epoch, after each step and after each epoch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from svllreid.training.state import TrainingProgress
 
 
 class Hook:
-    """Base of all hooks; a subclass overrides what it needs, the rest does nothing.
+    """Base class of all hooks: its methods do nothing, and a subclass overrides those that it needs.
 
-    A stage's plan lists its hooks, and the loop calls them in that order.
+    A stage's plan lists its hooks, and the loop calls them in that order. Hooks that write checkpoints and evaluate are
+    in `jobs/checkpoints.py` and `jobs/evaluating.py`.
 
     Example: a margin that grows over the first ten epochs of stage 2.
 
@@ -21,17 +22,30 @@ class Hook:
     """
 
     def before_epoch(self, epoch: int) -> None:
-        """Called before the first step of an epoch, counted from 1; also where a run continues within the epoch."""
+        """Called before the first step of an epoch.
 
-    def after_step(self, epoch: int, step: int) -> None:
-        """Called when the optimiser has taken a step, counted from 1 in its epoch."""
-
-    def after_epoch(self, epoch: int, progress: TrainingProgress) -> None:
-        """Called when an epoch is trained and its state saved; it is called again where that failed or was interrupted.
-
-        Where a weight average is kept, the model holds the average during the call.
+        Where a run continues within an epoch, it is called again before the first step of the rest.
 
         Args:
             epoch: counted from 1.
-            progress: of the stage; saved after the last hook, so a hook may note a better result in it.
+        """
+
+    def after_step(self, epoch: int, step: int) -> None:
+        """Called after each step of the optimiser.
+
+        Args:
+            epoch: counted from 1.
+            step: counted from 1 in its epoch.
+        """
+
+    def after_epoch(self, epoch: int, progress: TrainingProgress) -> None:
+        """Called after each epoch, when its state is saved.
+
+        If one of the hooks fails or is interrupted, the continued run calls all of them again for the same epoch. Where
+        a weight average is kept, the model holds the average during the call.
+
+        Args:
+            epoch: counted from 1.
+            progress: how far the stage is trained, and its best result. It is saved after the last hook, so a hook may
+                store a better result in it.
         """

@@ -1,4 +1,4 @@
-"""The epoch loop that both stages share: it can be killed at any moment and continued to the same weights."""
+"""The epoch loop of both stages: a run that is killed at any moment can be continued to the same weights."""
 
 from __future__ import annotations
 
@@ -20,18 +20,23 @@ from svllreid.training.averaging import WeightAverage
 from svllreid.training.meter import LossMeter
 from svllreid.training.optim import set_lr
 from svllreid.training.plan import Report, StagePlan
-from svllreid.training.sharding import gradient_norm, like, optimizer_state_like, whole
+from svllreid.training.sharding import full_tensors, gradient_norm, optimizer_state_like, sharded_like
 from svllreid.training.state import StateFile, TrainingProgress
 from svllreid.types import StepResult
 
 
 def run_stage(fabric: Fabric, plan: StagePlan, state_file: Path, report: Report) -> TrainingProgress:
-    """Train a stage to its end, continuing where `state_file` says an earlier run stopped.
+    """Train a stage to its end and return its progress; an earlier run is continued from its saved state.
 
+    Args:
+        fabric: device, precision and processes.
+        plan: what the stage trains, on which batches, with which hooks.
+        state_file: the .pt file of the saved state; it is read if it exists, and written after each epoch.
+        report: shows the progress and records the losses.
     Raises:
-        CheckpointError: a saved state that cannot be used.
-        TrainingError: a loss that is not finite.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; during a step after that step, with the state saved.
+        CheckpointError: the saved state cannot be read or belongs to another run.
+        TrainingError: a loss or a gradient is not finite.
+        KeyboardInterrupt: Ctrl-C or SIGTERM. A signal during a step is raised after that step, when the state is saved.
     """
     with StopSignals() as stop:
         return StageRun(
@@ -40,7 +45,12 @@ def run_stage(fabric: Fabric, plan: StagePlan, state_file: Path, report: Report)
 
 
 class StageRun:
-    """One stage under training."""
+    """The training of one stage; the arguments are those of `run_stage`.
+
+    Args:
+        file: the saved state of the stage.
+        stop: the signals that ask the run to stop.
+    """
 
     def __init__(self, fabric: Fabric, plan: StagePlan, file: StateFile, report: Report, stop: StopSignals) -> None:
         self.fabric, self.plan, self.file, self.report, self.stop = fabric, plan, file, report, stop
@@ -56,15 +66,17 @@ class StageRun:
         self.average = WeightAverage(trained, plan.ema_decay) if plan.ema_decay else None
         self.scaler = getattr(fabric.strategy.precision, "scaler", None)
         if saved is not None:
-            if saved[1]["scaler"] and self.scaler is not None:  # empty: so far without mixed precision
+            if saved[1]["scaler"] and self.scaler is not None:  # empty where the run had no mixed precision so far
                 self.scaler.load_state_dict(saved[1]["scaler"])
             if saved[1]["average"] and self.average is not None:
                 self.average.load_state_dict(saved[1]["average"])
 
     def _restore(self, parts: dict[str, Any]) -> None:
         try:
-            own = self.model.state_dict()
-            known = {name: like(value, own[name]) for name, value in parts["model"].items() if name in own}
+            current = self.model.state_dict()
+            known = {
+                name: sharded_like(value, current[name]) for name, value in parts["model"].items() if name in current
+            }
             self.model.load_state_dict({**parts["model"], **known}, strict=False)
             self._restore_optimizer(parts["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
@@ -74,7 +86,7 @@ class StageRun:
             ) from None
 
     def _restore_optimizer(self, saved: dict[str, Any]) -> None:
-        """Moments as saved, settings such as the weight decay as they are now."""
+        """Load the saved moments; settings such as the weight decay stay as they are now."""
         optimizer = self.plan.optimizer
         groups = optimizer.state_dict()["param_groups"]
         if [group["names"] for group in groups] != [group["names"] for group in saved["param_groups"]]:
@@ -83,9 +95,9 @@ class StageRun:
         optimizer.load_state_dict({**optimizer_state_like(saved, parameters), "param_groups": groups})
 
     def run(self) -> TrainingProgress:
-        """Run the epochs that are left."""
+        """Train the epochs that are left and return the progress."""
         progress = self.progress
-        # Either an earlier process stopped during the hooks of that epoch, or the file they wrote has been removed.
+        # The hooks of the last trained epoch run again if a process stopped during them, or if their file was removed.
         missing = progress.epoch == self.plan.max_epochs and not self.plan.final.is_file()
         if any_process(progress.epoch > 0 and (progress.settled < progress.epoch or missing)):
             self._after_epoch()
@@ -100,17 +112,17 @@ class StageRun:
         return progress
 
     def _after_epoch(self) -> None:
-        """Call the hooks of a trained epoch, and note that they have run."""
-        with self.average.lent() if self.average is not None else nullcontext():
+        """Call the hooks of a trained epoch, then save that they have run."""
+        with self.average.applied() if self.average is not None else nullcontext():
             for hook in self.plan.hooks:
                 hook.after_epoch(self.progress.epoch, self.progress)
         if self.fabric.is_global_zero:
             self.file.settle(self.progress)
 
     def _save(self) -> None:
-        """Save the state, unless the last update has broken the weights.
+        """Save the state; TrainingError instead if the last update was not finite and has broken the weights.
 
-        With a loss scale the scaler has left out an update that is not finite.
+        With a loss scale there is nothing to check, because the scaler skips such updates.
         """
         if self.scaler is None and self.progress.total and not math.isfinite(gradient_norm(self.parameters)):
             raise TrainingError(
@@ -125,11 +137,12 @@ class StageRun:
             "scaler": {} if self.scaler is None else self.scaler.state_dict(),
             "average": {} if self.average is None else self.average.state_dict(),
         }
-        parts = whole(parts)
+        parts = full_tensors(parts)
         if self.fabric.is_global_zero:
             self.file.save(self.progress, parts)
 
     def _run_epoch(self, epoch: int) -> None:
+        """Train the steps of an epoch that are left; report, save and stop where it is due."""
         plan, lr = self.plan, self.plan.lr(epoch)
         set_lr(self.optimizer, lr)
         for hook in plan.hooks:
@@ -164,6 +177,7 @@ class StageRun:
         self.report.end_epoch(plan.stage, epoch, losses.means())
 
     def _train(self, arguments: Sequence[Any]) -> StepResult:
+        """Take one step of the optimiser on a batch, given as the task's arguments."""
         self.optimizer.zero_grad(set_to_none=True)
         result: StepResult = self.task(*arguments)
         self.fabric.backward(result.loss)

@@ -13,12 +13,14 @@ from svllreid.types import StepResult
 
 
 class LossMeter:
-    """Collects the losses of an epoch on their device and reads them only for reports, so that no step waits for one.
+    """Collects the losses of an epoch on their device, and copies them to the CPU only for reports.
+
+    So no step has to wait until the device has computed its loss.
 
     Args:
-        plan: of the stage, which names the files of a step and says what to try where a loss is not finite.
+        plan: the stage's plan; an error message takes from it the image files of the step and the advice.
         epoch: counted from 1.
-        done: steps of the epoch that an earlier process trained.
+        done: number of steps of this epoch that an earlier process trained.
     """
 
     def __init__(self, plan: StagePlan, epoch: int, done: int) -> None:
@@ -30,14 +32,17 @@ class LossMeter:
         self.count = 0
 
     def add(self, result: StepResult) -> None:
-        """Take one step's losses."""
+        """Add the losses of one step."""
         terms = {"loss": result.loss.detach(), **result.terms}
         self.names = list(terms)
         self.pending.append(torch.stack([term.float() for term in terms.values()]))
         self.images += result.num_images
 
     def check(self) -> Tensor:
-        """The losses not read yet, (steps, terms); TrainingError at the first step with one that is not finite."""
+        """The losses added since the last `read`, (steps, terms) float64 on the CPU.
+
+        Raises: TrainingError: a loss is not finite; the message names the first such step, its losses and its images.
+        """
         if not self.pending:
             return torch.empty(0, len(self.names))
         values = torch.stack(self.pending).cpu().double()
@@ -58,7 +63,7 @@ class LossMeter:
         return values
 
     def read(self) -> tuple[dict[str, float], float]:
-        """Means since the last call, and images per second."""
+        """The mean of each loss since the last call, by name, and the images per second."""
         values, now = self.check(), time.perf_counter()
         self.first += len(values)
         self.count += len(values)
@@ -69,7 +74,7 @@ class LossMeter:
         return dict(zip(self.names, (total / len(values)).tolist(), strict=True)), speed
 
     def means(self) -> dict[str, float]:
-        """Means over the steps of the epoch trained here."""
+        """The mean of each loss over all steps that `read` has seen; empty before the first `read`."""
         if self.sums is None:
             return {}
         return dict(zip(self.names, (self.sums / self.count).tolist(), strict=True))

@@ -26,15 +26,23 @@ def make_optimizer(
     layer_decay: float = 1.0,
     name: str = "Adam",
 ) -> torch.optim.Optimizer:
-    """Adam (L2 penalty in the gradient) or AdamW, weights and biases in groups of their own.
+    """Adam (with the L2 penalty in the gradient) or AdamW, with weights and biases in separate parameter groups.
 
     Args:
-        parameters: names and parameters; a name that contains `bias` belongs to the biases.
-        lr: base learning rate; each group keeps its factor of it as `lr_factor`.
-        weight_decay, weight_decay_bias: penalties; None: the same for both.
+        parameters: pairs of name and parameter; a parameter whose name contains `bias` counts as a bias.
+        lr: base learning rate. Each group keeps its factor of it under the key `lr_factor`, see `set_lr`.
+        weight_decay: penalty of the weights.
         bias_lr_factor: factor of the biases' learning rate.
-        layer_decay: factor of the learning rate from each block of the image encoder to the one before it.
-        name: Adam or AdamW.
+        weight_decay_bias: penalty of the biases; None takes that of the weights.
+        layer_decay: factor of the learning rate from each block of the image encoder to the one before it; 1 gives all
+            blocks the same rate.
+        name: `Adam` or `AdamW`.
+    Example:
+        >>> import torch
+        >>> parameters = torch.nn.Linear(2, 1).named_parameters()
+        >>> optimizer = make_optimizer(parameters, lr=0.1, weight_decay=0, bias_lr_factor=2)
+        >>> [(group["names"], group["lr"]) for group in optimizer.param_groups]
+        [(['weight'], 0.1), (['bias'], 0.2)]
     """
     listed = list(parameters)
     depths = {key: _depth(key) for key, _ in listed}
@@ -46,7 +54,7 @@ def make_optimizer(
         below = 0 if depth is None or layer_decay == 1 else top - depth
         factor = (bias_lr_factor if bias else 1.0) * layer_decay**below
         start = {"names": [], "params": [], "lr_factor": factor, "weight_decay": bias_decay if bias else weight_decay}
-        # Fused steps take parameters that are sharded, or such that are whole, but not both at once.
+        # A fused step takes sharded parameters or full ones, but not both in one group.
         group = groups.setdefault((bias, below, isinstance(parameter, DTensor)), {**start, "lr": lr * factor})
         group["names"].append(key)
         group["params"].append(parameter)
@@ -54,14 +62,14 @@ def make_optimizer(
 
 
 def _depth(name: str) -> int | None:
-    """How many blocks lie below a parameter of the image encoder; None beside the blocks or behind them."""
+    """How many blocks come before a parameter of the image encoder: 0 for the stem; None outside stem and blocks."""
     if _BELOW.match(name):
         return 0
-    found = _DEPTH.match(name)
-    return None if found is None else int(found[1]) + 1 if found[1] else int(found[2])
+    match = _DEPTH.match(name)
+    return None if match is None else int(match[1]) + 1 if match[1] else int(match[2])
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group its factor of the learning rate."""
+    """Set the learning rate of every group: `lr` times the group's `lr_factor`."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]

@@ -1,4 +1,4 @@
-"""What a stage does, for the loop that both stages share."""
+"""The plan of a stage: everything the epoch loop needs to know of it."""
 
 from __future__ import annotations
 
@@ -15,47 +15,57 @@ from svllreid.types import Pid, SideRows
 
 
 class Report(Protocol):
-    """Shows how training proceeds; `svllreid.runtime.progress.LiveReport` is one."""
+    """What the loop calls to show how training proceeds; `svllreid.runtime.progress.LiveReport` implements it."""
 
     def start_epoch(self, stage: str, epoch: int, max_epochs: int, steps: int, done: int) -> None:
-        """An epoch of `steps` steps begins, `done` of which an earlier process trained."""
+        """Called as an epoch of `steps` steps begins, of which an earlier process has trained `done`."""
 
     def step(self, stage: str, step: int, values: dict[str, float], lr: float, images_per_second: float) -> None:
-        """The stage has taken `step` steps in all; `values` are the mean losses since the last call."""
+        """Called after every `log_period` steps of an epoch, and after its last one.
+
+        Args:
+            stage: what the stage is called.
+            step: number of steps that the stage has taken in all epochs.
+            values: mean losses since the last call, gradient norm, and on a GPU the memory used (GB).
+            lr: base learning rate.
+            images_per_second: mean since the last call.
+        """
 
     def advance(self) -> None:
-        """One more step is done."""
+        """Called after every step."""
 
     def end_epoch(self, stage: str, epoch: int, values: dict[str, float]) -> None:
-        """An epoch has ended; `values` are its mean losses."""
+        """Called after an epoch with its mean losses."""
 
 
 @dataclass(frozen=True)
 class StagePlan:
-    """What one stage does.
+    """What one stage trains, on which batches, and what happens on the way.
 
     Args:
-        stage: what it is called, such as `stage 1`.
-        task: takes a batch and returns a StepResult; its submodule `model` is the network.
-        optimizer: over the task's trained parameters.
-        max_epochs: passes over the data.
-        lr: learning rate of an epoch, counted from 1.
-        batches: takes an epoch and the steps of it that are done; returns the number of steps of the whole epoch, and
-            the task's arguments for each step that is left.
-        images_of: the files of a step of an epoch, both counted from 1, for messages.
-        kept: whether an entry of the model's state dict changes in this stage, by its name; only those are saved.
-        log_period: steps between two reports.
-        save_period: steps between two saved states; 0 saves at the ends of epochs.
+        stage: what the stage is called, such as `stage 1`.
+        task: a module that takes a batch and returns a StepResult; its submodule `model` is the network.
+        optimizer: the optimiser of the task's trained parameters.
+        max_epochs: number of passes over the data.
+        lr: the learning rate of an epoch, counted from 1.
+        batches: takes an epoch and the number of its steps that are done. Returns the number of steps of the whole
+            epoch, and for each step that is left the arguments of the task.
+        images_of: the image files of a step of an epoch, both counted from 1, for error messages.
+        kept: takes the name of an entry of the model's state dict and returns whether this stage changes it. Only such
+            entries are saved.
+        log_period: number of steps between two reports.
+        save_period: number of steps between two saved states; 0 saves at the ends of epochs only.
         hooks: called before each epoch, after each step and after each epoch, in this order.
-        pids: raw identity of each label; a saved state of others is refused.
-        final: the file that the last epoch leaves; where it is missing, the hooks of that epoch run again.
+        pids: raw identity of each label; a saved state of other identities is refused.
+        final: the file that the hooks of the last epoch write. If it is missing, a continued run calls them again.
         advice: what to try where a loss is not finite.
-        settings: what `advice` speaks of, see `ReidError`.
-        prompts: digest of the prompts trained against, see `StateFile`; empty where there are none.
+        settings: the settings that `advice` names, see `ReidError`.
+        prompts: digest of the prompts that the stage trains against, see `StateFile`; empty where there are none.
         side_rows: the cameras and viewpoints whose rows of side information are trained, see `StateFile`; None where
             none are.
-        ema_decay: decay of the weight average that is evaluated and kept; 0 keeps the weights themselves.
-        max_steps: steps of an epoch at most; None: all.
+        ema_decay: decay of the weight average, which the hooks after an epoch see in place of the weights; 0 keeps no
+            average.
+        max_steps: most steps of an epoch; None takes all.
     """
 
     stage: str

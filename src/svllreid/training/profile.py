@@ -1,4 +1,4 @@
-"""A trace of a few steps, for chrome://tracing or Perfetto."""
+"""A trace of where the time of a few steps goes, for chrome://tracing or Perfetto."""
 
 from __future__ import annotations
 
@@ -19,23 +19,27 @@ WAIT, WARMUP, ACTIVE = 2, 1, 3
 
 
 class Profiling(Hook):
-    """Tells a profiler of each step.
+    """Reports each step to a profiler.
 
     Args:
-        profiler: one that has been started.
+        profiler: a profiler that has been started.
     """
 
     def __init__(self, profiler: profile) -> None:
         self.profiler = profiler
 
     def after_step(self, epoch: int, step: int) -> None:
-        """Count the step."""
+        """Report the step."""
         self.profiler.step()
 
 
 @contextmanager
 def trace(file: Path) -> Iterator[Profiling]:
-    """A hook for a stage's plan that writes a trace of the stage's steps 4 to 6 to a JSON file."""
+    """A context with a hook for a stage's plan, which writes a trace of the stage's steps 4 to 6 to a JSON file.
+
+    Args:
+        file: the JSON file. A stage of fewer than 6 steps leaves none, which the log says.
+    """
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
 
     def write(recorded: profile) -> None:

@@ -15,12 +15,13 @@ from svllreid.runtime.gather import num_processes
 
 
 def shard(encoder: nn.Module, blocks: Sequence[nn.Module], device: torch.device) -> None:
-    """Give each process a share of every parameter; a block's are put together while it computes.
+    """Shard the parameters of an encoder: each process keeps a part, and they are gathered while they are needed.
 
     Args:
         encoder: changed in place; its parameters become DTensors.
-        blocks: of the encoder, each put together while it is called; all else while the encoder is.
-        device: where it lies.
+        blocks: modules of the encoder. The parameters of each are gathered while that block is called, all others while
+            the encoder is.
+        device: the device of the encoder.
     Source: Zhao et al. 2023, arXiv:2304.11277.
     """
     mesh = init_device_mesh(device.type, (num_processes(),))
@@ -28,39 +29,58 @@ def shard(encoder: nn.Module, blocks: Sequence[nn.Module], device: torch.device)
         fully_shard(part, mesh=mesh)
 
 
-def whole(tree: Any) -> Any:
-    """The tree with every sharded tensor gathered; all processes must ask for it."""
+def full_tensors(tree: Any) -> Any:
+    """The tree of dicts and lists with every sharded tensor gathered; all processes must call it."""
     if isinstance(tree, dict):
-        return {key: whole(value) for key, value in tree.items()}
+        return {key: full_tensors(value) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [whole(value) for value in tree]
+        return [full_tensors(value) for value in tree]
     return tree.full_tensor() if isinstance(tree, DTensor) else tree
 
 
-def like(value: Tensor, reference: Tensor) -> Tensor:
-    """A whole tensor sharded as `reference` is; itself where that is whole, or of another shape."""
+def sharded_like(value: Tensor, reference: Tensor) -> Tensor:
+    """A full tensor sharded in the same way as `reference`.
+
+    It is returned as it is where `reference` is not sharded or has another shape.
+    """
     if not isinstance(reference, DTensor) or value.shape != reference.shape:
         return value
     return distribute_tensor(value.to(reference.device), reference.device_mesh, reference.placements)
 
 
 def optimizer_state_like(state: dict[str, Any], parameters: Sequence[nn.Parameter]) -> dict[str, Any]:
-    """An optimiser's state dict sharded as its parameters, in their order, are."""
-    shared = {
-        number: {name: like(v, parameters[number]) if isinstance(v, Tensor) else v for name, v in own.items()}
-        for number, own in state["state"].items()
+    """An optimiser's state dict whose tensors are sharded in the same way as the parameters they belong to.
+
+    Args:
+        state: the state dict with full tensors.
+        parameters: the optimiser's parameters in the order of its groups.
+    """
+    sharded = {
+        number: {
+            name: sharded_like(value, parameters[number]) if isinstance(value, Tensor) else value
+            for name, value in entries.items()
+        }
+        for number, entries in state["state"].items()
     }
-    return {**state, "state": shared}
+    return {**state, "state": sharded}
 
 
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> float:
-    """Length of the whole gradient; all processes must ask for it."""
+    """The Euclidean norm of the gradients of all parameters; all processes must call it."""
     gradients = {str(n): p.grad for n, p in enumerate(parameters) if p.grad is not None}
-    norms = [whole(nn.utils.get_total_norm([gradients[name] for name in names])) for names in alike(gradients)]
+    norms = [
+        full_tensors(nn.utils.get_total_norm([gradients[name] for name in names]))
+        for names in names_by_sharding(gradients)
+    ]
     return float(torch.stack(norms).norm())
 
 
-def alike(tensors: Mapping[str, Tensor]) -> list[list[str]]:
-    """Names of the tensors that are whole, and of those sharded, as no operation takes both; no empty list."""
-    groups = ([name for name, value in tensors.items() if isinstance(value, DTensor) is kind] for kind in (False, True))
+def names_by_sharding(tensors: Mapping[str, Tensor]) -> list[list[str]]:
+    """The names of the full tensors and those of the sharded ones, as two lists; a list without names is left out.
+
+    PyTorch's operations on several tensors take full ones or sharded ones, but not both.
+    """
+    groups = (
+        [name for name, value in tensors.items() if isinstance(value, DTensor) is sharded] for sharded in (False, True)
+    )
     return [group for group in groups if group]

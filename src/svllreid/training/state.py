@@ -1,4 +1,4 @@
-"""The file from which a killed run continues: weights under training, optimiser, progress and the best result."""
+"""The saved state from which a killed run continues: weights under training, optimiser, progress and best result."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class TrainingProgress:
 
     Args:
         epoch: number of epochs trained.
-        step: number of steps trained of the epoch after that.
-        total: number of steps trained in all.
-        settled: number of epochs that are also checkpointed and evaluated, at most `epoch`.
-        best_epoch, best: epoch and metrics of the best evaluation, by mAP.
+        step: number of steps trained of the next epoch.
+        total: number of steps trained in all epochs.
+        settled: number of epochs after which the hooks have also run (checkpoint, evaluation), at most `epoch`.
+        best_epoch, best: epoch and metrics of the evaluation with the highest mAP; 0 and empty before the first one.
     """
 
     epoch: int = 0
@@ -57,14 +57,19 @@ class StateFile:
         self.settled_path = path.with_suffix(".json")
 
     def save(self, progress: TrainingProgress, parts: Mapping[str, Any]) -> None:
-        """Write weights and optimiser, atomically."""
+        """Write the progress, weights and optimiser atomically.
+
+        Args:
+            progress: how far the stage is trained.
+            parts: dictionaries for torch.save, by name; `load` returns them.
+        """
         done = {"epoch": progress.epoch, "step": progress.step, "total": progress.total}
         content = {**done, "pids": self.pids, "prompts": self.prompts, "side_rows": self.side_rows, **parts}
         with atomic_write(self.path) as temporary:
             torch.save(content, temporary)
 
     def settle(self, progress: TrainingProgress) -> None:
-        """Write down that the epoch is checkpointed and evaluated."""
+        """Save that the hooks of the trained epoch have run, with the best result so far."""
         progress.settled = progress.epoch
         write_json(
             self.settled_path,
@@ -72,9 +77,9 @@ class StateFile:
         )
 
     def load(self) -> tuple[TrainingProgress, dict[str, Any]] | None:
-        """The progress of the stage and the saved parts; None where nothing is saved.
+        """The progress of the stage and the saved parts by name; None where nothing is saved.
 
-        Raises: CheckpointError: it cannot be read, or belongs to other identities, prompts or cameras.
+        Raises: CheckpointError: the file cannot be read, or belongs to other identities, prompts or cameras.
         """
         saved = _read(self.path)
         if saved is None:
@@ -99,11 +104,11 @@ class StateFile:
 
 
 def read_progress(path: Path) -> TrainingProgress | None:
-    """The progress of a saved stage, None where nothing is saved; its tensors are not read into memory.
+    """The progress of a saved stage; None where nothing is saved. Its tensors are not read into memory.
 
     Args:
         path: the .pt file.
-    Raises: CheckpointError: it cannot be read.
+    Raises: CheckpointError: the file cannot be read.
     """
     saved = _read(path, mmap=True)
     return None if saved is None else saved[0]
@@ -117,7 +122,7 @@ def _read(path: Path, *, mmap: bool = False) -> tuple[TrainingProgress, dict[str
         content = read_torch(path, mmap=mmap)
         settled = json.loads(settled_path.read_text("utf-8")) if settled_path.is_file() else {}
         done = {name: content.pop(name) for name in ("epoch", "step", "total")}
-        # A note of more epochs than are trained belongs to an earlier run, whose state has been removed.
+        # A .json with more settled epochs than are trained belongs to an earlier run, whose .pt has been removed.
         progress = TrainingProgress(**done, **(settled if settled.get("settled", 0) <= done["epoch"] else {}))
         counts = {name: value for name, value in vars(progress).items() if name != "best"}
         if any(type(value) is not int or value < 0 for value in counts.values()) or type(progress.best) is not dict:

@@ -1,4 +1,4 @@
-"""Distance rows in blocks: computed once where the matrix fits into memory, read by whoever needs them."""
+"""Distance matrices in blocks of rows, with threads and progress for those who read them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ import torch
 
 ProgressCallback = Callable[[int, int], None]
 
-# A distance matrix up to this size is kept for a second reading, a larger one is computed again.
+# A distance matrix up to this size is kept for a second reading; a larger one is computed again.
 KEPT_BYTES = {"cpu": 1 << 30, "cuda": 8 << 30}
 
 
 def in_threads(
     work: Callable[[Any], Any], items: Sequence[Any], after: Callable[[Any], None] | None = None
 ) -> list[Any]:
-    """`work` of every item, in as many threads as torch uses (NumPy's heavy calls let the others run); then `after`."""
+    """Call `work` with every item, in as many threads as PyTorch uses, and return the results in order.
+
+    Threads help because NumPy's heavy calls release the interpreter's lock.
+
+    Args:
+        work: called with one item, in any thread.
+        items: the items.
+        after: called with each item in order, in the caller's thread, when its result is there.
+    """
     results = []
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for item, result in zip(items, pool.map(work, items), strict=True):
@@ -28,46 +36,47 @@ def in_threads(
 
 
 class ProgressCounter:
-    """Counts finished work and tells a callback.
+    """Counts finished units of work and reports them to a callback.
 
     Args:
-        callback: called as `callback(done, total)`; None says nothing.
-        total: units of the whole job.
+        callback: called as `callback(done, total)`; None reports nothing.
+        total: number of units of the whole job.
     """
 
     def __init__(self, callback: ProgressCallback | None, total: int) -> None:
         self.callback, self.total, self.done = callback, total, 0
 
     def add(self, units: int) -> None:
-        """Report `units` more as done."""
+        """Count `units` more as done and report."""
         self.done += units
         if self.callback is not None:
             self.callback(self.done, self.total)
 
 
 class RowSource(Protocol):
-    """Computes rows of a distance matrix: `PairwiseDistances`, or re-ranked ones."""
+    """Computes rows of a distance matrix (Nq, Ng); `PairwiseDistances` and `Reranker` do so."""
 
     shape: tuple[int, int]
     dtype: torch.dtype
     device: torch.device
 
     def block_rows(self) -> int:
-        """Query rows of a block of the usual size."""
+        """The number of query rows of a block of the usual size."""
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
-        """Distances (stop − start, Ng) of queries start..stop; the next call may overwrite them."""
+        """The distances (stop − start, Ng) of queries start..stop; the next call may overwrite them."""
 
 
 class DistanceBlocks:
-    """The distance matrix as (first query, block of rows) pairs, which can be iterated over several times.
+    """Iterates over a distance matrix as pairs of first query and block of rows (n, Ng), as often as needed.
 
-    Whoever reads a block leaves it as it is. A block is valid until the next one is asked for.
+    A block must not be changed, and is valid only until the next one is taken.
 
     Args:
         source: computes the rows.
-        keep: keep the matrix for further iterations where it takes at most KEPT_BYTES; otherwise it is computed again.
-        block_rows: query rows of a block; None: as the source chooses.
+        keep: whether to keep the matrix for further iterations, if it takes at most KEPT_BYTES. Otherwise each
+            iteration computes it again.
+        block_rows: number of query rows of a block; None takes the source's.
     """
 
     def __init__(self, source: RowSource, *, keep: bool = False, block_rows: int | None = None) -> None:

@@ -1,10 +1,9 @@
-"""Distances between two sets of features, computed in blocks of rows and never held whole unless asked for.
+"""Distances between two sets of features, computed in blocks of rows.
 
-On a CPU every product is one matrix product of a fixed, padded shape, so a distance does not depend on how the work is
-cut into blocks. Equal gallery rows have equal distances to the last bit, and equal rows of both sets distance 0.
+On a CPU all matrix products have one fixed, padded shape, so a distance does not depend on how the work is cut into
+blocks. Equal gallery rows have equal distances to the last bit, and equal rows of both sets have distance 0.
 
-The unit of every distance that a user meets is Euclidean distance. Squared distances, which have the same order, stay
-inside this package.
+Every distance that a user sees is Euclidean. Squared distances, which have the same order, stay inside this package.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ from svllreid.evaluation.ranking.matrix import Features, check_dimensions, dupli
 
 METRICS = ("euclidean", "cosine")
 
-_TILE_SIDES = {"cpu": (512, 8192), "cuda": (1024, 16384)}  # most query rows, gallery rows of one matrix product
-_FEW_ROWS = 128  # where the gallery is so large that more make too large a block
-_BLOCK_BYTES = {"cpu": 96 << 20, "cuda": 2 << 30}  # of a block of distance rows
-_CACHE_BYTES = 1 << 20  # a piece that stays in a core's cache between two passes
+_TILE_SIDES = {"cpu": (512, 8192), "cuda": (1024, 16384)}  # most query and gallery rows of one matrix product
+_FEW_ROWS = 128  # most query rows if the gallery is so large that more would make too large a block
+_BLOCK_BYTES = {"cpu": 96 << 20, "cuda": 2 << 30}  # size of a block of distance rows
+_CACHE_BYTES = 1 << 20  # size of a piece that stays in a core's cache between two passes
 
 
 class PairwiseDistances:
-    """Rows of the distance matrix, on demand.
+    """Computes rows of the distance matrix of two sets of features.
 
-    With `euclidean`, `rows` gives squared Euclidean distances (the same order without the rounding of a square root),
-    computed as |q|² + |g|² − 2 q·g, never below 0, and 0 where both rows are equal; they are for ranking alone.
-    `reported_rows` gives what is reported, Euclidean distances. With `cosine` both give 1 − cos, and 1 where a row is
-    all zeros.
+    With `euclidean`, `rows` returns squared Euclidean distances: they have the same order without the rounding of a
+    square root, and serve for ranking only. They are computed as |q|² + |g|² − 2 q·g, at least 0, and exactly 0 where
+    both rows are equal. `reported` turns them into Euclidean distances. With `cosine` both return 1 − cos, and 1 where
+    a row is all zeros.
 
     Args:
         query: (Nq, D) features.
@@ -64,29 +63,29 @@ class PairwiseDistances:
             self.equal = self._equal_to_itself() if query is gallery else equal_rows(query, q_sums, gallery, sums)
 
     def _equal_to_itself(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `equal_rows`, where both sets are one."""
+        """The result of `equal_rows` where query and gallery are the same set."""
         rows = torch.arange(self.shape[0])
         first = rows.clone()
         first[self.copies] = self.origins
         return rows, first
 
     def _tile(self) -> tuple[int, int]:
-        """Query and gallery rows of every matrix product: a matter of the problem, not of how it is cut into blocks."""
+        """The number of query and of gallery rows of every matrix product; it does not depend on the blocks."""
         rows, columns = _TILE_SIDES.get(self.device.type, _TILE_SIDES["cpu"])
         if rows * self.row_bytes > 2 * self.block_bytes:
             rows = _FEW_ROWS
         return _even_share(self.shape[0], rows), _even_share(self.shape[1], columns)
 
     def block_rows(self) -> int:
-        """Query rows of a block of the usual size: a multiple of the tile, so that a block starts where a tile does."""
+        """The number of query rows of a block of the usual size: a multiple of the rows of a tile."""
         return max(1, self.block_bytes // (self.row_bytes * self.tile[0])) * self.tile[0]
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
-        """Distances of queries start..stop to the whole gallery.
+        """The distances of queries start..stop to the whole gallery.
 
         Args:
-            start, stop: query rows; start a multiple of `tile[0]`.
-        Returns: (stop − start, Ng) tensor, the caller's to change, that the next call overwrites.
+            start, stop: query rows; start is a multiple of `tile[0]`.
+        Returns: (stop − start, Ng) tensor. The caller may change it; the next call overwrites it.
         """
         tall, wide = self.tile
         query = self.query.rows(start, stop)
@@ -111,15 +110,15 @@ class PairwiseDistances:
         return block
 
     def reported(self, distances: torch.Tensor) -> torch.Tensor:
-        """What `rows` gives, in the unit that users meet, float32: Euclidean distances, or 1 − cos; a copy."""
+        """Distances from `rows` in the unit that users see: Euclidean distances, or 1 − cos, as a float32 copy."""
         if self.metric != "euclidean":
             return distances.clone().float()
-        if distances.device.type == "cpu":  # torch's own root may be one bit off there, by place and version
+        if distances.device.type == "cpu":  # PyTorch's square root may differ in the last bit, by position and version
             return torch.from_numpy(np.sqrt(distances.numpy())).float()
         return distances.sqrt().float()
 
     def _finish(self, block: torch.Tensor, query_norms: torch.Tensor) -> None:
-        """Turn the products (n, Ng) of a block, with −2 in them for Euclidean, into distances."""
+        """Turn the products (n, Ng) of a block into distances; for Euclidean ones the products have the factor −2."""
         gallery = self.gallery_norms
         if self.metric == "cosine":
             query_norms, gallery = _inverse_root(query_norms), _inverse_root(gallery)
@@ -132,7 +131,12 @@ class PairwiseDistances:
         in_threads(lambda part: self._finish_part(values[part], scales[part], images), parts)
 
     def _finish_part(self, part: Any, query: Any, gallery: Any) -> None:
-        """In place, on (n, Ng) products, (n, 1) and (Ng,): tensors or arrays."""
+        """Turn products into distances in place, as tensors or arrays.
+
+        Args:
+            part: (n, Ng) products.
+            query, gallery: (n, 1) and (Ng,) squared norms, or for the cosine inverse norms.
+        """
         if self.metric == "euclidean":
             part += gallery
             part += query
@@ -149,7 +153,7 @@ class PairwiseDistances:
 
 @contextmanager
 def _float32_products(device: torch.device) -> Iterator[None]:
-    """Matrix products in full float32 inside, whatever torch is set to: TF32 would round distances to three digits."""
+    """A context in which matrix products are in full float32: TF32 would round distances to three digits."""
     if device.type != "cuda":
         yield
         return
@@ -162,7 +166,7 @@ def _float32_products(device: torch.device) -> Iterator[None]:
 
 
 def _even_share(count: int, most: int) -> int:
-    """Cut `count` into parts of equal size, at most `most` (rounded up to 64)."""
+    """The size of equal parts of `count`, each at most `most`, rounded up to a multiple of 64."""
     share = -(-count // -(-count // most))
     return -(-share // 64) * 64
 
@@ -172,7 +176,7 @@ def _inverse_root(squares: torch.Tensor) -> torch.Tensor:
 
 
 def _padded(rows: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Rows (n, D) followed by zeros up to a multiple."""
+    """Rows (n, D), followed by rows of zeros up to a multiple."""
     missing = -len(rows) % multiple
     if missing == 0:
         return rows
@@ -186,20 +190,22 @@ def _whole(query: Any, gallery: Any, metric: str, device: torch.device | str | N
 
 
 def distances(a: Any, b: Any) -> torch.Tensor | np.ndarray:
-    """Euclidean distance of every row of `a` to every row of `b`: the unit of every distance that svllreid reports.
+    """The Euclidean distance of every row of `a` to every row of `b`.
 
-    Thresholds of `verify_features` and of metrics.json are in this unit, and are counted on these very numbers: for the
-    same two sets `distances(q_feats, g_feats) <= threshold` accepts just the pairs that verification counted. Another
-    choice of rows (one query alone) may differ in the last bits. Equal rows are at distance 0.
+    All distances that svllreid reports are in this unit, also the thresholds of `verify_features` and metrics.json.
+    Verification counts on these very numbers: for the same two sets `distances(q_feats, g_feats) <= threshold` accepts
+    exactly the pairs that it counted. For a subset of the rows (one query alone) the last bits may differ. Equal rows
+    have distance 0.
 
-    Nothing here can know which model the rows are of: compare features of one `Encoder.spec`.
+    This function cannot know which model the rows are from: compare only features of one `Encoder.spec`.
 
     Args:
-        a, b: (n, D) and (m, D) float tensors or arrays, n and m at least 1; computed where `a` lies. float64 is
-            compared in float64, all else in float32.
-    Returns: (n, m) float32: a tensor on that device, or an array where `a` is no tensor. It takes 4 n m bytes, and its
-        computation about 100 MB more.
-    Raises: EvaluationError: not two-dimensional, empty, other types than floats, different D, NaN or infinity.
+        a, b: (n, D) and (m, D) float tensors or arrays, n and m at least 1. float64 is compared in float64, all other
+            types in float32. The device of `a` computes.
+    Returns: (n, m) float32, a tensor on the device of `a`, or an array if `a` is none. It takes 4 n m bytes, and
+        computing it about 100 MB more.
+    Raises: EvaluationError: `a` or `b` is not two-dimensional, is empty, is not of a float type, or holds NaN or
+        infinity; or D differs.
     Example:
         >>> import numpy as np
         >>> import svllreid
@@ -217,13 +223,13 @@ def distances(a: Any, b: Any) -> torch.Tensor | np.ndarray:
 
 
 def squared_euclidean(q_feats: Any, g_feats: Any, device: torch.device | str | None = None) -> torch.Tensor:
-    """Squared Euclidean distances, whole: (Nq, D) and (Ng, D) float features to (Nq, Ng), float32 or float64.
+    """Squared Euclidean distances (Nq, Ng), float32 or float64, of features (Nq, D) and (Ng, D).
 
-    What ranking compares; users get `distances`.
+    Ranking compares them; users get `distances`.
     """
     return _whole(q_feats, g_feats, "euclidean", device)
 
 
 def cosine(q_feats: Any, g_feats: Any, device: torch.device | str | None = None) -> torch.Tensor:
-    """Cosine distances 1 − cos in [0, 2], whole: (Nq, D) and (Ng, D) float features to (Nq, Ng)."""
+    """Cosine distances 1 − cos (Nq, Ng), from 0 to 2, of features (Nq, D) and (Ng, D)."""
     return _whole(q_feats, g_feats, "cosine", device)

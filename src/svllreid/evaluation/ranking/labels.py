@@ -1,4 +1,4 @@
-"""Identities and cameras of queries and gallery: who matches whom, and which of these matches are junk."""
+"""Identities and cameras of queries and gallery: which gallery images match a query, and which of these are junk."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from svllreid.errors import EvaluationError
 
 
 class Labels:
-    """Which gallery columns share each query's identity, and which of those are junk.
+    """The gallery images that have each query's identity, and which of these are junk.
 
     Args:
         shape: number of queries, number of gallery images.
         q_pids, g_pids: (Nq,) and (Ng,) identities, integers or strings.
-        q_camids, g_camids: (Nq,) and (Ng,) cameras, both or neither: a pair of equal pid and camid is junk.
-    Raises: EvaluationError: lengths that differ, types other than integers or strings, cameras of one side only.
+        q_camids, g_camids: (Nq,) and (Ng,) cameras, both or neither; a pair with equal pid and camid is junk.
+    Raises: EvaluationError: lengths differ, types are other than integers or strings, or one of q_camids and g_camids
+        is missing.
+    Attributes:
+        counts: (Nq,) int64, the number of gallery images with each query's identity, junk included.
     """
 
     def __init__(self, shape: tuple[int, int], q_pids: Any, g_pids: Any, q_camids: Any, g_camids: Any) -> None:
@@ -34,17 +37,22 @@ class Labels:
         """Check that at least one query has a match that is not junk.
 
         Args:
-            step: queries looked at together, which bounds the memory.
-        Raises: EvaluationError: no query can be counted; the message says whether the identities or the cameras forbid.
+            step: number of queries that are checked at once, which bounds the memory.
+        Raises: EvaluationError: no query has such a match; the message says whether because of the identities or of the
+            cameras.
         """
         for start in range(0, self.shape[0], step):
             if not self.pairs(start, min(start + step, self.shape[0]))[2].all():
                 return
         why = "all matches are junk (same pid and camid)" if self.counts.any() else "no query's pid is in the gallery"
-        raise EvaluationError(f"no query can be counted: {why}; check the split, and leave out camids nobody knows")
+        raise EvaluationError(f"no query can be counted: {why}; check the split, and leave out unknown camids")
 
     def pairs(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pairs of equal pid of queries start..stop: row in the block, gallery column (ascending), is it junk."""
+        """The pairs of equal pid of queries start..stop.
+
+        Returns: three (P,) arrays in the order of the queries: the row of the query in the block, counted from `start`;
+            the gallery column, ascending for each query; and whether the pair is junk.
+        """
         counts = self.counts[start:stop]
         rows = np.repeat(np.arange(stop - start), counts)
         inside = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -55,7 +63,7 @@ class Labels:
 
 
 def _codes(query: Any, gallery: Any, what: str, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Integers or strings of both sides, numbered together from 0."""
+    """Numbers from 0 for the values (integers or strings) of query and gallery; equal values get equal numbers."""
     sides = [_label_array(values, f"{side}_{what}") for side, values in (("q", query), ("g", gallery))]
     for side, name, values, count in zip("qg", ("query", "gallery"), sides, shape, strict=True):
         if len(values) != count:

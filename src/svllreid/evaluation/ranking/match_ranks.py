@@ -1,7 +1,7 @@
 """The rank of every match in its query's gallery.
 
-Only the ranks of the matches are needed, a few of many thousand: each row of distances is sorted as plain numbers and
-the matches are looked up in it, which is far cheaper than ordering the gallery.
+Only the ranks of the matches are needed, a few of many thousand. So each row of distances is sorted as plain numbers,
+and the matches are looked up in it; that is much faster than an argsort of the gallery.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from svllreid.evaluation.ranking.labels import Labels
 
 _NAN = "distmat: row {} holds NaN; look at the features or the model behind it"
 _SCRATCH_BYTES = 32 << 20
-_SORTED_NUMBERS = 1 << 26  # sorted at once on a GPU, where each takes 16 bytes meanwhile
+_SORTED_NUMBERS = 1 << 26  # sorted at once on a GPU, which needs 16 bytes for each
 
 
 class MatchRanks:
-    """Reads blocks of distance rows and collects the rank of every match, junk left out.
+    """Reads blocks of distance rows and collects the rank of every match, with junk left out of the rankings.
 
     Args:
         labels: which gallery images match which queries, and which of them are junk.
@@ -32,7 +32,9 @@ class MatchRanks:
         self._buffer = np.empty((0, labels.shape[1]), np.float32)
 
     def read(self, first: int, block: torch.Tensor) -> None:
-        """Take the distances (n, Ng) of the queries from `first` on; they are left as they are.
+        """Read the distances (n, Ng) of the queries from `first` on.
+
+        A block on a GPU is changed while it is read and then restored.
 
         Raises: EvaluationError: a distance is NaN.
         """
@@ -54,7 +56,7 @@ class MatchRanks:
             first += len(part)
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """The query of each match (M,) ascending, and the match's rank (M,) from 1."""
+        """The query of each match (M,), ascending, and the rank of the match (M,), counted from 1."""
         none = np.empty(0, np.int64)
         return np.concatenate([none, *self._queries]), np.concatenate([none, *self._ranks])
 
@@ -66,14 +68,14 @@ def _scratch_rows(width: int) -> int:
 def _match_ranks(
     block: np.ndarray, rows: np.ndarray, columns: np.ndarray, junk: np.ndarray, buffer: np.ndarray, first: int
 ) -> np.ndarray:
-    """Ranks from 1 of the matches of a block of distance rows.
+    """The ranks, counted from 1, of the matches of a block of distance rows.
 
     Args:
-        block: (n, Ng) distances, left as they are.
-        rows, columns, junk: (P,) the pairs of equal identity, by row.
-        buffer: (n, Ng) to sort in.
-        first: query of the first row, for messages.
-    Returns: (matches,) int64, in the order of the pairs that are not junk.
+        block: (n, Ng) distances; they are not changed.
+        rows, columns, junk: (P,) the pairs of equal identity, see `Labels.pairs`.
+        buffer: (n, Ng) memory to sort in.
+        first: the query of the first row, for messages.
+    Returns: (M,) int64, in the order of the pairs that are not junk.
     """
     line, column = rows[~junk], columns[~junk]
     wanted = block[line, column]
@@ -99,9 +101,14 @@ def _sort_and_look_up(
     wanted: np.ndarray,
     buffer: np.ndarray,
 ) -> np.ndarray:
-    """Sort the rows (n, Ng) into `buffer`, junk at the end; how many entries of row line[i] are below wanted[i].
+    """Sort the rows of `block` (n, Ng) into `buffer`, junk at the end, and look up the matches.
 
     Each thread copies some rows, makes the junk infinite, sorts with NumPy's vector sort and looks up.
+
+    Args:
+        junk_rows, junk_columns: the places of the junk in the block.
+        line, wanted: (M,) row and distance of each match.
+    Returns: (M,) how many entries of row line[i] are smaller than wanted[i].
     """
     before = np.zeros(len(line), np.int64)
     share = -(-len(block) // (4 * torch.get_num_threads()))
@@ -122,7 +129,7 @@ def _sort_and_look_up(
 
 
 def _tied_before(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """How many entries of `values` (Ng,) before each of `columns` equal the entry there; NaN equals nothing."""
+    """For each of `columns`, how many earlier entries of `values` (Ng,) equal the entry there; NaN equals nothing."""
     tied = np.flatnonzero(np.isin(values, values[columns]))
     tied = tied[np.argsort(values[tied], kind="stable")]
     place = np.empty(len(values), dtype=np.int64)
@@ -133,7 +140,7 @@ def _tied_before(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
 def _ranks_on_gpu(
     block: torch.Tensor, rows: np.ndarray, columns: np.ndarray, junk: np.ndarray, first: int
 ) -> np.ndarray:
-    """As `_match_ranks`, of a block on a GPU, which sorts and looks up all rows at once."""
+    """The same as `_match_ranks` for a block on a GPU, which sorts and looks up all rows at once."""
     line, column, junk_line, junk_column = (
         torch.from_numpy(values[chosen]).to(block.device) for chosen in (~junk, junk) for values in (rows, columns)
     )
@@ -158,7 +165,13 @@ def _ranks_on_gpu(
 
 
 def _look_up(ordered: torch.Tensor, line: torch.Tensor, wanted: torch.Tensor, *, right: bool) -> torch.Tensor:
-    """How many entries of row line[i] (ascending) of `ordered` are below wanted[i], with `right` also equal to it."""
+    """For each i, how many entries of row line[i] of `ordered` are smaller than wanted[i], or equal to it with `right`.
+
+    Args:
+        ordered: (n, Ng) distances, each row ascending.
+        line: (M,) rows, ascending.
+        wanted: (M,) distances.
+    """
     counts = torch.bincount(line, minlength=len(ordered))
     ordinal = torch.arange(len(line), device=line.device) - (counts.cumsum(0) - counts)[line]
     values = ordered.new_full((len(ordered), max(1, int(counts.max()))), torch.inf)  # one row a query, padded

@@ -1,4 +1,4 @@
-"""Feature matrices: checked, read in blocks, and their equal rows found."""
+"""Feature matrices: they are checked, read in blocks, and searched for equal rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CHUNK_BYTES = 16 << 20
 
 
 def block_tensor(part: Any, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """A block of a tensor, array or memory map as a contiguous tensor, copied only where it must be."""
+    """A block of a tensor, array or memory map as a contiguous tensor, copied only where that is necessary."""
     if not isinstance(part, torch.Tensor):
         part = np.ascontiguousarray(part, dtype=np.float64 if dtype == torch.float64 else np.float32)
         part = torch.from_numpy(part if part.flags.writeable else part.copy())
@@ -22,16 +22,17 @@ def block_tensor(part: Any, dtype: torch.dtype, device: torch.device) -> torch.T
 
 
 class Features:
-    """A checked feature matrix, read in blocks; a memory-mapped array is never copied whole.
+    """A checked feature matrix that is read in blocks, so that a memory-mapped array never has to fit into memory.
 
     float64 features are compared in float64; float16, bfloat16 and float32 in float32.
 
     Args:
-        values: (N, D) float tensor, NumPy array or memory map (or what `np.asarray` makes one of), N and D at least 1.
+        values: (N, D) float tensor, NumPy array or memory map, or anything else that `np.asarray` accepts; N and D at
+            least 1.
         name: what error messages call it.
-        device: where blocks are wanted; None keeps a tensor's own device, the CPU for arrays. A matrix that fits into
-            half of a GPU's free memory is moved there whole.
-    Raises: EvaluationError: not two-dimensional, empty, or not of a floating-point type.
+        device: the device of the blocks; None keeps the device of a tensor, and the CPU for arrays. A matrix that takes
+            at most half of a GPU's free memory is moved there as a whole.
+    Raises: EvaluationError: the matrix is not two-dimensional, is empty, or is not of a float type.
     """
 
     def __init__(self, values: Any, name: str, device: torch.device | str | None = None) -> None:
@@ -40,9 +41,10 @@ class Features:
         self._check()
         self.count, self.dim = int(self.values.shape[0]), int(self.values.shape[1])
         self.dtype = torch.float64 if str(self.values.dtype).endswith(("float64", "float128")) else torch.float32
-        own = self.values.device if isinstance(self.values, torch.Tensor) else torch.device("cpu")
-        self.device = own if device is None else torch.device(device)
-        movable = self.device.type == "cuda" and own.type != "cuda" and not isinstance(self.values, np.memmap)
+        values_device = self.values.device if isinstance(self.values, torch.Tensor) else torch.device("cpu")
+        self.device = values_device if device is None else torch.device(device)
+        elsewhere = self.device.type == "cuda" and values_device.type != "cuda"
+        movable = elsewhere and not isinstance(self.values, np.memmap)
         size = self.count * self.dim * self.dtype.itemsize
         if movable and size <= torch.cuda.mem_get_info(self.device)[0] // 2:
             self.values = block_tensor(self.values, self.dtype, self.device)
@@ -57,30 +59,33 @@ class Features:
             raise EvaluationError(f"{self.name}: type {kind}; convert the features to float32 (or float16, float64)")
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
-        """Rows start..stop as a (stop − start, D) tensor on the device, without a copy where none is needed."""
+        """Rows start..stop as a (stop − start, D) tensor on the device, copied only where that is necessary."""
         return block_tensor(self.values[start:stop], self.dtype, self.device)
 
     def take(self, index: torch.Tensor) -> torch.Tensor:
         """The rows of `index` (n,) as an (n, D) tensor on the device."""
-        own = index.to(self.values.device) if isinstance(self.values, torch.Tensor) else index.cpu().numpy()
-        return block_tensor(self.values[own], self.dtype, self.device)
+        rows = index.to(self.values.device) if isinstance(self.values, torch.Tensor) else index.cpu().numpy()
+        return block_tensor(self.values[rows], self.dtype, self.device)
 
     def chunks(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """(first row, rows) over the whole matrix."""
+        """Pairs of first row and rows (n, D) that together make up the whole matrix."""
         step = max(1, _CHUNK_BYTES // (8 * self.dim))
         for start in range(0, self.count, step):
             yield start, self.rows(start, min(start + step, self.count))
 
 
 def check_dimensions(query: Features, gallery: Features) -> None:
-    """Refuse features of different length."""
+    """Check that both sets have the same dimension; EvaluationError if not."""
     if query.dim != gallery.dim:
         sizes = f"{query.name} has {query.dim} dimensions, {gallery.name} {gallery.dim}"
         raise EvaluationError(f"{sizes}; use the same model for both")
 
 
 def squared_norms(features: Features) -> tuple[torch.Tensor, np.ndarray]:
-    """Squared norms (N,) and a sum of each row's bits (N,); refuses NaN, infinity and what overflows."""
+    """The squared norm (N,) and a checksum (N,) of each row; rows with equal numbers have equal checksums.
+
+    Raises: EvaluationError: a row holds NaN or infinity, or its squared norm overflows.
+    """
     norms, sums = [], []
     limit = torch.finfo(features.dtype).max / 8
     for start, rows in features.chunks():
@@ -99,17 +104,17 @@ def squared_norms(features: Features) -> tuple[torch.Tensor, np.ndarray]:
 
 
 def _bits(rows: torch.Tensor) -> torch.Tensor:
-    """Rows as int32, equal just where the numbers are: −0 counts as 0."""
+    """The bits of the rows as int32; they are equal exactly where the numbers are, since −0 becomes 0."""
     return (rows + 0.0).view(torch.int32)
 
 
 def _pieces(features: Features, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Row numbers in pieces whose features and their products take little memory."""
+    """The row numbers, split so that the features of each piece take little memory."""
     return rows.split(max(1, _CHUNK_BYTES // (16 * features.dim)))
 
 
 def _keys(features: Features, rows: torch.Tensor) -> np.ndarray:
-    """A number of each of some rows (n,) int64 that unequal rows hardly ever share."""
+    """A hash (n,) int64 of some rows: equal rows have equal hashes, and unequal rows hardly ever do."""
     width = _bits(features.rows(0, 1)).shape[1]
     weights = torch.from_numpy(np.random.default_rng(0).integers(-(2**62), 2**62, width)).to(features.device)
     keys = [(_bits(features.take(part)) * weights).sum(dim=1).cpu().numpy() for part in _pieces(features, rows)]
@@ -117,13 +122,19 @@ def _keys(features: Features, rows: torch.Tensor) -> np.ndarray:
 
 
 def _same(first: Features, rows: torch.Tensor, second: Features, others: torch.Tensor) -> torch.Tensor:
-    """(n,) bool on the CPU: whether row rows[i] of one set equals row others[i] of another, compared in full."""
+    """Whether row rows[i] of one set equals row others[i] of another, number by number: (n,) bool on the CPU."""
     pairs = zip(_pieces(first, rows), _pieces(second, others), strict=True)
     return torch.cat([(first.take(a) == second.take(b)).all(dim=1).cpu() for a, b in pairs])
 
 
 def duplicates(features: Features, sums: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows equal to an earlier row, and the first row each equals: two (n,) int64 tensors."""
+    """The rows that equal an earlier row, and for each the first row that it equals.
+
+    Args:
+        features: the matrix.
+        sums: (N,) the checksums from `squared_norms`.
+    Returns: two (n,) int64 tensors on the CPU.
+    """
     _, inverse, counts = np.unique(sums, return_inverse=True, return_counts=True)
     candidates = torch.from_numpy(np.flatnonzero(counts[inverse] > 1))
     _, first, group = np.unique(_keys(features, candidates), return_index=True, return_inverse=True)
@@ -137,9 +148,15 @@ def duplicates(features: Features, sums: np.ndarray) -> tuple[torch.Tensor, torc
 def equal_rows(
     query: Features, q_sums: np.ndarray, gallery: Features, g_sums: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Query rows that equal a gallery row, ascending, and the first that each equals: two (n,) int64 tensors."""
+    """The query rows that equal a gallery row, ascending, and for each the first gallery row that it equals.
+
+    Args:
+        query, gallery: the matrices.
+        q_sums, g_sums: (Nq,) and (Ng,) their checksums from `squared_norms`.
+    Returns: two (n,) int64 tensors on the CPU.
+    """
     q_rows, g_rows = (
-        torch.from_numpy(np.flatnonzero(np.isin(own, other))) for own, other in ((q_sums, g_sums), (g_sums, q_sums))
+        torch.from_numpy(np.flatnonzero(np.isin(sums, others))) for sums, others in ((q_sums, g_sums), (g_sums, q_sums))
     )
     if len(q_rows) == 0:
         return q_rows, g_rows

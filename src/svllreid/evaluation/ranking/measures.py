@@ -1,6 +1,6 @@
-"""CMC, mAP and mINP of ranked galleries, from distances or straight from features.
+"""CMC, mAP and mINP of ranked galleries, from given distances or from features.
 
-Distances are computed and ranked in blocks of query rows; the whole matrix never exists.
+Distances of features are computed and ranked in blocks of query rows, so the whole matrix is never in memory.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from svllreid.evaluation.ranking.matrix import Features, block_tensor
 from svllreid.evaluation.ranking.rerank import Reranker, RerankOptions
 
 MEASURES = ("mAP", "mINP", "rank1", "rank5", "rank10")
-_GIVEN_BYTES = 32 << 20  # of given distances read at once
+_GIVEN_BYTES = 32 << 20  # size of a block of given distances
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well a gallery was ranked; all values are fractions, not percent.
+    """The measures of a ranking, over all queries and of each query; all are fractions, not percent.
 
     Args:
-        cmc: (max_rank,) float64; cmc[r − 1] is the share of counted queries with a match among the first r.
-        mean_ap: mean over the counted queries of the average precision.
-        mean_inp: mean over the counted queries of matches / rank of the last match.
-        num_valid_queries: queries counted, those with a match left.
-        average_precisions: (Nq,) float64, NaN where the query is not counted.
-        inverse_precisions: (Nq,) float64, matches / rank of the last match, NaN where not counted.
-        first_match_ranks: (Nq,) int64, counted from 1 without junk; 0 where not counted.
-        num_matches: (Nq,) int64, matches left after junk is removed.
+        cmc: (max_rank,) float64; cmc[r − 1] is the share of the counted queries with a match among the first r images.
+        mean_ap: mean of the average precisions of the counted queries.
+        mean_inp: mean of the inverse precisions of the counted queries.
+        num_valid_queries: number of counted queries: those with a match that is not junk.
+        average_precisions: (Nq,) float64; NaN where the query is not counted.
+        inverse_precisions: (Nq,) float64, number of matches / rank of the last match; NaN where not counted.
+        first_match_ranks: (Nq,) int64, rank of the first match, counted from 1 without junk; 0 where not counted.
+        num_matches: (Nq,) int64, number of matches without junk.
     Source: mINP: Ye et al., TPAMI 2021, arXiv:2001.04193.
     Example:
         >>> import svllreid
@@ -55,13 +55,13 @@ class Ranking:
     num_matches: np.ndarray
 
     def per_query(self) -> np.ndarray:
-        """MEASURES of each query, (Nq, 5) float64, NaN where it is not counted."""
+        """The MEASURES of each query, (Nq, 5) float64; NaN where it is not counted."""
         first = np.where(self.num_matches > 0, self.first_match_ranks, np.nan)
-        found = (np.where(np.isnan(first), np.nan, first <= rank) for rank in (1, 5, 10))
-        return np.stack([self.average_precisions, self.inverse_precisions, *found], axis=1)
+        hits = (np.where(np.isnan(first), np.nan, first <= rank) for rank in (1, 5, 10))
+        return np.stack([self.average_precisions, self.inverse_precisions, *hits], axis=1)
 
     def measures(self) -> dict[str, float]:
-        """MEASURES over the counted queries."""
+        """The mean over the counted queries of each of MEASURES, by name."""
         return dict(zip(MEASURES, np.nanmean(self.per_query(), axis=0).tolist(), strict=True))
 
 
@@ -75,22 +75,23 @@ def evaluate_ranking(
     *,
     progress: ProgressCallback | None = None,
 ) -> Ranking:
-    """Rank a gallery for each query by given distances.
+    """Rank a gallery for each query by given distances, and return the measures.
 
-    Gallery entries of the query's pid and camid are junk and leave that query's ranking; without camids nothing does.
-    Equal distances keep the order of the gallery. A query without a match left is not counted.
+    Gallery images with the query's pid and camid are junk and are left out of that query's ranking; without camids
+    there is no junk. Equal distances keep the order of the gallery. A query without a match in its ranking is not
+    counted.
 
     Args:
-        distmat: (Nq, Ng) real numbers in any unit, smaller is nearer; infinity is allowed, NaN is not. Integers count
-            as float64.
+        distmat: (Nq, Ng) real numbers in any unit, smaller is nearer. Infinity is allowed, NaN is not. Integers are
+            compared as float64.
         q_pids, g_pids: (Nq,) and (Ng,) identities, integers or strings.
         q_camids, g_camids: (Nq,) and (Ng,) cameras, both or neither.
-        max_rank: length of the CMC; beyond the gallery's size the curve stays flat.
+        max_rank: length of the CMC; beyond the size of the gallery the curve stays flat.
         progress: called as `progress(done, total)`, in queries.
-    Returns: Ranking.
-    Raises: EvaluationError: lengths differ, NaN, unusable types, or no query with a match.
+    Returns: the measures.
+    Raises: EvaluationError: lengths differ, a distance is NaN, a type is unusable, or no query has a match.
     Example:
-        The first query meets its match second, the other one first.
+        The match of the first query is ranked second, that of the other query first.
 
         >>> import svllreid
         >>> distmat = [[0.2, 0.1], [0.4, 0.3]]
@@ -109,12 +110,12 @@ def evaluate_ranking(
     dtype = torch.float32 if kind.endswith(("float16", "float32")) else torch.float64
     device = distmat.device if isinstance(distmat, torch.Tensor) else torch.device("cpu")
     step = max(1, _GIVEN_BYTES // (dtype.itemsize * shape[1]))
-    tracker, ranks = ProgressCounter(progress, shape[0]), MatchRanks(labels)
+    counter, ranks = ProgressCounter(progress, shape[0]), MatchRanks(labels)
     for start in range(0, shape[0], step):
-        # Copied: ranking changes a block for a moment, and the matrix is the caller's.
+        # On a GPU, reading changes a block for a moment; the caller's matrix must stay as it is.
         block = block_tensor(distmat[start : start + step], dtype, device)
         ranks.read(start, block.clone() if device.type == "cuda" else block)
-        tracker.add(len(block))
+        counter.add(len(block))
     return ranking_of(ranks, max_rank)
 
 
@@ -133,24 +134,28 @@ def evaluate_features(
     block_rows: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Ranking:
-    """Rank a gallery for each query by the distance of features, in blocks, without the distance matrix.
+    """Rank a gallery for each query by the distances of features, and return the measures.
 
-    Ranked are squared Euclidean distances, which have the order of Euclidean ones without the rounding of a square
-    root; `svllreid.distances` gives the distances themselves. Equal, ties included, to `evaluate_ranking` of the whole
-    matrix (with `rerank`, of `svllreid.rerank`). Memory beyond the features: one block of rows (about 100 MB, at least
-    128 rows); with `rerank` also some hundred numbers an image.
+    Distances are computed in blocks, so the whole distance matrix is never in memory. The results, also those of ties,
+    equal those of `evaluate_ranking` for the whole matrix (with `rerank`, for that of `svllreid.rerank`). Squared
+    Euclidean distances are ranked, which have the order of Euclidean ones without the rounding of a square root.
+
+    Memory in addition to the features: one block of rows (about 100 MB, at least 128 rows); with `rerank` also some
+    hundred numbers for each image.
 
     Args:
-        q_feats, g_feats: (Nq, D) and (Ng, D) float16, float32 or float64, tensor, array or memory map (read in blocks).
-            float64 is compared in float64, all else in float32.
+        q_feats, g_feats: (Nq, D) and (Ng, D) float16, float32 or float64; tensors, arrays or memory maps (read in
+            blocks). float64 is compared in float64, all other types in float32.
         q_pids, g_pids, q_camids, g_camids, max_rank: see `evaluate_ranking`.
         metric: `euclidean` or `cosine` (1 − cos).
         rerank: k-reciprocal re-ranking (Euclidean only); None ranks by plain distance.
-        device: where to compute; None is where q_feats lies.
-        block_rows: query rows of a block, rounded up to whole tiles; None chooses by memory. Never changes the result.
+        device: the device that computes; None takes that of q_feats.
+        block_rows: number of query rows of a block, rounded up to whole tiles; None chooses by memory. It does not
+            change the result.
         progress: called as `progress(done, total)`, in images.
-    Returns: Ranking.
-    Raises: EvaluationError: see `evaluate_ranking`; also NaN or infinite features, different dimensions, no floats.
+    Returns: the measures.
+    Raises: EvaluationError: see `evaluate_ranking`; also features that are NaN, infinite, not of a float type, or of
+        different dimensions.
     Example:
         >>> import numpy as np
         >>> import svllreid
@@ -167,24 +172,24 @@ def evaluate_features(
         block_rows = whole_number(block_rows, "block_rows", EvaluationError)
     source: PairwiseDistances | Reranker
     if rerank is None:
-        tracker = ProgressCounter(progress, query.count)
+        counter = ProgressCounter(progress, query.count)
         source = PairwiseDistances(query, gallery, metric)
     else:
         if metric != "euclidean":
             raise EvaluationError(f"re-ranking is defined on Euclidean distances, not {metric!r}; leave metric out")
-        tracker = ProgressCounter(progress, Reranker.work(query.count, gallery.count) + query.count)
-        source = Reranker(query, gallery, rerank, tracker)
+        counter = ProgressCounter(progress, Reranker.work(query.count, gallery.count) + query.count)
+        source = Reranker(query, gallery, rerank, counter)
     step = source.block_rows() if block_rows is None else -(-block_rows // source.tile[0]) * source.tile[0]
     ranks = MatchRanks(labels)
     for start, block in DistanceBlocks(source, block_rows=step):
         ranks.read(start, block)
-        tracker.add(len(block))
+        counter.add(len(block))
     return ranking_of(ranks, max_rank)
 
 
 @dataclass(frozen=True)
 class QueryMeasures:
-    """The measures of each query, (Nq,) each, as in `Ranking`."""
+    """The measures of each query, (Nq,) each; the fields are those of `Ranking`."""
 
     average_precisions: np.ndarray
     inverse_precisions: np.ndarray
@@ -193,7 +198,7 @@ class QueryMeasures:
 
     @classmethod
     def of(cls, ranks: MatchRanks) -> QueryMeasures:
-        """From the rank of every match."""
+        """The measures from the ranks of all matches."""
         queries, places = ranks.result()
         num_queries, width = ranks.labels.shape
         places = np.sort(queries * (width + 1) + places) - queries * (width + 1)
@@ -208,23 +213,23 @@ class QueryMeasures:
 
 
 def ranking_of(ranks: MatchRanks, max_rank: int) -> Ranking:
-    """The metrics, from the rank of every match.
+    """The measures of a ranking from the ranks of all matches.
 
     Args:
-        ranks: which has read all queries.
+        ranks: has read the distances of all queries.
         max_rank: length of the CMC.
     Raises: EvaluationError: no query has a match.
     """
     ranks.labels.require_match()
-    found = QueryMeasures.of(ranks)
-    valid = found.num_matches > 0
-    first = np.minimum(found.first_match_ranks[valid], max_rank + 1)
+    measures = QueryMeasures.of(ranks)
+    valid = measures.num_matches > 0
+    first = np.minimum(measures.first_match_ranks[valid], max_rank + 1)
     hits = np.bincount(first, minlength=max_rank + 2)[1 : max_rank + 1]
     num_valid = int(valid.sum())
     return Ranking(
         cmc=np.cumsum(hits) / num_valid,
-        mean_ap=float(found.average_precisions[valid].mean()),
-        mean_inp=float(found.inverse_precisions[valid].mean()),
+        mean_ap=float(measures.average_precisions[valid].mean()),
+        mean_inp=float(measures.inverse_precisions[valid].mean()),
         num_valid_queries=num_valid,
-        **vars(found),
+        **vars(measures),
     )

@@ -1,4 +1,4 @@
-"""The gallery images nearest to each query, without the distance matrix."""
+"""The gallery images nearest to each query, found in blocks of distance rows."""
 
 from __future__ import annotations
 
@@ -29,14 +29,18 @@ def nearest(
     device: torch.device | str | None = None,
     progress: ProgressCallback | None = None,
 ) -> np.ndarray:
-    """The k nearest gallery rows of each query, junk removed, equal distances in gallery order; in blocks.
+    """The k nearest gallery images of each query, without junk; equal distances keep the order of the gallery.
 
     Args:
         q_feats, g_feats, q_camids, g_camids, metric, device, progress: see `evaluate_features`.
-        q_pids, g_pids: identities, only needed with camids, to know junk; None removes nothing.
-        k: entries a query, at least 1; more than the gallery has is filled up with −1.
-    Returns: (Nq, k) int64 gallery rows, nearest first, −1 where the gallery has no more.
+        q_pids, g_pids: identities, which together with the camids tell what is junk; None: there is no junk.
+        k: number of images for each query, at least 1.
+    Returns: (Nq, k) int64 gallery rows, nearest first; −1 where the gallery has no more.
     Raises: EvaluationError: see `evaluate_features`.
+    Example:
+        >>> import numpy as np
+        >>> nearest(np.array([[0.0]]), np.array([[3.0], [1.0]]), k=3).tolist()
+        [[1, 0, -1]]
     """
     k = whole_number(k, "k", EvaluationError)
     query = Features(q_feats, "q_feats", device)
@@ -45,7 +49,7 @@ def nearest(
         q_pids, g_pids = np.arange(query.count), np.arange(query.count, query.count + gallery.count)
     labels = Labels((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
     source = PairwiseDistances(query, gallery, metric)
-    step, tracker = source.block_rows(), ProgressCounter(progress, query.count)
+    step, counter = source.block_rows(), ProgressCounter(progress, query.count)
     neighbours = np.full((query.count, k), -1, dtype=np.int64)
     for start in range(0, query.count, step):
         stop = min(start + step, query.count)
@@ -55,5 +59,5 @@ def nearest(
         values, indices = smallest(block, min(k, gallery.count))
         indices[torch.isinf(values)] = -1
         neighbours[start:stop, : indices.shape[1]] = indices.cpu().numpy()
-        tracker.add(stop - start)
+        counter.add(stop - start)
     return neighbours

@@ -1,4 +1,4 @@
-"""k-reciprocal re-ranking on sparse vectors: neighbours by blocks, no image-by-image loop and no N × N matrix.
+"""k-reciprocal re-ranking with sparse vectors, in blocks: without a loop over images and without an N × N matrix.
 
 Source: Zhong et al., CVPR 2017, arXiv:1701.08398.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,28 +17,27 @@ from svllreid.errors import EvaluationError
 from svllreid.evaluation.ranking.blocks import ProgressCallback, ProgressCounter, in_threads
 from svllreid.evaluation.ranking.distance import PairwiseDistances
 from svllreid.evaluation.ranking.matrix import Features, check_dimensions
+from svllreid.evaluation.ranking.sparse import RowBlock, SparseRows, stacked
 from svllreid.evaluation.ranking.topk import smallest
 
-# Neighbours kept beyond the largest list needed: near ties at a list's end are decided among these, in float64.
+# Neighbours kept in addition to the longest list: near ties at the end of a list are decided among them, in float64.
 _SLACK = 8
 _NEAR_TIE = 4e-6
 _PAIR_BYTES = 16 << 20
 _BLOCK_NUMBERS = 1 << 21
 _CHUNK_PAIRS = 1 << 16
-_CACHE_NUMBERS = 1 << 18  # stay in a core's cache
-
-_Part = tuple[np.ndarray, np.ndarray, np.ndarray]
+_CACHE_NUMBERS = 1 << 18  # so many stay in a core's cache
 
 
 @dataclass(frozen=True)
 class RerankOptions:
-    """How to re-rank; the defaults are those of the published test.
+    """The options of k-reciprocal re-ranking; the defaults are those of the published test.
 
     Args:
-        k1: neighbours that are tested for reciprocity, at least 1; a list never exceeds the N images there are.
-        k2: neighbours averaged over, at least 1; 1 averages nothing.
-        lambda_value: weight in [0, 1] of the original distance against the Jaccard distance.
-    Raises: EvaluationError: a value out of range.
+        k1: number of nearest neighbours that are tested for reciprocity, at least 1. Of fewer images all are taken.
+        k2: number of nearest neighbours over which vectors are averaged, at least 1; 1 averages nothing.
+        lambda_value: weight in [0, 1] of the original distance; the Jaccard distance has the rest.
+    Raises: EvaluationError: a value is out of range.
     Example:
         >>> import numpy as np
         >>> import svllreid
@@ -55,7 +54,7 @@ class RerankOptions:
     def __post_init__(self) -> None:
         for name in ("k1", "k2"):
             count = whole_number(getattr(self, name), f"re-ranking: {name}", EvaluationError)
-            object.__setattr__(self, name, count)  # as frozen dataclasses set what they are made with
+            object.__setattr__(self, name, count)  # the way for a frozen dataclass to set its own fields
         weight = share(self.lambda_value, "re-ranking: lambda_value", EvaluationError)
         object.__setattr__(self, "lambda_value", weight)
 
@@ -70,17 +69,17 @@ def rerank(
     device: torch.device | str | None = None,
     progress: ProgressCallback | None = None,
 ) -> torch.Tensor | np.ndarray:
-    """Re-ranked distances of every query to every gallery image.
+    """The re-ranked distances of every query to every gallery image.
 
     Args:
         q_feats, g_feats: (Nq, D) and (Ng, D) float tensors or arrays; compared in float32.
         k1, k2, lambda_value: see `RerankOptions`.
-        device: where to compute; None is where q_feats lies.
+        device: the device that computes; None takes that of q_feats.
         progress: called as `progress(done, total)`, in images.
-    Returns: (Nq, Ng) float32, smaller is nearer: a tensor on that device, or an array where q_feats is no tensor.
-        As published, they mix Jaccard distances with squared Euclidean ones divided by each query's largest, so they
-        have no unit: they serve to rank, and no threshold of `verify_features` applies to them.
-    Raises: EvaluationError: bad features (see `evaluate_features`) or options.
+    Returns: (Nq, Ng) float32, smaller is nearer: a tensor on that device, or an array if q_feats is none. As published,
+        they are weighted sums of Jaccard distances and of squared Euclidean distances divided by the largest of the
+        query. So they have no unit and serve for ranking only: thresholds of `verify_features` do not apply to them.
+    Raises: EvaluationError: features that cannot be ranked (see `evaluate_features`), or an option out of range.
     Example:
         >>> import numpy as np
         >>> import svllreid
@@ -91,54 +90,33 @@ def rerank(
     options = RerankOptions(k1, k2, lambda_value)
     query = Features(q_feats, "q_feats", device)
     gallery = Features(g_feats, "g_feats", query.device)
-    tracker = ProgressCounter(progress, Reranker.work(query.count, gallery.count) + query.count)
-    reranker = Reranker(query, gallery, options, tracker)
+    counter = ProgressCounter(progress, Reranker.work(query.count, gallery.count) + query.count)
+    reranker = Reranker(query, gallery, options, counter)
     result = torch.empty((query.count, gallery.count), device=query.device)
     step = reranker.block_rows()
     for start in range(0, query.count, step):
         stop = min(start + step, query.count)
         result[start:stop] = reranker.rows(start, stop)
-        tracker.add(stop - start)
+        counter.add(stop - start)
     return result if isinstance(q_feats, torch.Tensor) else result.cpu().numpy()
 
 
-class _Sparse(NamedTuple):
-    """A sparse matrix by rows: entries of row i are starts[i]..starts[i + 1]."""
-
-    starts: np.ndarray
-    columns: np.ndarray
-    values: np.ndarray
-
-    def entries(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """All entries of `rows` (n,), one row after the other: which of the n, and the entry's place."""
-        counts = self.starts[rows + 1] - self.starts[rows]
-        first = np.cumsum(counts) - counts
-        places = np.arange(counts.sum()) + np.repeat(self.starts[rows] - first, counts)
-        return np.repeat(np.arange(len(rows)), counts), places
-
-
-def _stacked(parts: list[_Part]) -> _Sparse:
-    """Blocks of (entries a row, columns, values) as one matrix."""
-    counts, columns, values = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return _Sparse(np.concatenate([[0], np.cumsum(counts)]), columns, values)
-
-
 class Reranker:
-    """Rows of the re-ranked distance matrix, on demand; the neighbourhoods are worked out when it is made.
+    """Computes rows of the re-ranked distance matrix; the neighbours of all images are found when it is made.
 
-    Memory: the features once more, and some hundred numbers an image.
+    Memory: a copy of the features, and some hundred numbers for each image.
 
     Args:
         query: (Nq, D) features.
         gallery: (Ng, D) features.
         options: k1, k2, lambda_value.
-        tracker: told of the work done, `work(Nq, Ng)` units of it here.
+        counter: counts the work; making a Reranker takes `work(Nq, Ng)` units.
     Raises: EvaluationError: different D, NaN or infinite rows.
     """
 
-    def __init__(self, query: Features, gallery: Features, options: RerankOptions, tracker: ProgressCounter) -> None:
+    def __init__(self, query: Features, gallery: Features, options: RerankOptions, counter: ProgressCounter) -> None:
         check_dimensions(query, gallery)
-        self.options, self.tracker = options, tracker
+        self.options, self.counter = options, counter
         self.num_queries, self.count = query.count, query.count + gallery.count
         self.half = round(options.k1 / 2)
         joined = torch.cat([part.rows(0, part.count).float() for part in (query, gallery)])  # (N, D)
@@ -149,26 +127,30 @@ class Reranker:
         self.device, self.host = joined.device, joined.cpu().numpy()
         self._search()
         self.wide, self.narrow = self._reciprocal(options.k1), self._reciprocal(self.half)
-        encoded = in_threads(self._encode, self._blocks(self.count), lambda rows: tracker.add(len(rows)))
-        vectors = _stacked(encoded)
+        encoded = in_threads(self._encode, self._blocks(self.count), lambda rows: counter.add(len(rows)))
+        vectors = stacked(encoded)
         self._invert(self._average(vectors) if options.k2 > 1 else vectors)
 
     @staticmethod
     def work(num_queries: int, num_gallery: int) -> int:
-        """Units of progress that making one takes: each image is searched for and encoded."""
+        """The units of progress that making a Reranker takes: one to search for and one to encode each image."""
         return 2 * (num_queries + num_gallery)
 
     def block_rows(self) -> int:
-        """Query rows of a block of the usual size."""
+        """The number of query rows of a block of the usual size."""
         return self.plain.block_rows()
 
     def _blocks(self, numbers_a_row: int) -> list[np.ndarray]:
-        """All images (N,) in blocks that keep their scratch memory small."""
+        """The numbers of all images (N,) in blocks, so small that `numbers_a_row` for each image take little memory."""
         step = max(1, _BLOCK_NUMBERS // numbers_a_row)
         return [np.arange(start, min(start + step, self.count)) for start in range(0, self.count, step)]
 
     def _search(self) -> None:
-        """Find `neighbours` (N, K), `near` (N, K) their distances / row maximum, and `largest` (N,), it."""
+        """Find the nearest neighbours of all images.
+
+        It sets `neighbours` (N, K), the nearest images; `largest` (N,), the largest distance of each image; and `near`
+        (N, K), the distances of the neighbours divided by it.
+        """
         ends = [min(self.count, end) for end in (self.options.k1 + 1, self.half + 1, self.options.k2)]
         longest = max(ends)
         distances = PairwiseDistances(self.features)
@@ -178,21 +160,28 @@ class Reranker:
         for start in range(0, self.count, step):
             stop = min(start + step, self.count)
             block = distances.rows(start, stop)
-            own = torch.arange(stop - start, device=self.device)
-            block[own, own + start] = 0
+            rows = torch.arange(stop - start, device=self.device)
+            block[rows, rows + start] = 0  # an image's distance to itself
             largest = block.amax(dim=1)
             largest[largest == 0] = 1  # all images equal: every distance stays 0
             values, columns = smallest(block, min(self.count, longest + _SLACK))
-            self._settle(own + start, values, columns, ends, distances.query_norms)
+            self._settle(rows + start, values, columns, ends, distances.query_norms)
             self.neighbours[start:stop] = columns[:, :longest].cpu().numpy()
             self.near[start:stop] = (values[:, :longest] / largest[:, None]).cpu().numpy()
             self.largest[start:stop] = largest.cpu().numpy()
-            self.tracker.add(stop - start)
+            self.counter.add(stop - start)
 
     def _settle(
         self, rows: torch.Tensor, values: torch.Tensor, columns: torch.Tensor, ends: list[int], norms: torch.Tensor
     ) -> None:
-        """Order neighbours (n, kept) anew, in float64, where float32 cannot tell which come before a list's end."""
+        """Sort neighbours again in float64 where float32 cannot decide which of them belong to a list.
+
+        Args:
+            rows: (n,) the images.
+            values, columns: (n, kept) distances and numbers of their neighbours, sorted again in place.
+            ends: lengths of the lists.
+            norms: (N,) squared norms of all images, the scale of rounding errors.
+        """
         close = torch.zeros_like(rows, dtype=torch.bool)
         for end in ends:
             if end < values.shape[1]:
@@ -204,12 +193,12 @@ class Reranker:
             ordered = columns[part].sort(dim=1).values
             others = self.features.take(ordered.flatten()).to(wide)
             others = others.view(*ordered.shape, self.features.dim)  # (n, kept, D)
-            own = self.features.take(rows[part]).to(wide)[:, None]  # (n, 1, D)
-            exact, order = (others - own).square().sum(dim=2).sort(dim=1, stable=True)
+            images = self.features.take(rows[part]).to(wide)[:, None]  # (n, 1, D)
+            exact, order = (others - images).square().sum(dim=2).sort(dim=1, stable=True)
             columns[part], values[part] = ordered.gather(1, order), exact.to(values.dtype)
 
     def _reciprocal(self, k: int) -> np.ndarray:
-        """(N, k + 1) bool: which of the k + 1 nearest of each image have that image among theirs."""
+        """Which of the k + 1 nearest neighbours of each image have that image among theirs: (N, k + 1) bool."""
         nearest = self.neighbours[:, : k + 1]
         result = np.empty(nearest.shape, bool)
 
@@ -219,8 +208,8 @@ class Reranker:
         in_threads(work, self._blocks(nearest.shape[1] ** 2))
         return result
 
-    def _encode(self, rows: np.ndarray) -> _Part:
-        """Rows of V: weights of each image over its expanded reciprocal set, each row summing to 1."""
+    def _encode(self, rows: np.ndarray) -> RowBlock:
+        """Rows of the matrix V: the weights of each image's expanded reciprocal neighbours, which sum to 1."""
         wide = self.wide[rows]  # (n, k1 + 1)
         near = self.neighbours[rows, : wide.shape[1]]
         line = np.arange(len(rows))[:, None] * self.count
@@ -235,25 +224,25 @@ class Reranker:
         owner, columns = np.divmod(chosen, self.count)
         place = line + self.neighbours[rows]
         listed[place] = True
-        distances = np.empty(len(inside), np.float32)  # known from the search where listed
+        distances = np.empty(len(inside), np.float32)  # set where listed, from the search
         distances[place] = self.near[rows]
         weights = np.exp(-self._filled(distances[chosen], ~listed[chosen], rows[owner], columns))
         weights /= np.bincount(owner, weights, minlength=len(rows)).astype(np.float32)[owner]
         return np.bincount(owner, minlength=len(rows)), columns, weights
 
     def _filled(self, distances: np.ndarray, missing: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """The normalised distances (n,) of pairs of images, those that are missing worked out."""
+        """The normalised distances (n,) of pairs of images, with the missing ones computed."""
         pairs = np.flatnonzero(missing)
         for part in np.array_split(pairs, 1 + len(pairs) * self.features.dim // _BLOCK_NUMBERS):
             gap = self.host[rows[part]] - self.host[columns[part]]
             distances[part] = np.einsum("ij,ij->i", gap, gap) / self.largest[rows[part]]
         return distances
 
-    def _average(self, vectors: _Sparse) -> _Sparse:
-        """Each row becomes the mean over the first k2 neighbours' rows."""
+    def _average(self, vectors: SparseRows) -> SparseRows:
+        """The matrix whose row i is the mean of the rows of the k2 nearest neighbours of image i."""
         nearest = self.neighbours[:, : self.options.k2]
 
-        def work(rows: np.ndarray) -> _Part:
+        def work(rows: np.ndarray) -> RowBlock:
             owner, places = vectors.entries(nearest[rows].ravel())
             cell = owner // nearest.shape[1] * self.count + vectors.columns[places]
             key = np.sort((cell << 32) | np.arange(len(cell)))  # a stable argsort, much faster
@@ -264,13 +253,13 @@ class Reranker:
 
         mean = len(vectors.columns) // self.count + 1
         numbers_a_row = max(4 * mean * nearest.shape[1], self.count >> 9)  # cells stay below 2 ** 31
-        return _stacked(in_threads(work, self._blocks(numbers_a_row)))
+        return stacked(in_threads(work, self._blocks(numbers_a_row)))
 
-    def _invert(self, vectors: _Sparse) -> None:
-        """Keep the queries' rows, and by column the gallery images that hold it with their weights."""
+    def _invert(self, vectors: SparseRows) -> None:
+        """Store the rows of the queries, and for each column the gallery images that have an entry, with its weight."""
         starts, columns, values = vectors
         cut = starts[self.num_queries]
-        self.query = _Sparse(starts[: self.num_queries + 1], columns[:cut], values[:cut])
+        self.query = SparseRows(starts[: self.num_queries + 1], columns[:cut], values[:cut])
         counts = np.diff(starts[self.num_queries :])
         images = np.repeat(np.arange(len(counts)), counts)
         order = np.sort((columns[cut:] << 32) | np.arange(len(images))) & 0xFFFFFFFF  # a stable argsort, much faster
@@ -279,11 +268,11 @@ class Reranker:
         self.holders, self.weights = np.split(images[order], ends), np.split(values[cut:][order], ends)
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
-        """Re-ranked distances of queries start..stop, start a multiple of `tile[0]`: (stop − start, Ng) float32."""
+        """The re-ranked distances of queries start..stop, (stop − start, Ng); start is a multiple of `tile[0]`."""
         return self.reranked(start, self.plain.rows(start, stop))
 
     def reranked(self, start: int, block: torch.Tensor) -> torch.Tensor:
-        """Re-ranked distances of the queries from `start` on, in place of their plain ones (n, Ng), which are given."""
+        """Replace the plain distances (n, Ng) of the queries from `start` on by re-ranked ones; returns the block."""
         stop = start + len(block)
         block *= torch.from_numpy(self.options.lambda_value / self.largest[start:stop, None]).to(block)
         common = torch.zeros(block.shape)
@@ -295,7 +284,7 @@ class Reranker:
         return block.add_(common)
 
     def _add_common(self, first: int, common: torch.Tensor) -> None:
-        """Add Σ min(V_i, V_j) of queries first, first + 1 … to `common` (n, Ng), some shared columns at a time."""
+        """Add Σ min(V_i, V_j) for the queries first, first + 1, … to `common` (n, Ng), some columns of V at a time."""
         starts, columns, values = self.query
         begin, end = starts[first], starts[first + len(common)]
         line = np.repeat(np.arange(len(common)) * common.shape[1], np.diff(starts[first : first + len(common) + 1]))
