@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.ranking import rerank as module
+from svllreid.evaluation.ranking import neighbourhoods as module
+from svllreid.evaluation.ranking import neighbourhoods_gpu, neighbours
 from svllreid.evaluation.ranking.blocks import ProgressCounter
 from svllreid.evaluation.ranking.matrix import Features
 from svllreid.evaluation.ranking.rerank import Reranker, RerankOptions, rerank
@@ -56,7 +57,7 @@ def test_block_and_chunk_sizes_change_nothing(k2: int, monkeypatch: pytest.Monke
     q_feats[100:], g_feats[150:] = q_feats[7], q_feats[7]  # more copies than a list holds: some lists stay empty
     expected = rerank(q_feats, g_feats, k1=12, k2=k2)
     monkeypatch.setattr(module, "_BLOCK_NUMBERS", 5000)
-    monkeypatch.setattr(module, "_PAIR_BYTES", 4096)
+    monkeypatch.setattr(neighbours, "_PAIR_BYTES", 4096)
     monkeypatch.setattr(module, "_CHUNK_PAIRS", 100)
     monkeypatch.setattr(module, "_CACHE_NUMBERS", 1)
     np.testing.assert_array_equal(rerank(q_feats, g_feats, k1=12, k2=k2), expected)
@@ -129,5 +130,27 @@ def test_no_rounding_between_an_image_and_itself() -> None:
     features = np.random.default_rng(5).standard_normal((40, 16)).astype(np.float32) + 30
     query, gallery = Features(features[:10], "q"), Features(features[10:], "g")
     reranker = Reranker(query, gallery, RerankOptions(3, 2), ProgressCounter(None, 1))
-    assert reranker.neighbours[:, 0].tolist() == list(range(40))
-    assert not reranker.near[:, 0].any()
+    assert reranker.neighbours.indices[:, 0].tolist() == list(range(40))
+    assert not reranker.neighbours.near[:, 0].any()
+
+
+@pytest.mark.parametrize(
+    ("num_queries", "num_gallery", "k1", "k2"), [(40, 300, 20, 6), (40, 300, 20, 1), (5, 12, 50, 15)]
+)
+def test_the_way_of_a_gpu_finds_the_same_in_common(
+    num_queries: int, num_gallery: int, k1: int, k2: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = torch.Generator().manual_seed(1)
+    centres = torch.randn(30, 16, generator=draw)
+    features = centres[torch.randint(30, (num_queries + num_gallery,), generator=draw)]
+    features = features + torch.randn(features.shape, generator=draw)
+    features[8:11] = features[7]
+    counter = ProgressCounter(None, 1)
+    found = neighbours.find_neighbours(Features(features, "features"), (k1 + 1, round(k1 / 2) + 1, k2), counter)
+    expected = module.Neighbourhoods(found, num_queries, k1, k2, counter).common(0, num_queries)
+    for name, size in (("_DENSE_NUMBERS", 5000), ("_PAIRS", 1000), ("_FEATURE_NUMBERS", 64)):
+        monkeypatch.setattr(neighbourhoods_gpu, name, size)
+    others = neighbourhoods_gpu.GpuNeighbourhoods(found, num_queries, k1, k2, counter)
+    torch.testing.assert_close(others.common(0, num_queries), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(others.common(2, 4), expected[2:4], rtol=0, atol=1e-6)
+    assert expected.max() > 0.5

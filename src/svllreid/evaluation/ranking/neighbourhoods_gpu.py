@@ -1,4 +1,4 @@
-"""The neighbourhoods of k-reciprocal re-ranking on a GPU: what `rerank` computes with NumPy, in operations of torch.
+"""The neighbourhoods of k-reciprocal re-ranking on a GPU: what `neighbourhoods` computes with NumPy, with torch.
 
 Source: Zhong et al., CVPR 2017, arXiv:1701.08398.
 """
@@ -11,12 +11,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from svllreid.evaluation.ranking.blocks import ProgressCounter
+from svllreid.evaluation.ranking.neighbours import Neighbours
+
 _DENSE_NUMBERS = 1 << 27  # of dense rows (n, N) at once
 _PAIRS = 1 << 26  # of images with a column in common at once
 _FEATURE_NUMBERS = 1 << 27  # of features that are subtracted at once
 
 
-class SparseRows(NamedTuple):
+class SparseTensorRows(NamedTuple):
     """A sparse matrix by rows: entries starts[i] to starts[i + 1] are those of row i.
 
     Args:
@@ -30,7 +33,7 @@ class SparseRows(NamedTuple):
     values: Tensor
 
     @classmethod
-    def of(cls, parts: list[tuple[Tensor, Tensor, Tensor]]) -> SparseRows:
+    def of(cls, parts: list[tuple[Tensor, Tensor, Tensor]]) -> SparseTensorRows:
         """From blocks of rows: the number of entries of each row, and the entries' columns and values."""
         counts, columns, values = (torch.cat(part) for part in zip(*parts, strict=True))
         return cls(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), columns, values)
@@ -44,27 +47,20 @@ class SparseRows(NamedTuple):
 
 
 class GpuNeighbourhoods:
-    """The averaged vectors V of all images, and what two images have in common in them.
+    """As `Neighbourhoods`, on the device of the neighbours.
 
     Args:
-        features: (N, D) float32, the queries first.
-        neighbours: (N, K) int64, the nearest images of each, itself among them, nearest first.
-        near: (N, K) float32, their squared distances divided by `largest`.
-        largest: (N,) float32, the largest squared distance of each image.
-        num_queries: how many of the images are queries.
-        k1, k2: see `RerankOptions`.
+        neighbours, num_queries, k1, k2, counter: see `Neighbourhoods`.
     """
 
-    def __init__(
-        self, features: Tensor, neighbours: Tensor, near: Tensor, largest: Tensor, num_queries: int, k1: int, k2: int
-    ) -> None:
-        self.features, self.neighbours, self.near, self.largest = features, neighbours, near, largest
-        self.count, self.num_queries = len(features), num_queries
-        self.half = round(k1 / 2)
-        self.wide, self.narrow = self._reciprocal(k1), self._reciprocal(self.half)
-        vectors = SparseRows.of([self._encode(rows) for rows in self._blocks()])
+    def __init__(self, neighbours: Neighbours, num_queries: int, k1: int, k2: int, counter: ProgressCounter) -> None:
+        self.features, self.indices = neighbours.features, neighbours.indices
+        self.near, self.largest = neighbours.near, neighbours.largest
+        self.count, self.num_queries, self.counter = len(self.features), num_queries, counter
+        self.wide, self.narrow = self._reciprocal(k1), self._reciprocal(round(k1 / 2))
+        vectors = SparseTensorRows.of([self._encode(rows) for rows in self._blocks()])
         if k2 > 1:
-            vectors = SparseRows.of([self._average(vectors, rows, k2) for rows in self._blocks()])
+            vectors = SparseTensorRows.of([self._average(vectors, rows, k2) for rows in self._blocks()])
         self._invert(vectors)
 
     def _blocks(self) -> Iterator[Tensor]:
@@ -73,7 +69,7 @@ class GpuNeighbourhoods:
 
     def _reciprocal(self, k: int) -> Tensor:
         """(N, k + 1) bool: which of the k + 1 nearest of each image have that image among theirs."""
-        nearest = self.neighbours[:, : k + 1]
+        nearest = self.indices[:, : k + 1]
         step = max(1, _DENSE_NUMBERS // nearest.shape[1] ** 2)
         parts = torch.arange(self.count, device=nearest.device).split(step)
         return torch.cat([(nearest[nearest[rows]] == rows[:, None, None]).any(dim=2) for rows in parts])
@@ -81,10 +77,10 @@ class GpuNeighbourhoods:
     def _encode(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rows of V: weights of each image over its expanded reciprocal set, each row summing to 1."""
         wide = self.wide[rows]  # (n, k1 + 1)
-        near = self.neighbours[rows, : wide.shape[1]]
+        near = self.indices[rows, : wide.shape[1]]
         inside = torch.zeros(len(rows), self.count, dtype=torch.bool, device=rows.device)
         inside.scatter_(1, near, wide)
-        members = self.neighbours[near, : self.narrow.shape[1]]  # (n, k1 + 1, k1 / 2 + 1)
+        members = self.indices[near, : self.narrow.shape[1]]  # (n, k1 + 1, k1 / 2 + 1)
         valid = self.narrow[near] & wide[:, :, None]
         common = (inside.gather(1, members.flatten(1)).view_as(valid) & valid).sum(dim=2)
         valid &= (3 * common > 2 * valid.sum(dim=2))[:, :, None]
@@ -92,8 +88,9 @@ class GpuNeighbourhoods:
         inside.view(-1)[(members + line)[valid]] = True
         owner, columns = inside.nonzero(as_tuple=True)
         distances = self.near.new_full(inside.shape, torch.nan)
-        distances.scatter_(1, self.neighbours[rows], self.near[rows])
+        distances.scatter_(1, self.indices[rows], self.near[rows])
         weights = (-self._filled(distances[owner, columns], rows[owner], columns)).exp()
+        self.counter.add(len(rows))
         sums = weights.new_zeros(len(rows)).index_add_(0, owner, weights)
         return torch.bincount(owner, minlength=len(rows)), columns, weights / sums[owner]
 
@@ -104,9 +101,9 @@ class GpuNeighbourhoods:
             distances[part] = gap.square().sum(dim=1) / self.largest[rows[part]]
         return distances
 
-    def _average(self, vectors: SparseRows, rows: Tensor, k2: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _average(self, vectors: SparseTensorRows, rows: Tensor, k2: int) -> tuple[Tensor, Tensor, Tensor]:
         """Each row becomes the mean over the rows of its first k2 neighbours."""
-        nearest = self.neighbours[rows, :k2]
+        nearest = self.indices[rows, :k2]
         owner, places = vectors.entries(nearest.flatten())
         dense = vectors.values.new_zeros(len(rows), self.count)
         cells = owner // nearest.shape[1] * self.count + vectors.columns[places]
@@ -114,15 +111,15 @@ class GpuNeighbourhoods:
         owner, columns = dense.nonzero(as_tuple=True)
         return torch.bincount(owner, minlength=len(rows)), columns, dense[owner, columns] / nearest.shape[1]
 
-    def _invert(self, vectors: SparseRows) -> None:
+    def _invert(self, vectors: SparseTensorRows) -> None:
         """Keep the queries' rows as they are, and those of the gallery by column."""
         starts, columns, values = vectors
         cut = int(starts[self.num_queries])
-        self.queries = SparseRows(starts[: self.num_queries + 1], columns[:cut], values[:cut])
+        self.queries = SparseTensorRows(starts[: self.num_queries + 1], columns[:cut], values[:cut])
         images = torch.repeat_interleave(starts[self.num_queries :].diff())
         order = columns[cut:].argsort(stable=True)
         counts = torch.bincount(columns[cut:], minlength=self.count)
-        self.holders = SparseRows.of([(counts, images[order], values[cut:][order])])
+        self.holders = SparseTensorRows.of([(counts, images[order], values[cut:][order])])
 
     def common(self, start: int, stop: int) -> Tensor:
         """Σ min(V_i, V_j) of queries start to stop with every gallery image, (stop − start, Ng) float32."""
