@@ -89,7 +89,7 @@ def test_a_failing_evaluation_costs_no_checkpoint(small_config, tmp_path, monkey
 
     config = small_config({"OUTPUT_DIR": str(tmp_path), "MODEL.USE_TEXT": False, "SOLVER.STAGE2.MAX_EPOCHS": 1})
 
-    def failing(*arguments):
+    def failing(*arguments, **options):
         raise EvaluationError("no query can be counted")
 
     with monkeypatch.context() as patch, pytest.raises(EvaluationError):
