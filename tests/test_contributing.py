@@ -5,6 +5,7 @@ import re
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from svllreid.data import readers
+from svllreid.embedding.contract import EmbeddingSpec
+from svllreid.embedding.loop import embed
 from svllreid.models.prompt_augmentations import AUGMENTATIONS, PromptAugmentation
+from svllreid.training.hooks import Hook
+from svllreid.types import Batch
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -85,6 +90,30 @@ def test_loss(example):
     assert loss(one, other).item() == pytest.approx(loss(other, one).item())
     loss(one, other).backward()
     assert one.grad.abs().sum() > 0
+
+
+def test_hook(example):
+    task = SimpleNamespace(margin=None)
+    hook = example("Something that happens during training").MarginWarmup(task, margin=0.3, epochs=3)
+    margins = []
+    for epoch in (1, 2, 3, 4):
+        hook.before_epoch(epoch)
+        margins.append(task.margin)
+    assert isinstance(hook, Hook) and margins == pytest.approx([0.1, 0.2, 0.3, 0.3])
+
+
+def test_back_end(example, tmp_path):
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 4))
+    images = torch.randn(2, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    torch.export.save(torch.export.export(network, (images,)), tmp_path / "network.pt2")
+    settings = {"image_size": (2, 2), "pixel_mean": (0.5,) * 3, "pixel_std": (0.5,) * 3, "neck": "before"}
+    settings |= {"flip": False, "sie_camera": False, "sie_view": False, "sie_coe": 0.0, "sie_table": ""}
+    spec = EmbeddingSpec("0f3a", dim=4, normalized=False, precision="32", **settings)
+    embedder = example("A back end that computes features").ProgramEmbedder(tmp_path / "network.pt2", spec)
+    unknown = torch.full((2,), -1)
+    table = embed(embedder, [Batch(images, unknown, unknown, unknown)] * 2)
+    torch.testing.assert_close(table.vectors, network(images).detach().repeat(2, 1))
+    assert table.spec == spec
 
 
 def test_key(example):

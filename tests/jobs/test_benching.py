@@ -39,6 +39,6 @@ def test_a_batch_that_does_not_fit_is_told(small_config, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(benching, "_test_step", lambda *_: full)
+    monkeypatch.setattr(benching, "test_step", lambda *_: full)
     with pytest.raises(DeviceError, match="test at batch 4 does not fit"):
         run_bench(small_config(), "cpu")

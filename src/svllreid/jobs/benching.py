@@ -17,6 +17,7 @@ from svllreid.errors import ConfigError, DeviceError
 from svllreid.machine import peak_memory, physical_memory
 from svllreid.models.reid import SVLLReID
 from svllreid.runtime.progress import LiveReport
+from svllreid.training.compiling import MIN_STEPS
 from svllreid.types import Batch
 
 IDENTITIES, CAMERAS, VIEWS = 751, 6, 8
@@ -32,6 +33,7 @@ class Measured:
         work: stage 1, stage 2 or test.
         batch_size: images a step.
         images_per_second: median over some steps, the first left out.
+        first_seconds: of the first step, in which a stage is compiled.
         memory: largest memory of the process (CPU) or of tensors (GPU) so far, bytes; None where the system does not
             tell.
     """
@@ -40,6 +42,7 @@ class Measured:
     batch_size: int
     images_per_second: float
     memory: int | None
+    first_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,15 @@ def run_bench(config: Config, device: str, console: Console | None = None) -> Be
     half = max(least, whole // 2 // least * least)
     sizes = [half, whole] if half < whole else [whole, 2 * whole]
     works: dict[str, Callable[[Config, Fabric, int], Callable[[], None]]] = {
-        "stage 1": _stage1_step,
-        "test": _test_step,
-        "stage 2": _stage2_step,
+        "stage 1": stage1_step,
+        "test": test_step,
+        "stage 2": stage2_step,
     }
     measured = []
     with LiveReport(console or Console(stderr=True)) as report:
         for work, make in works.items():
             with report.counting(work, len(sizes) * (1 + STEPS)) as count:
-                measured += [_measure(work, make(config, fabric, size), size, fabric, count) for size in sizes]
+                measured += [measure_step(work, make(config, fabric, size), size, fabric, count) for size in sizes]
     memory = _machine_memory(fabric)
     return Bench(measured, memory, _suggest(measured, memory, config.dataloader.num_instance))
 
@@ -98,7 +101,9 @@ def _suggest(measured: list[Measured], memory: int | None, multiple: int) -> int
     return max(multiple * 2, int(fits) // (multiple * 2) * (multiple * 2))
 
 
-def _measure(work: str, step: Callable[[], None], size: int, fabric: Fabric, count: Callable[[int], None]) -> Measured:
+def measure_step(
+    work: str, step: Callable[[], None], size: int, fabric: Fabric, count: Callable[[int], None]
+) -> Measured:
     times = []
     try:
         for _ in range(1 + STEPS):
@@ -113,7 +118,7 @@ def _measure(work: str, step: Callable[[], None], size: int, fabric: Fabric, cou
             f"{work} at batch {size} does not fit in memory; lower SOLVER.STAGE2.IMS_PER_BATCH, set "
             "SOLVER.STAGE2.MICRO_BATCH or MODEL.GRAD_CHECKPOINTING"
         ) from None
-    return Measured(work, size, size / float(np.median(times[1:])), _used(fabric))
+    return Measured(work, size, size / float(np.median(times[1:])), _used(fabric), times[0])
 
 
 def _used(fabric: Fabric) -> int | None:
@@ -144,9 +149,10 @@ def _batch(config: Config, fabric: Fabric, size: int) -> Batch:
     return Batch(_images(config, fabric, size), labels, zeros, zeros, *augmented)
 
 
-def _stage1_step(config: Config, fabric: Fabric, size: int) -> Callable[[], None]:
+def stage1_step(config: Config, fabric: Fabric, size: int) -> Callable[[], None]:
     model = _model(config.model_copy(update={"model": config.model.model_copy(update={"use_text": True})}), fabric)
     task = build.build_stage1(config, model).train()
+    build.compile_task(config, task, fabric, MIN_STEPS)
     optimizer = build.build_optimizer(config, task)
     features = torch.randn(size, model.image_encoder.proj_dim, device=fabric.device)
     labels, generator = torch.randint(IDENTITIES, (size,), device=fabric.device), torch.Generator(fabric.device)
@@ -161,8 +167,9 @@ def _stage1_step(config: Config, fabric: Fabric, size: int) -> Callable[[], None
     return step
 
 
-def _stage2_step(config: Config, fabric: Fabric, size: int) -> Callable[[], None]:
+def stage2_step(config: Config, fabric: Fabric, size: int) -> Callable[[], None]:
     task = build.build_stage2(config, _model(config, fabric)).train()
+    build.compile_task(config, task, fabric, MIN_STEPS)
     optimizer, batch = build.build_optimizer(config, task), _batch(config, fabric, size)
 
     def step() -> None:
@@ -175,7 +182,7 @@ def _stage2_step(config: Config, fabric: Fabric, size: int) -> Callable[[], None
     return step
 
 
-def _test_step(config: Config, fabric: Fabric, size: int) -> Callable[[], None]:
+def test_step(config: Config, fabric: Fabric, size: int) -> Callable[[], None]:
     model, images = _model(config, fabric).eval(), _images(config, fabric, size)
 
     @torch.inference_mode()
