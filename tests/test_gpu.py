@@ -1,11 +1,16 @@
 """On a GPU: both stages in the published precision, and features as the CPU's."""
 
+import csv
+
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
 import svllreid
 from svllreid import Encoder
+from svllreid.evaluation.camera_pairs import compare_cameras
+from svllreid.evaluation.ranking.rerank import RerankOptions
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.training import train
 from svllreid.rendered import pretraining, recipe
@@ -58,3 +63,42 @@ def test_pretraining_on_a_gpu(tmp_path, monkeypatch):
     small = recipe.Recipe(sites=1, people=16, images=1, size=(32, 16), epochs=1, batch_size=8)
     scores = pretraining.pretrain(small, tmp_path, device="cuda", console=Console(quiet=True))
     assert 0 < scores["reid_mAP"] < 1 and (tmp_path / pretraining.WEIGHTS).is_file()
+
+
+@pytest.mark.parametrize("cameras", [True, False])
+def test_evaluation_on_a_gpu_equals_the_cpu(cameras):
+    """With equal images, so that there are ties, and with junk."""
+    random = np.random.default_rng(3)
+    q_feats, g_feats = (random.integers(-3, 4, (count, 16)).astype(np.float32) for count in (150, 900))
+    q_feats, g_feats = q_feats + 0.25, g_feats + 0.25
+    g_feats[600:700] = g_feats[:100]
+    pids = [random.integers(0, 20, count) for count in (150, 900)]
+    camids = [random.integers(0, 3, count) for count in (150, 900)] if cameras else [None, None]
+    data = (q_feats, g_feats, *pids, *camids)
+    for options in ({}, {"metric": "cosine"}, {"rerank": RerankOptions(10, 4)}):
+        cpu, gpu = (svllreid.evaluate_features(*data, **options, device=device) for device in ("cpu", "cuda"))
+        assert abs(cpu.mean_ap - gpu.mean_ap) < 1e-6 and abs(cpu.mean_inp - gpu.mean_inp) < 1e-6, options
+        assert (cpu.num_matches == gpu.num_matches).all()
+    cpu, gpu = (svllreid.verify_features(*data, device=device) for device in ("cpu", "cuda"))
+    assert abs(cpu.auc - gpu.auc) < 1e-6 and abs(cpu.at(1e-2).threshold - gpu.at(1e-2).threshold) < 1e-4
+    assert (cpu.num_genuine, cpu.num_impostor) == (gpu.num_genuine, gpu.num_impostor)
+    distances = [svllreid.rerank(q_feats, g_feats, k1=10, k2=4, device=device) for device in ("cpu", "cuda")]
+    assert abs(distances[0] - distances[1]).max() < 1e-4
+    if cameras:
+        pairs = [compare_cameras(*data, device=device) for device in ("cpu", "cuda")]
+        assert np.nanmax(abs(pairs[0].mean_ap - pairs[1].mean_ap)) < 1e-6
+        assert (pairs[0].num_queries == pairs[1].num_queries).all()
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own
+def test_compiled_training_learns_what_plain_training_learns(small_config, tmp_path):
+    losses = []
+    for compiled in (False, True):
+        folder = tmp_path / str(compiled)
+        keys = {"MODEL.COMPILE": compiled, "SOLVER.PRECISION": "32", "MODEL.USE_SSL_STAGE1": True}
+        train(small_config({**keys, "OUTPUT_DIR": str(folder)}), Options(device="cuda"))
+        with (folder / "scalars.csv").open() as file:
+            rows = [row for row in csv.DictReader(file) if row["name"] in ("stage1/loss", "stage2/loss")]
+        losses.append([float(row["value"]) for row in rows])
+        assert ("compiled in the first step" in (folder / "log.txt").read_text()) == compiled
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
