@@ -148,10 +148,10 @@ def test_the_tree_of_the_readme_is_that_of_the_repository():
         parents[depth + 1] = path
         named.add(path)
     package = ROOT / "src" / "svllreid"
-    rooms = {path for path in package.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert rooms <= named
-    for room in rooms & {path.parent for path in named}:  # whose files are named one by one
-        assert {path for path in room.glob("*.py") if path.name != "__init__.py"} <= named
+    packages = {path for path in package.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert packages <= named
+    for folder in packages & {path.parent for path in named}:  # whose files are named one by one
+        assert {path for path in folder.glob("*.py") if path.name != "__init__.py"} <= named
 
 
 def test_nothing_is_left_to_fill_in():

@@ -288,6 +288,7 @@ def test_keys_that_may_change_while_a_run_is_continued():
         "DATALOADER.CACHE",
         "DATALOADER.CACHE_DIR",
         "DATALOADER.NUM_WORKERS",
+        "MODEL.COMPILE",
         "SOLVER.KEEP_LAST",
         "SOLVER.SAVE_PERIOD",
         "SOLVER.WANDB",

@@ -1,4 +1,4 @@
-"""The keys and options that the command line adds to the errors of the rooms below the configuration."""
+"""The keys and options that the command line adds to the errors of the packages below the configuration."""
 
 import ast
 import sys

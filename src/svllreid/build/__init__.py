@@ -1,4 +1,4 @@
-"""Composition root: the only room that turns a Config into objects."""
+"""Composition root: the only package that turns a Config into objects."""
 
 from svllreid.build.compiling import compile_task
 from svllreid.build.data import (

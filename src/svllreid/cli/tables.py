@@ -8,8 +8,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-MEASURES = ("mAP", "rank1", "rank5", "rank10", "mINP")
-
 
 def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
     """Prints metrics in percent, with a row for each dataset, or for each part of a dataset with parts.
@@ -18,13 +16,16 @@ def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
         console: where the table is printed.
         metrics: the content of metrics.json.
     """
-    table = Table("dataset", *(name.replace("rank", "rank-") for name in MEASURES), "queries", "gallery", caption="%")
+    from svllreid.evaluation.ranking.measures import MEASURES  # imports torch
+
+    names = sorted(MEASURES, key=lambda name: name == "mINP")  # the measures that papers report come first
+    table = Table("dataset", *(name.replace("rank", "rank-") for name in names), "queries", "gallery", caption="%")
     for column in table.columns:
         column.no_wrap = True
         column.justify = "left" if column.header == "dataset" else "right"
     for dataset, row in _rows(metrics):
         spread = row.get("deviation", {})
-        cells = [f"{100 * row[name]:.1f}" + (f" ± {100 * spread[name]:.1f}" if spread else "") for name in MEASURES]
+        cells = [f"{100 * row[name]:.1f}" + (f" ± {100 * spread[name]:.1f}" if spread else "") for name in names]
         table.add_row(dataset, *cells, str(row["num_queries"]), str(row["num_gallery"]))
     if not console.is_terminal:  # a file has no line width, so nothing need be cut off
         console.width = max(console.width, console.measure(table).maximum)

@@ -31,7 +31,8 @@ class RerankOptions:
         lambda_value: weight in [0, 1] of the original distance; the Jaccard distance has the rest.
     Raises: EvaluationError: a value is out of range.
     Example:
-        >>>         >>> import svllreid
+        >>> import numpy as np
+        >>> import svllreid
         >>> features, pids = np.eye(4), [1, 2, 3, 4]
         >>> options = svllreid.RerankOptions(k1=2, k2=1)
         >>> svllreid.evaluate_features(features, features, pids, pids, rerank=options).mean_ap
@@ -72,7 +73,8 @@ def rerank(
         query. So they have no unit and serve for ranking only: thresholds of `verify_features` do not apply to them.
     Raises: EvaluationError: features that cannot be ranked (see `evaluate_features`), or an option out of range.
     Example:
-        >>>         >>> import svllreid
+        >>> import numpy as np
+        >>> import svllreid
         >>> query, gallery = np.array([[0.0]]), np.array([[0.1], [0.2], [9.0]])
         >>> svllreid.rerank(query, gallery, k1=2, k2=1).argsort().tolist()
         [[0, 1, 2]]
