@@ -24,7 +24,7 @@ from svllreid.jobs.testing import measure, read_tests, write_tests
 from svllreid.models.reid import SVLLReID
 from svllreid.runtime.processes import end_process_group, is_first_process
 from svllreid.runtime.progress import LiveReport, logging_to
-from svllreid.runtime.writers import Writer, open_writers
+from svllreid.runtime.writers import WRITERS, Writer, open_writers
 from svllreid.training.hooks import Hook
 from svllreid.training.loop import run_stage
 from svllreid.training.profile import trace
@@ -104,7 +104,8 @@ def open_folder(run: Run, *, begins: bool) -> tuple[Sequence[dict[str, Any]], li
         trained = {"stage": run.todo[0], "epochs": progress.epoch, "steps": progress.step}
         changes = record_changes(folder.changes, run.changes, trained)
         write_text(folder.config, dump_tree(tree))
-    return changes, open_writers(folder.path, {"wandb": run.config.solver.wandb}, tree)
+    projects = {name: getattr(run.config.solver, name, "") for name in WRITERS}  # a key of the writer's name, if any
+    return changes, open_writers(folder.path, projects, tree)
 
 
 def train_stages(run: Run, model: SVLLReID, changes: Sequence[dict[str, Any]], report: LiveReport) -> dict[str, Any]:
