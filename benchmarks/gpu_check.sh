@@ -3,7 +3,7 @@
 #
 #     benchmarks/gpu_check.sh [PYTHON]
 #
-# Tests of the marker gpu run beside the measurements' setup; benchmarks/gpu.py says what is measured.
+# It measures (see benchmarks/gpu.py), then runs the tests that are marked gpu.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${1:-python3}

@@ -145,7 +145,7 @@ class TrainingData:
     def of(
         cls, samples: Sequence[Sample], side_rows: SideRows | None = None, origin: Origin | None = None
     ) -> TrainingData:
-        """Labels in sorted pid order, and rows of side information: those given, or one for each camera and view."""
+        """Matches in sorted pid order, and rows of side information: those given, or one for each camera and view."""
         if not samples:
             raise DatasetError("the training split is empty; check DATASETS.ROOT_DIR and the split's folder or rows")
         rows = SideRows.of(samples) if side_rows is None else side_rows

@@ -11,8 +11,8 @@ from svllreid.errors import EvaluationError
 from svllreid.evaluation.camera_pairs import CameraPairs, CameraRanks
 from svllreid.evaluation.ranking.blocks import DistanceBlocks, ProgressCallback, ProgressCounter
 from svllreid.evaluation.ranking.distance import PairwiseDistances
-from svllreid.evaluation.ranking.labels import Labels
 from svllreid.evaluation.ranking.match_ranks import MatchRanks
+from svllreid.evaluation.ranking.matches import Matches
 from svllreid.evaluation.ranking.matrix import Features
 from svllreid.evaluation.ranking.measures import Ranking, ranking_of
 from svllreid.evaluation.ranking.rerank import Reranker, RerankOptions
@@ -66,13 +66,13 @@ def analyse(
     """
     query = Features(q_feats, "q_feats", device)
     gallery = Features(g_feats, "g_feats", query.device)
-    labels = Labels((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
+    matches = Matches((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
     work = Reranker.work(query.count, gallery.count) if rerank is not None else 0
     counter = ProgressCounter(progress, work + 2 * query.count)
     reranker = None if rerank is None else Reranker(query, gallery, rerank, counter)
     source = PairwiseDistances(query, gallery) if reranker is None else reranker.plain
     blocks = DistanceBlocks(source, keep=True)
-    ranks, genuine = MatchRanks(labels), GenuinePairs(source, labels)
+    ranks, genuine = MatchRanks(matches), GenuinePairs(source, matches)
     pairs = CameraRanks(q_pids, g_pids, q_camids, g_camids) if cameras else None
     for start, block in blocks:
         genuine.read(start, block)

@@ -10,8 +10,8 @@ import torch
 
 from svllreid.evaluation.ranking.blocks import DistanceBlocks, ProgressCallback, ProgressCounter
 from svllreid.evaluation.ranking.distance import PairwiseDistances
-from svllreid.evaluation.ranking.labels import Labels
 from svllreid.evaluation.ranking.match_ranks import MatchRanks
+from svllreid.evaluation.ranking.matches import Matches
 from svllreid.evaluation.ranking.matrix import Features
 from svllreid.evaluation.ranking.measures import QueryMeasures
 
@@ -45,10 +45,10 @@ class CameraRanks:
         self.q_camids, g_camids = np.asarray(q_camids), np.asarray(g_camids)
         self.g_cameras = np.unique(g_camids)
         self.columns = [np.flatnonzero(g_camids == camera) for camera in self.g_cameras]
-        self.ranks = [
-            MatchRanks(Labels((len(self.q_camids), len(chosen)), q_pids, pids[chosen], self.q_camids, g_camids[chosen]))
-            for chosen in self.columns
-        ]
+        self.ranks = []
+        for chosen in self.columns:
+            shape = len(self.q_camids), len(chosen)
+            self.ranks.append(MatchRanks(Matches(shape, q_pids, pids[chosen], self.q_camids, g_camids[chosen])))
 
     def read(self, first: int, block: torch.Tensor) -> None:
         """Read the distances (n, Ng) of the queries from `first` on; the block is not changed."""

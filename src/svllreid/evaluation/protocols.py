@@ -13,7 +13,7 @@ from svllreid.errors import EvaluationError
 from svllreid.evaluation.analysis import Analysis, analyse
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.ranking.blocks import ProgressCallback
-from svllreid.evaluation.ranking.labels import Labels
+from svllreid.evaluation.ranking.matches import Matches
 from svllreid.evaluation.ranking.measures import MEASURES, Ranking, evaluate_features
 from svllreid.evaluation.ranking.nearest import nearest
 from svllreid.evaluation.ranking.rerank import RerankOptions
@@ -176,7 +176,7 @@ def check_countable(features: FeatureSet) -> None:
         arguments = next(draws).arguments
         shape = len(arguments.pop("q_feats")), len(arguments.pop("g_feats"))
         try:
-            Labels(shape, **arguments).require_match()
+            Matches(shape, **arguments).require_match()
         except EvaluationError as error:
             raise EvaluationError(f"{' '.join(filter(None, (features.name, name)))}: {error}") from None
 

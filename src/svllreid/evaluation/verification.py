@@ -17,7 +17,7 @@ from svllreid.arguments import share
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.ranking.blocks import DistanceBlocks, ProgressCallback, ProgressCounter, in_threads
 from svllreid.evaluation.ranking.distance import PairwiseDistances
-from svllreid.evaluation.ranking.labels import Labels
+from svllreid.evaluation.ranking.matches import Matches
 from svllreid.evaluation.ranking.matrix import Features
 
 _PIECE_NUMBERS = 1 << 20  # of a thread
@@ -126,10 +126,10 @@ def verify_features(
     """
     query = Features(q_feats, "q_feats", device)
     gallery = Features(g_feats, "g_feats", query.device)
-    labels = Labels((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
+    matches = Matches((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
     counter = ProgressCounter(progress, 2 * query.count)
     source = PairwiseDistances(query, gallery, metric)
-    blocks, genuine = DistanceBlocks(source, keep=True), GenuinePairs(source, labels)
+    blocks, genuine = DistanceBlocks(source, keep=True), GenuinePairs(source, matches)
     for start, block in blocks:
         genuine.read(start, block)
         counter.add(len(block))
@@ -145,16 +145,16 @@ class GenuinePairs:
 
     Args:
         source: the distances that the blocks are rows of; it converts them to the unit that is reported.
-        labels: which pairs are genuine, and which are junk.
+        matches: which pairs are genuine, and which are junk.
     """
 
-    def __init__(self, source: PairwiseDistances, labels: Labels) -> None:
-        self.source, self.labels = source, labels
+    def __init__(self, source: PairwiseDistances, matches: Matches) -> None:
+        self.source, self.matches = source, matches
         self._distances: list[np.ndarray] = []
 
     def read(self, first: int, block: torch.Tensor) -> None:
         """Read the distances (n, Ng) of the queries from `first` on; the block is not changed."""
-        rows, columns, junk = self.labels.pairs(first, first + len(block))
+        rows, columns, junk = self.matches.pairs(first, first + len(block))
         chosen = block[torch.from_numpy(rows[~junk]), torch.from_numpy(columns[~junk])]
         self._distances.append(self.source.reported(chosen).cpu().numpy())
 
@@ -164,28 +164,28 @@ class GenuinePairs:
         Raises: EvaluationError: there are no genuine pairs, or no impostor pairs.
         """
         distances, counts = np.unique(np.concatenate(self._distances), return_counts=True)
-        num_queries, num_gallery = self.labels.shape
-        num_impostor = num_queries * num_gallery - int(self.labels.counts.sum())
+        num_queries, num_gallery = self.matches.shape
+        num_impostor = num_queries * num_gallery - int(self.matches.counts.sum())
         if not len(distances) or not num_impostor:
             kind = "an impostor pair (different pids)" if len(distances) else "a genuine pair (same pid, not junk)"
             raise EvaluationError(f"no query and gallery image make {kind}; verification needs both kinds")
-        return ImpostorPairs(self.source, self.labels, distances, counts, num_impostor)
+        return ImpostorPairs(self.source, self.matches, distances, counts, num_impostor)
 
 
 class ImpostorPairs:
     """Reads blocks of distance rows and counts how many impostor pairs lie between the distances of genuine pairs.
 
     Args:
-        source, labels: see `GenuinePairs`.
+        source, matches: see `GenuinePairs`.
         distances: (M,) float32, the different distances of the genuine pairs, ascending.
         counts: (M,) int64, the number of genuine pairs at each of them.
         num_impostor: number of pairs of different pids.
     """
 
     def __init__(
-        self, source: PairwiseDistances, labels: Labels, distances: np.ndarray, counts: np.ndarray, num_impostor: int
+        self, source: PairwiseDistances, matches: Matches, distances: np.ndarray, counts: np.ndarray, num_impostor: int
     ) -> None:
-        self.source, self.labels, self.num_impostor = source, labels, num_impostor
+        self.source, self.matches, self.num_impostor = source, matches, num_impostor
         self.distances, self.counts = distances, counts
         self._below, self._up_to = np.zeros((2, len(distances) + 1), np.int64)
 
@@ -210,7 +210,7 @@ class ImpostorPairs:
 
     def _impostors(self, first: int, part: torch.Tensor) -> torch.Tensor:
         """A copy of rows of distances in the unit that is reported, with infinity for the pairs of equal pids."""
-        rows, columns, _ = self.labels.pairs(first, first + len(part))
+        rows, columns, _ = self.matches.pairs(first, first + len(part))
         values = self.source.reported(part)
         values[torch.from_numpy(rows), torch.from_numpy(columns)] = torch.inf
         return values

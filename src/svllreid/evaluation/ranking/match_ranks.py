@@ -11,7 +11,7 @@ import torch
 
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.ranking.blocks import in_threads
-from svllreid.evaluation.ranking.labels import Labels
+from svllreid.evaluation.ranking.matches import Matches
 
 _NAN = "distmat: row {} holds NaN; look at the features or the model behind it"
 _SCRATCH_BYTES = 32 << 20
@@ -22,14 +22,14 @@ class MatchRanks:
     """Reads blocks of distance rows and collects the rank of every match, with junk left out of the rankings.
 
     Args:
-        labels: which gallery images match which queries, and which of them are junk.
+        matches: which gallery images match which queries, and which of them are junk.
     """
 
-    def __init__(self, labels: Labels) -> None:
-        self.labels = labels
+    def __init__(self, matches: Matches) -> None:
+        self.matches = matches
         self._queries: list[np.ndarray] = []
         self._ranks: list[np.ndarray] = []
-        self._buffer = np.empty((0, labels.shape[1]), np.float32)
+        self._buffer = np.empty((0, matches.shape[1]), np.float32)
 
     def read(self, first: int, block: torch.Tensor) -> None:
         """Read the distances (n, Ng) of the queries from `first` on.
@@ -38,7 +38,7 @@ class MatchRanks:
 
         Raises: EvaluationError: a distance is NaN.
         """
-        width = self.labels.shape[1]
+        width = self.matches.shape[1]
         on_gpu = block.device.type == "cuda"
         step = max(1, _SORTED_NUMBERS // width) if on_gpu else _scratch_rows(width)
         if not on_gpu:
@@ -46,7 +46,7 @@ class MatchRanks:
             if self._buffer.dtype != block.numpy().dtype or len(self._buffer) < min(step, len(block)):
                 self._buffer = np.empty((min(step, len(block)), width), block.numpy().dtype)
         for part in block.split(step):
-            rows, columns, junk = self.labels.pairs(first, first + len(part))
+            rows, columns, junk = self.matches.pairs(first, first + len(part))
             if on_gpu:
                 ranks = _ranks_on_gpu(part, rows, columns, junk, first)
             else:
@@ -72,7 +72,7 @@ def _match_ranks(
 
     Args:
         block: (n, Ng) distances; they are not changed.
-        rows, columns, junk: (P,) the pairs of equal identity, see `Labels.pairs`.
+        rows, columns, junk: (P,) the pairs of equal identity, see `Matches.pairs`.
         buffer: (n, Ng) memory to sort in.
         first: the query of the first row, for messages.
     Returns: (M,) int64, in the order of the pairs that are not junk.

@@ -15,8 +15,8 @@ from svllreid.arguments import whole_number
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.ranking.blocks import DistanceBlocks, ProgressCallback, ProgressCounter
 from svllreid.evaluation.ranking.distance import PairwiseDistances
-from svllreid.evaluation.ranking.labels import Labels
 from svllreid.evaluation.ranking.match_ranks import MatchRanks
+from svllreid.evaluation.ranking.matches import Matches
 from svllreid.evaluation.ranking.matrix import Features, block_tensor
 from svllreid.evaluation.ranking.rerank import Reranker, RerankOptions
 
@@ -106,11 +106,11 @@ def evaluate_ranking(
         raise EvaluationError(f"distmat: shape {shape}; give (queries, gallery images), at least one of each")
     if "float" not in kind and "int" not in kind:
         raise EvaluationError(f"distmat: type {kind}; convert the distances to float32")
-    labels = Labels(shape, q_pids, g_pids, q_camids, g_camids)
+    matches = Matches(shape, q_pids, g_pids, q_camids, g_camids)
     dtype = torch.float32 if kind.endswith(("float16", "float32")) else torch.float64
     device = distmat.device if isinstance(distmat, torch.Tensor) else torch.device("cpu")
     step = max(1, _GIVEN_BYTES // (dtype.itemsize * shape[1]))
-    counter, ranks = ProgressCounter(progress, shape[0]), MatchRanks(labels)
+    counter, ranks = ProgressCounter(progress, shape[0]), MatchRanks(matches)
     for start in range(0, shape[0], step):
         # On a GPU, reading changes a block for a moment; the caller's matrix must stay as it is.
         block = block_tensor(distmat[start : start + step], dtype, device)
@@ -167,7 +167,7 @@ def evaluate_features(
     max_rank = whole_number(max_rank, "max_rank", EvaluationError)
     query = Features(q_feats, "q_feats", device)
     gallery = Features(g_feats, "g_feats", query.device)
-    labels = Labels((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
+    matches = Matches((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
     if block_rows is not None:
         block_rows = whole_number(block_rows, "block_rows", EvaluationError)
     source: PairwiseDistances | Reranker
@@ -180,7 +180,7 @@ def evaluate_features(
         counter = ProgressCounter(progress, Reranker.work(query.count, gallery.count) + query.count)
         source = Reranker(query, gallery, rerank, counter)
     step = source.block_rows() if block_rows is None else -(-block_rows // source.tile[0]) * source.tile[0]
-    ranks = MatchRanks(labels)
+    ranks = MatchRanks(matches)
     for start, block in DistanceBlocks(source, block_rows=step):
         ranks.read(start, block)
         counter.add(len(block))
@@ -200,7 +200,7 @@ class QueryMeasures:
     def of(cls, ranks: MatchRanks) -> QueryMeasures:
         """The measures from the ranks of all matches."""
         queries, places = ranks.result()
-        num_queries, width = ranks.labels.shape
+        num_queries, width = ranks.matches.shape
         places = np.sort(queries * (width + 1) + places) - queries * (width + 1)
         matches = np.bincount(queries, minlength=num_queries)
         valid, ends = matches > 0, np.cumsum(matches)
@@ -220,7 +220,7 @@ def ranking_of(ranks: MatchRanks, max_rank: int) -> Ranking:
         max_rank: length of the CMC.
     Raises: EvaluationError: no query has a match.
     """
-    ranks.labels.require_match()
+    ranks.matches.require_match()
     measures = QueryMeasures.of(ranks)
     valid = measures.num_matches > 0
     first = np.minimum(measures.first_match_ranks[valid], max_rank + 1)

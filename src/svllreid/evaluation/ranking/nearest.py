@@ -11,7 +11,7 @@ from svllreid.arguments import whole_number
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.ranking.blocks import ProgressCallback, ProgressCounter
 from svllreid.evaluation.ranking.distance import PairwiseDistances
-from svllreid.evaluation.ranking.labels import Labels
+from svllreid.evaluation.ranking.matches import Matches
 from svllreid.evaluation.ranking.matrix import Features
 from svllreid.evaluation.ranking.topk import smallest
 
@@ -47,14 +47,14 @@ def nearest(
     gallery = Features(g_feats, "g_feats", query.device)
     if q_pids is None and g_pids is None:
         q_pids, g_pids = np.arange(query.count), np.arange(query.count, query.count + gallery.count)
-    labels = Labels((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
+    matches = Matches((query.count, gallery.count), q_pids, g_pids, q_camids, g_camids)
     source = PairwiseDistances(query, gallery, metric)
     step, counter = source.block_rows(), ProgressCounter(progress, query.count)
     neighbours = np.full((query.count, k), -1, dtype=np.int64)
     for start in range(0, query.count, step):
         stop = min(start + step, query.count)
         block = source.rows(start, stop)
-        rows, columns, junk = labels.pairs(start, stop)
+        rows, columns, junk = matches.pairs(start, stop)
         block[rows[junk], columns[junk]] = torch.inf
         values, indices = smallest(block, min(k, gallery.count))
         indices[torch.isinf(values)] = -1

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.ranking.labels import Labels
+from svllreid.evaluation.ranking.matches import Matches
 
 
-def pairs_of(labels, start, stop):
+def pairs_of(matches, start, stop):
     """The pairs as a set of (query in the block, gallery column, junk)."""
-    rows, columns, junk = labels.pairs(start, stop)
+    rows, columns, junk = matches.pairs(start, stop)
     assert len(set(zip(rows.tolist(), columns.tolist(), strict=True))) == len(rows), "each pair once"
     return set(zip(rows.tolist(), columns.tolist(), junk.tolist(), strict=True))
 
@@ -27,26 +27,26 @@ def test_pairs_are_those_of_equal_pid(data):
     (q_pids, q_camids), (g_pids, g_camids) = zip(*query, strict=True), zip(*gallery, strict=True)
     for cameras in (True, False):
         given_cameras = (q_camids, g_camids) if cameras else (None, None)
-        labels = Labels((len(query), len(gallery)), q_pids, g_pids, *given_cameras)
+        matches = Matches((len(query), len(gallery)), q_pids, g_pids, *given_cameras)
         expected = {
             (row, column, cameras and one[1] == other[1])
             for row, one in enumerate(query[start:])
             for column, other in enumerate(gallery)
             if one[0] == other[0]
         }
-        assert pairs_of(labels, start, len(query)) == expected
+        assert pairs_of(matches, start, len(query)) == expected
 
 
 @pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor, lambda pids: [str(pid) for pid in pids]])
 def test_identities_of_every_kind(kind):
-    labels = Labels((2, 3), kind([7, 10]), kind([10, 7, 10]), None, None)
-    assert pairs_of(labels, 0, 2) == {(0, 1, False), (1, 0, False), (1, 2, False)}
+    matches = Matches((2, 3), kind([7, 10]), kind([10, 7, 10]), None, None)
+    assert pairs_of(matches, 0, 2) == {(0, 1, False), (1, 0, False), (1, 2, False)}
 
 
 def test_columns_of_a_query_ascend():
     pids = [1, 2, 1, 3] * 20  # short lists would be sorted in order by any method
-    labels = Labels((1, len(pids)), [1], pids, None, None)
-    assert labels.pairs(0, 1)[1].tolist() == list(range(0, len(pids), 2))
+    matches = Matches((1, len(pids)), [1], pids, None, None)
+    assert matches.pairs(0, 1)[1].tolist() == list(range(0, len(pids), 2))
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_columns_of_a_query_ascend():
     ],
 )
 def test_no_query_that_counts_is_explained(pids, camids, words):
-    labels = Labels((2, 1), *pids, *camids)
+    matches = Matches((2, 1), *pids, *camids)
     for step in (1, 4096):
         with pytest.raises(EvaluationError, match=words):
-            labels.require_match(step)
+            matches.require_match(step)
 
 
 def test_one_query_that_counts_is_enough_in_whatever_block():
-    labels = Labels((5, 1), [1, 1, 1, 1, 2], [2], [0] * 5, [1])
+    matches = Matches((5, 1), [1, 1, 1, 1, 2], [2], [0] * 5, [1])
     for step in (1, 2, 5, 4096):
-        labels.require_match(step)
+        matches.require_match(step)

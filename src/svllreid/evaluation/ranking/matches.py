@@ -10,7 +10,7 @@ import torch
 from svllreid.errors import EvaluationError
 
 
-class Labels:
+class Matches:
     """The gallery images that have each query's identity, and which of these are junk.
 
     Args:
