@@ -105,13 +105,14 @@ def test_a_generator_is_read_a_batch_at_a_time_and_outside_inference_mode(encode
     ahead = []
 
     def images():
-        for index in range(7):
+        for index in range(21):
             ahead.append(index - sum(encoder.embedder.batches))
             assert not torch.is_inference_mode_enabled()
             yield PIXELS
 
-    assert len(encoder.encode(images())) == 7
-    assert encoder.embedder.batches == [2, 2, 2, 1] and max(ahead) == 1
+    assert len(encoder.encode(images())) == 21
+    assert encoder.embedder.batches == [2] * 10 + [1]
+    assert max(ahead) == 3 * 2 - 1, "three batches of two are in memory at most"
 
 
 @pytest.mark.parametrize(
@@ -205,6 +206,65 @@ def test_files_that_cannot_be_read_are_named(encoder, path, tmp_path):
 
 
 def test_features_that_are_no_numbers_name_the_image(encoder):
-    encoder.transform = lambda image: torch.full((3, 6, 4), float("inf") if image.getpixel((0, 0))[0] else 0.0)
+    encoder.resize = lambda image: torch.full((3, 6, 4), float("inf") if image.getpixel((0, 0))[0] else 0.0)
     with pytest.raises(EvaluationError, match="image 2: its features hold NaN or infinity"):
         encoder.encode([np.full((6, 4, 3), value, np.uint8) for value in (0, 0, 255, 0)])
+
+
+def test_a_stream_gives_blocks_with_their_indices(encoder):
+    arrays = [np.full((6, 4, 3), value, np.uint8) for value in range(5)]
+    blocks = list(encoder.encode_stream(iter(arrays), camids=iter([0, 1, 2, 0, 1])))
+    assert [indices.tolist() for indices, _ in blocks] == [[0, 1], [2, 3], [4]]
+    features = np.concatenate([features for _, features in blocks])
+    assert features[:, 0].tolist() == [0, 1, 2, 3, 4] and features[:, -2].tolist() == [0, 1, 2, 0, 1]
+
+
+def test_images_that_cannot_be_read_are_skipped_on_request(encoder, path, tmp_path):
+    (tmp_path / "cut.png").write_bytes(path.read_bytes()[:60])
+    bad = tmp_path / "cut.png"
+    features, skipped = encoder.encode([bad, path, bad, bad, path], [0, 1, 2, 0, 2], on_error="skip")
+    assert skipped == [0, 2, 3] and features[:, -2].tolist() == [1, 2]
+    blocks = list(encoder.encode_stream([bad, path, bad, bad, path], on_error="skip"))
+    assert [indices.tolist() for indices, _ in blocks] == [[1], [4]]
+    assert encoder.encode([bad, bad], on_error="skip")[0].shape == (0, 74)
+    with pytest.raises(DatasetError, match="image 1: an image is a path"):
+        encoder.encode([path, None], on_error="skip")
+    with pytest.raises(DatasetError, match="on_error is 'ignore'; give 'raise' or 'skip'"):
+        encoder.encode([path], on_error="ignore")
+
+
+def test_a_stream_that_is_left_reads_no_further(encoder):
+    read = []
+
+    def images():
+        for index in range(100):
+            read.append(index)
+            yield PIXELS
+
+    stream = encoder.encode_stream(images())
+    next(stream)
+    stream.close()
+    assert len(read) == 6
+
+
+def test_ids_of_a_generator_that_are_too_few_or_too_many(encoder):
+    with pytest.raises(DatasetError, match="3 or more images but 2 camids"):
+        list(encoder.encode_stream([PIXELS] * 3, camids=iter([0, 1])))
+    with pytest.raises(DatasetError, match="2 images but 3 camids"):
+        list(encoder.encode_stream([PIXELS] * 2, camids=iter([0, 1, 2])))
+
+
+def test_a_batch_that_does_not_fit_is_halved(encoder):
+    original, sizes = type(encoder.embedder).__call__, []
+
+    class Small(Pixels):
+        def __call__(self, images, camids, viewids):
+            sizes.append(len(images))
+            if len(images) > 1:
+                raise torch.OutOfMemoryError("full")
+            return original(self, images, camids, viewids)
+
+    small = FeatureEncoder(Small(), encoder.resize, encoder.side_rows, batch_size=4)
+    images = [np.full((6, 4, 3), value, np.uint8) for value in range(4)]
+    np.testing.assert_array_equal(small.encode(images), encoder.encode(images))
+    assert sizes == [4, 2, 1, 1, 2, 1, 1]

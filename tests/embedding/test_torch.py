@@ -101,7 +101,7 @@ def test_switched_off_and_never_loaded_are_the_same_features(checkpoint, small_c
     """Side information is switched off on a foreign dataset with the table in the model, or by the configuration."""
     without = Encoder.load(checkpoint, small_config({"MODEL.SIE_CAMERA": False, "MODEL.USE_TEXT": False}), "cpu")
     loaded = Encoder.load(checkpoint, device="cpu")
-    off = TorchEmbedder(loaded.embedder.model, loaded.transform, loaded.device, side_information=False)
+    off = TorchEmbedder(loaded.embedder.model, loaded.embedder.transform, loaded.device, side_information=False)
     assert off.spec == without.spec != loaded.spec
     images, ids = torch.rand(2, 3, 32, 16), torch.zeros(2, dtype=torch.int64)
     with torch.inference_mode():
@@ -117,6 +117,8 @@ def test_the_arithmetic_outside_stays_as_it_was(checkpoint, precision):
     encoder.embedder.model.embed = lambda *args, **options: seen.append(
         (torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu"))
     )
-    TorchEmbedder(encoder.embedder.model, encoder.transform, encoder.device, precision=precision)(*torch.zeros(3, 1))
+    TorchEmbedder(encoder.embedder.model, encoder.embedder.transform, encoder.device, precision=precision)(
+        *torch.zeros(3, 1)
+    )
     assert seen == [("high" if precision == "tf32" else "highest", precision == "bf16-mixed")]
     assert torch.get_float32_matmul_precision() == before and not torch.is_autocast_enabled("cpu")

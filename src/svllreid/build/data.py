@@ -226,7 +226,7 @@ def build_test_loader(
         fabric: whose device the batches go to.
         side_rows: rows of side information of the model that embeds them; None: without side information.
     """
-    dataset = ImageDataset(samples, build_test_transform(config), side_rows)
+    dataset = ImageDataset(samples, build_test_transform(config).resize, side_rows)
     batch_size = config.test.ims_per_batch
     workers = 0 if len(samples) <= 4 * batch_size else _workers(config)
     return make_loader(dataset, workers=workers, pin=_on_gpu(fabric), batch_size=batch_size)

@@ -118,16 +118,29 @@ class Encoder(FeatureEncoder):
     """
 
     @classmethod
-    def load(cls, path: str | Path, config: Config | None = None, device: str = "auto") -> Encoder:
-        """The encoder in a checkpoint; its features are those that `svllreid test` compares under that configuration.
+    def load(
+        cls,
+        path: str | Path,
+        config: Config | None = None,
+        device: str = "auto",
+        *,
+        precision: str | None = None,
+        batch_size: int | None = None,
+    ) -> Encoder:
+        """The encoder in a checkpoint; `svllreid test` compares the same features under the same configuration.
 
         Args:
             path: a checkpoint of ours, or a published one with its configuration.
-            config: None takes the configuration beside the checkpoint. Its INPUT settings, TEST.NECK_FEAT, FEAT_NORM,
-                FLIP and IMS_PER_BATCH, SOLVER.PRECISION, MODEL.SIE_CAMERA and SIE_VIEW count.
+            config: None takes the configuration beside the checkpoint. Its INPUT settings, TEST.NECK_FEAT, FEAT_NORM and
+                FLIP, SOLVER.PRECISION, MODEL.SIE_CAMERA and SIE_VIEW count.
             device: auto, cpu, cuda, cuda:1, mps.
+            precision: auto (16-mixed on CUDA, else 32), 32, tf32, 16-mixed or bf16-mixed; None takes that of the
+                configuration, which is auto unless it says otherwise.
+            batch_size: see `FeatureEncoder`.
         Raises: CheckpointError, ConfigError, DeviceError.
         """
         model, config, _ = load_trained(path, config)
+        if precision is not None:
+            config = from_tree(config.to_yaml_tree(), "precision", {"SOLVER.PRECISION": precision})
         embedder = build_embedder(config, model, build_fabric(config, device))
-        return cls(embedder, embedder.transform, model.side_rows, batch_size=config.test.ims_per_batch)
+        return cls(embedder, embedder.transform.resize, model.side_rows, batch_size=batch_size)

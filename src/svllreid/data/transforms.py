@@ -52,8 +52,15 @@ class TestTransform:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """The (3, H, W) float tensor of an RGB image."""
-        resized = F.resize(image, self.size, InterpolationMode.BILINEAR)
-        return F.normalize(F.to_dtype(F.pil_to_tensor(resized), torch.float32, scale=True), self.mean, self.std)
+        return self.normalise(self.resize(image))
+
+    def resize(self, image: Image.Image) -> Tensor:
+        """The resized image, (3, H, W) uint8: what is done to each image by itself."""
+        return F.pil_to_tensor(F.resize(image, self.size, InterpolationMode.BILINEAR))
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Resized images (..., 3, H, W) uint8 as floats, normalised, on the device where they are."""
+        return normalised(pixels, *(per_channel(values).to(pixels.device) for values in (self.mean, self.std)))
 
 
 class TrainTransform:

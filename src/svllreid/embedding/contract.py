@@ -147,7 +147,7 @@ class Embedder(Protocol):
         """Features (B, D) float32 of a batch.
 
         Args:
-            images: (B, 3, H, W) float, normalised.
+            images: (B, 3, H, W) on `device`: RGB, resized to the record's size, uint8; or float, also normalised.
             camids, viewids: (B,) int64, rows of the side information; -1 where unknown.
         """
 

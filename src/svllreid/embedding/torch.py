@@ -56,9 +56,11 @@ class TorchEmbedder:
         """Features (B, D) float32.
 
         Args:
-            images: (B, 3, H, W) as `transform` returns them, on the device.
+            images: (B, 3, H, W) on the device: uint8 as `transform.resize` returns them, or float, normalised.
             camids, viewids: (B,) int64, rows of the side information; -1 where unknown.
         """
+        if images.dtype == torch.uint8:
+            images = self.transform.normalise(images)
         ids = (camids, viewids) if self.side_information else (None, None)
         with self._arithmetic():
             if self.neck != "joint":
