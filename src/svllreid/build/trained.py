@@ -131,7 +131,7 @@ class Encoder(FeatureEncoder):
 
         Args:
             path: a checkpoint of ours, or a published one with its configuration.
-            config: None takes the configuration beside the checkpoint. Its INPUT settings, TEST.NECK_FEAT, FEAT_NORM and
+            config: None takes the configuration beside the checkpoint. Its INPUT settings, TEST.NECK_FEAT, FEAT_NORM,
                 FLIP, SOLVER.PRECISION, MODEL.SIE_CAMERA and SIE_VIEW count.
             device: auto, cpu, cuda, cuda:1, mps.
             precision: auto (16-mixed on CUDA, else 32), 32, tf32, 16-mixed or bf16-mixed; None takes that of the
