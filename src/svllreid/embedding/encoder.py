@@ -108,7 +108,14 @@ class FeatureEncoder:
             EvaluationError: features are NaN or infinite.
         """
         skipped: list[int] = []
-        blocks = self._stream(images, camids, viewids, channel_order, on_error, skipped)
+        blocks = self.encode_stream(
+            images,  # type: ignore[arg-type]  # one image alone is taken too
+            camids,
+            viewids,
+            channel_order=channel_order,
+            on_error=on_error,
+            on_skip=lambda index, error: skipped.append(index),
+        )
         parts = [features for _, features in blocks]
         features = np.concatenate(parts) if parts else np.empty((0, self.embedder.dim), np.float32)
         return features if on_error == "raise" else (features, skipped)
@@ -121,6 +128,7 @@ class FeatureEncoder:
         *,
         channel_order: ChannelOrder = "rgb",
         on_error: OnError = "raise",
+        on_skip: Callable[[int, ImageError], None] | None = None,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Features block by block, for more images than fit into memory.
 
@@ -129,22 +137,11 @@ class FeatureEncoder:
         Args:
             images, camids, viewids, channel_order, on_error: see `encode`. Ids may be given one by one too, by a
                 generator, as the images are.
+            on_skip: called with the index of each image that is skipped, and its error.
         Returns: an iterator of blocks: the indices (b,) int64 of some images, counted from 0, and their features
             (b, D) float32. Indices that are missing are those of images that were skipped.
         Raises: see `encode`; an error comes when its block is asked for.
         """
-        yield from self._stream(images, camids, viewids, channel_order, on_error, [])
-
-    def _stream(
-        self,
-        images: AnyImage | Iterable[AnyImage],
-        camids: int | Iterable[int] | None,
-        viewids: int | Iterable[int] | None,
-        channel_order: ChannelOrder,
-        on_error: OnError,
-        skipped: list[int],
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The blocks of `encode_stream`; indices of images that are left out are added to `skipped`."""
         for name, value, choices in (("channel_order", channel_order, ChannelOrder), ("on_error", on_error, OnError)):
             if value not in get_args(choices):
                 raise DatasetError(f"{name} is {value!r}; give {' or '.join(map(repr, get_args(choices)))}")
@@ -172,7 +169,8 @@ class FeatureEncoder:
                 if isinstance(result, DatasetError):
                     if on_error == "raise" or not isinstance(result, ImageError):
                         raise result
-                    skipped.append(first + number)
+                    if on_skip is not None:
+                        on_skip(first + number, result)
             if not good:
                 continue
             pixels = torch.stack([decoded[number] for number in good])

@@ -16,6 +16,7 @@ import numpy as np
 
 from svllreid.embedding.contract import EmbeddingSpec, check_same
 from svllreid.errors import EvaluationError
+from svllreid.evaluation.table_file import NUMBERS, PARQUET, TableBlock, read_table, table_of_arrays
 from svllreid.files import atomic_write, file_name, is_file
 from svllreid.types import UNKNOWN, Sample, Splits
 
@@ -120,6 +121,9 @@ class FeatureSet:
     def load(cls, path: str | Path) -> FeatureSet:
         """Read an archive that `save` wrote, or one from elsewhere with at least q_feats, g_feats, q_pids and g_pids.
 
+        A table of features (Parquet, or .npz with `vectors`), as `svllreid embed` writes it, gives the images of its
+        splits query and gallery.
+
         Where arrays are missing:
 
         - protocol: `cross-camera` with camids, `leave-self-out` without them;
@@ -133,6 +137,8 @@ class FeatureSet:
         path = Path(path)
         if not is_file(path):
             raise EvaluationError(f"{path} does not exist; give a file that `svllreid test --save-features` wrote")
+        if path.suffix.lower() in PARQUET:
+            return cls._of_table(path, *read_table(path))
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 unfolded = sum(entry.file_size for entry in archive.zip.infolist())
@@ -141,6 +147,8 @@ class FeatureSet:
                 arrays = {name: archive[name] for name in archive.files}
         except _UNREADABLE as error:
             raise EvaluationError(f"{path} is not a readable .npz archive of plain arrays: {error}") from None
+        if "vectors" in arrays:
+            return cls._of_table(path, *table_of_arrays(path, arrays))
         missing = [name for name in ("q_feats", "g_feats", "q_pids", "g_pids") if name not in arrays]
         if missing:
             has = ", ".join(arrays) or "nothing"
@@ -164,6 +172,37 @@ class FeatureSet:
             parts={name.removeprefix(_PART): _rows(path, name, arrays) for name in arrays if name.startswith(_PART)},
             pictures=_pictures(path, arrays),
             spec=_spec(path, arrays),
+        )
+
+    @classmethod
+    def _of_table(cls, path: Path, table: TableBlock, spec: EmbeddingSpec | None) -> FeatureSet:
+        """The query and gallery rows of a table; without cameras the protocol is `leave-self-out`."""
+        if spec is None:
+            logger.info("%s does not say which model its features are of", path)
+        columns, sides = table.columns, {}
+        for split in ("query", "gallery"):
+            rows = np.flatnonzero(columns["split"] == split)
+            if not len(rows) or (columns["pid"][rows] == "").any():
+                raise EvaluationError(
+                    f"{path} has {len(rows)} rows of the split {split}, and some without pid; ranking needs the splits "
+                    "query and gallery, with a pid in each row"
+                    if len(rows)
+                    else f"{path} has no row of the split {split}; ranking needs the splits query and gallery"
+                )
+            samples = tuple(
+                Sample(Path(columns["path"][row]), str(columns["pid"][row]), *(int(columns[n][row]) for n in NUMBERS))
+                for row in rows
+            )
+            sides[split] = samples, table.vectors[rows]
+        known = all(sample.camid != UNKNOWN for samples, _ in sides.values() for sample in samples)
+        return cls(
+            name=file_name(path.stem),
+            query=sides["query"][0],
+            gallery=sides["gallery"][0],
+            q_feats=sides["query"][1],
+            g_feats=sides["gallery"][1],
+            protocol="cross-camera" if known else "leave-self-out",
+            spec=spec,
         )
 
     def with_gallery_of(self, other: FeatureSet) -> FeatureSet:

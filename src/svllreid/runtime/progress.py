@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -140,10 +141,17 @@ class LiveReport:
 
     @contextmanager
     def counting(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar for work of `total` items; the function it yields takes the items done since its last call."""
-        bar = self.progress.add_task(text, total=total, note="")
+        """A bar for work of `total` items, and their rate; the function it yields takes the items done since then."""
+        bar, start, finished = self.progress.add_task(text, total=total, note=""), time.perf_counter(), 0
+
+        def count(done: int) -> None:
+            nonlocal finished
+            finished += done
+            rate = finished / max(1e-9, time.perf_counter() - start)
+            self.progress.update(bar, advance=done, note=f"{rate:,.0f}/s")
+
         try:
-            yield lambda done: self.progress.advance(bar, done)
+            yield count
         finally:
             self.progress.remove_task(bar)
 

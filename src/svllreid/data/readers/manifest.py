@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -63,9 +63,8 @@ def read_manifest(root: Root, *, noun: str = PERSON) -> Splits:
     Returns: splits of the protocol cross-camera, or leave-self-out if cameras are not known; samples sorted by path.
     Raises: DatasetError: the file cannot be read, lacks columns, has faulty or repeated rows, or names absent images.
     """
-    file = _existing_file(root)
-    unit, records = ("row", _parquet(file)) if file.suffix.lower() in PARQUET else ("line", _csv(file))
-    rows = _parse(file, unit, records)
+    file = existing_file(root)
+    rows = _parse(file, read_rows(file, REQUIRED, OPTIONAL))
     _check_cameras(file, rows)
     notes = _check_repeats(file, rows)
     require_present([row.path for row in rows], "manifest", file)
@@ -75,7 +74,8 @@ def read_manifest(root: Root, *, noun: str = PERSON) -> Splits:
     return assemble("manifest", images, file, noun=noun, notes=notes)
 
 
-def _existing_file(root: Root) -> Path:
+def existing_file(root: Root) -> Path:
+    """The path of a table. DatasetError where it is a folder, is missing, or is of another kind."""
     file = user_path(root)
     if is_folder(file):
         raise DatasetError(
@@ -89,23 +89,38 @@ def _existing_file(root: Root) -> Path:
     return file
 
 
-def _check_columns(file: Path, columns: Iterable[str]) -> None:
+def read_rows(file: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[tuple[str, Texts]]:
+    """The place (such as `line 7`) and the values of every row of a CSV or Parquet table, as texts by column.
+
+    Args:
+        file: the table.
+        required: columns that must be there.
+        optional: further columns that are read where they are there.
+    Raises: DatasetError: the table cannot be read, or lacks a column or has it twice. It comes with the first row.
+    """
+    parquet = file.suffix.lower() in PARQUET
+    rows = _parquet(file, required, optional) if parquet else _csv(file, required, optional)
+    for number, texts in rows:
+        yield f"{'row' if parquet else 'line'} {number}", texts
+
+
+def _check_columns(file: Path, columns: Iterable[str], required: Sequence[str], optional: Sequence[str]) -> None:
     names = list(columns)
-    if missing := [column for column in REQUIRED if column not in names]:
+    if missing := [column for column in required if column not in names]:
         raise DatasetError(
             f"manifest: {file} lacks the columns {', '.join(missing)}; it has {', '.join(names) or 'none'}. "
-            f"Needed are {', '.join(REQUIRED)}, separated by commas; {', '.join(OPTIONAL)} are optional."
+            f"Needed are {', '.join(required)}, separated by commas; {', '.join(optional)} are optional."
         )
-    if repeated := [column for column in REQUIRED + OPTIONAL if names.count(column) > 1]:
+    if repeated := [column for column in (*required, *optional) if names.count(column) > 1]:
         raise DatasetError(f"manifest: {file} has several columns called {', '.join(repeated)}. Keep one of each.")
 
 
-def _csv(file: Path) -> Iterator[tuple[int, Texts]]:
+def _csv(file: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[tuple[int, Texts]]:
     """Line number and values of every row; a row with too many fields has their number under the name ''."""
     reader = csv.reader(io.StringIO(read_text(file, "manifest"), newline=""))
     try:
         columns = [column.strip().lower() for column in next(reader, [])]
-        _check_columns(file, columns)
+        _check_columns(file, columns, required, optional)
         for fields in reader:
             texts = dict(zip(columns, (field.strip() for field in fields), strict=False))
             if len(fields) > len(columns):
@@ -116,7 +131,7 @@ def _csv(file: Path) -> Iterator[tuple[int, Texts]]:
         raise DatasetError(f"manifest: {file}, line {reader.line_num}: {error}. Save it as CSV in UTF-8.") from error
 
 
-def _parquet(file: Path) -> Iterator[tuple[int, Texts]]:
+def _parquet(file: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[tuple[int, Texts]]:
     """Number and values of every row."""
     try:
         import pyarrow
@@ -128,8 +143,8 @@ def _parquet(file: Path) -> Iterator[tuple[int, Texts]]:
     try:
         with pyarrow.parquet.ParquetFile(file) as table:
             columns = table.schema_arrow.names
-            _check_columns(file, columns)
-            wanted = [column for column in REQUIRED + OPTIONAL if column in columns]
+            _check_columns(file, columns, required, optional)
+            wanted = [column for column in (*required, *optional) if column in columns]
             batches = table.iter_batches(batch_size=BATCH, columns=wanted)
             records = (record for batch in batches for record in batch.to_pylist())
             for number, record in enumerate(records, start=1):
@@ -147,22 +162,21 @@ def _text(value: Any) -> str:
     return str(value).strip()
 
 
-def _parse(file: Path, unit: str, records: Iterable[tuple[int, Texts]]) -> list[Row]:
+def _parse(file: Path, records: Iterable[tuple[str, Texts]]) -> list[Row]:
     """The checked rows. Reading stops after MAX_FAULTS repeated rows, which `_check_repeats` then refuses."""
     rows: list[Row] = []
     bad: list[str] = []
     images: set[tuple[str, str]] = set()
-    for number, texts in records:
+    for place, texts in records:
         if len(bad) + len(rows) - len(images) >= MAX_FAULTS:
             break
-        place = f"{unit} {number}"
         fault = _fault(texts)
         if fault:
             bad.append(f"{place}: {fault}")
             continue
         # normpath, since a file may be spelled in two ways.
         path = Path(os.path.normpath(file.parent / texts["path"]))
-        camid, viewid = _index(texts.get("camid", "")), _index(texts.get("viewid", ""))
+        camid, viewid = index(texts.get("camid", "")), index(texts.get("viewid", ""))
         rows.append(Row(place, path, texts["pid"], texts["split"].lower(), camid, viewid))
         images.add((str(path), rows[-1].split))
     if bad:
@@ -196,7 +210,12 @@ def _fault(texts: Texts) -> str | None:
     return None
 
 
-def _index(text: str) -> int:
+def index(text: str) -> int:
+    """A camera or viewpoint as a table writes it; UNKNOWN where the text is empty or no whole number.
+
+    >>> index("3"), index("3.0"), index("")
+    (3, 3, -1)
+    """
     match = INDEX.fullmatch(text)
     return int(match[1]) if match else UNKNOWN
 

@@ -1,0 +1,131 @@
+"""Images to embed without being a dataset: any folder, or a table whose rows need no more than a path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from svllreid.data.readers.folder import CAMERA, read_folder
+from svllreid.data.readers.layout import list_folder
+from svllreid.data.readers.manifest import Texts, existing_file, index, read_rows
+from svllreid.data.readers.own_data import SPLITS
+from svllreid.errors import DatasetError
+from svllreid.files import is_folder, user_path
+from svllreid.types import UNKNOWN, Sample
+
+_SECONDS = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedImage:
+    """An image and what is known of it.
+
+    Args:
+        path: the image file.
+        pid: its identity; empty where it is unknown.
+        camid, viewid: zero-based camera and viewpoint; UNKNOWN (-1) where they are unknown.
+        time: seconds since 1970 (UTC); None where it is unknown.
+        split: train, query or gallery; empty where it belongs to none.
+    """
+
+    path: Path
+    pid: str = ""
+    camid: int = UNKNOWN
+    viewid: int = UNKNOWN
+    time: float | None = None
+    split: str = ""
+
+
+def list_images(source: Path) -> tuple[list[ListedImage], list[str]]:
+    """The images of a folder or of a table, sorted by path, and notes on what was left out.
+
+    - A folder with sub-folders train, query or gallery is read as `read_folder` reads it, with identities and splits.
+    - Any other folder gives all images in it and below it; `_c<k>` in a file's name is the camera, k counting from 1.
+    - A CSV or Parquet table needs the column path; pid, camid, viewid, split and time may be there. A time is in
+      seconds since 1970, or an ISO 8601 text such as 2026-05-01T12:30:00+02:00 (without a zone: UTC).
+
+    Raises: DatasetError: no image, an unreadable table, or faulty rows.
+    """
+    source = user_path(source)
+    if not is_folder(source):
+        images, notes = list(_table(existing_file(source))), []
+    elif any(is_folder(source / split) for split in SPLITS):
+        splits = read_folder(source)
+        images = [_of(sample, split) for split in SPLITS for sample in getattr(splits, split)]
+        notes = list(splits.notes)
+    else:
+        images, notes = _folder(source)
+    if not images:
+        raise DatasetError(f"{source} holds no image; name a folder of images, or a CSV or Parquet table of them")
+    return sorted(images, key=lambda image: str(image.path)), notes
+
+
+def _of(sample: Sample, split: str) -> ListedImage:
+    return ListedImage(sample.path, str(sample.pid), sample.camid, sample.viewid, split=split)
+
+
+def _folder(root: Path) -> tuple[list[ListedImage], list[str]]:
+    """All images in a folder and below it; other files are counted in a note."""
+    images, others, folders, seen = [], 0, [root], set[Path]()
+    while folders:
+        folder = folders.pop()
+        if folder.resolve() in seen:  # a link that leads back
+            continue
+        seen.add(folder.resolve())
+        listing = list_folder(folder)
+        folders += [folder / name for name in listing.folders]
+        others += len(listing.others)
+        for name in listing.images:
+            match = CAMERA.search(name)
+            images.append(ListedImage(folder / name, camid=int(match[1]) - 1 if match and int(match[1]) else UNKNOWN))
+    return images, [f"{others} files that are no images are left out"] if others else []
+
+
+def _table(file: Path) -> Iterator[ListedImage]:
+    """The rows of a table; faulty ones are refused together."""
+    bad = []
+    for place, texts in read_rows(file, required=("path",), optional=("pid", "camid", "viewid", "split", "time")):
+        fault = _fault(texts)
+        if fault:
+            bad.append(f"{place}: {fault}")
+            continue
+        yield ListedImage(
+            file.parent / texts["path"],
+            texts.get("pid", ""),
+            index(texts.get("camid", "")),
+            index(texts.get("viewid", "")),
+            _time(texts.get("time", "")),
+            texts.get("split", "").lower(),
+        )
+    if bad:
+        more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise DatasetError(f"{file} has {len(bad)} bad rows: {'; '.join(bad[:3])}{more}. Fix these rows.")
+
+
+def _fault(texts: Texts) -> str | None:
+    """What is wrong with a row; None if nothing is."""
+    if not texts.get("path"):
+        return "path is empty"
+    if texts.get("split", "").lower() not in ("", *SPLITS):
+        return f"split {texts['split']!r} is none of {', '.join(SPLITS)}"
+    for column in ("camid", "viewid"):
+        if texts.get(column) and index(texts[column]) == UNKNOWN and not texts[column].startswith("-1"):
+            return f"{column} {texts[column]!r} is not a whole number from 0"
+    if texts.get("time") and _time(texts["time"]) is None:
+        return f"time {texts['time']!r} is neither seconds since 1970 nor a date and time in ISO 8601"
+    return None
+
+
+def _time(text: str) -> float | None:
+    if not text:
+        return None
+    if _SECONDS.fullmatch(text):
+        return float(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,174 @@
+"""Features of listed images as a table in a file, Parquet or .npz: a row for each image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from svllreid.embedding.contract import EmbeddingSpec
+from svllreid.errors import EvaluationError
+from svllreid.files import atomic_write
+
+TEXTS, NUMBERS = ("path", "pid", "split"), ("camid", "viewid")
+PARQUET, NPZ = (".parquet", ".pq"), ".npz"
+_ROW_GROUP = 4096
+
+
+@dataclass(frozen=True)
+class TableBlock:
+    """Some rows of the table.
+
+    Args:
+        columns: `path`, `pid`, `split` (texts), `camid`, `viewid` (int64, -1 unknown) and `time` (float64 seconds since
+            1970, NaN unknown), each (n,).
+        vectors: (n, D) float32.
+    """
+
+    columns: dict[str, np.ndarray]
+    vectors: np.ndarray
+
+
+def check_format(path: Path) -> None:
+    """Check that a table of this name can be written.
+
+    Raises: EvaluationError: another ending, or the library for Parquet is missing.
+    """
+    if path.suffix.lower() not in (*PARQUET, NPZ):
+        raise EvaluationError(f"{path}: features are written as .parquet or .npz; give such a name")
+    if path.suffix.lower() in PARQUET:
+        _pyarrow(path)
+
+
+def write_table(path: Path, blocks: Iterable[TableBlock], spec: EmbeddingSpec) -> int:
+    """Write the table atomically, a row group for each block of a Parquet file; returns the number of rows.
+
+    Args:
+        path: ends in .parquet, .pq or .npz.
+        blocks: the rows; of Parquet one block at a time is in memory.
+        spec: the record of the model, which goes into the file.
+    Raises: EvaluationError: see `check_format`. OutputError: the file cannot be written.
+    """
+    check_format(path)
+    with atomic_write(path) as temporary:
+        if path.suffix.lower() in PARQUET:
+            return _write_parquet(path, temporary, blocks, spec)
+        parts = list(blocks)
+        names = (*TEXTS, *NUMBERS, "time")
+        arrays: dict[str, Any] = {name: np.concatenate([part.columns[name] for part in parts]) for name in names}
+        vectors = np.concatenate([part.vectors for part in parts])
+        with temporary.open("wb") as file:
+            np.savez(file, vectors=vectors, embedding=json.dumps(spec.to_dict()), **arrays)
+        return len(vectors)
+
+
+def _write_parquet(path: Path, temporary: Path, blocks: Iterable[TableBlock], spec: EmbeddingSpec) -> int:
+    pyarrow = _pyarrow(path)
+    fields = [(name, pyarrow.string()) for name in TEXTS] + [(name, pyarrow.int64()) for name in NUMBERS]
+    fields += [("time", pyarrow.float64()), ("vector", pyarrow.list_(pyarrow.float32(), spec.dim))]
+    schema = pyarrow.schema(fields, metadata={"embedding": json.dumps(spec.to_dict())})
+    count = 0
+    with pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
+        for block in blocks:
+            columns: dict[str, Any] = {
+                name: pyarrow.array([text or None for text in block.columns[name].tolist()], pyarrow.string())
+                for name in TEXTS
+            }
+            for name in NUMBERS:
+                values = block.columns[name]
+                columns[name] = pyarrow.array(values, pyarrow.int64(), mask=values < 0)
+            times = block.columns["time"]
+            columns["time"] = pyarrow.array(times, pyarrow.float64(), mask=np.isnan(times))
+            flat = pyarrow.array(np.ascontiguousarray(block.vectors, np.float32).ravel())
+            columns["vector"] = pyarrow.FixedSizeListArray.from_arrays(flat, spec.dim)
+            writer.write_table(pyarrow.table(columns, schema=schema), row_group_size=_ROW_GROUP)
+            count += len(times)
+    return count
+
+
+def read_table(path: Path) -> tuple[TableBlock, EmbeddingSpec | None]:
+    """Read a Parquet table of features whole.
+
+    Returns: its rows, and the record of the model; None where the file has none.
+    Raises: EvaluationError: it is not such a table, or is damaged.
+    """
+    pyarrow = _pyarrow(path)
+    try:
+        table = pyarrow.parquet.read_table(path)
+        missing = [name for name in ("path", "vector") if name not in table.column_names]
+        if missing:
+            raise ValueError(f"it lacks the columns {', '.join(missing)}")
+        column = table.column("vector").combine_chunks()
+        width = column.type.list_size
+        vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+        if len(vectors) != table.num_rows or column.null_count:
+            raise ValueError("vectors are missing")
+        columns = {name: _column(table, name) for name in (*TEXTS, *NUMBERS, "time")}
+        record = (table.schema.metadata or {}).get(b"embedding")
+        content = None if record is None else json.loads(record)
+    except (pyarrow.ArrowException, OSError, ValueError, TypeError, AttributeError, LookupError) as error:
+        raise EvaluationError(
+            f"{path} is not a readable table of features ({error}); give a file that `svllreid embed` wrote"
+        ) from None
+    spec = None if content is None else EmbeddingSpec.from_dict(content, f"{path}: embedding")
+    return TableBlock(columns, vectors), spec
+
+
+def table_of_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[TableBlock, EmbeddingSpec | None]:
+    """As `read_table`, of the arrays of an .npz archive, which are named as the columns; `vectors` must be there.
+
+    Args:
+        path: the archive, for messages.
+        arrays: what it holds.
+    Raises: EvaluationError: arrays of other shapes or types.
+    """
+    vectors = arrays["vectors"]
+    if vectors.ndim != 2 or vectors.dtype.kind != "f":
+        raise EvaluationError(f"{path}: vectors are {vectors.dtype} of shape {vectors.shape}; give floats (n, D)")
+    count, columns = len(vectors), dict[str, np.ndarray]()
+    defaults: dict[str, tuple[Any, str]] = {
+        **dict.fromkeys(TEXTS, ("", "U")),
+        **dict.fromkeys(NUMBERS, (-1, "iu")),
+        "time": (np.nan, "f"),
+    }
+    for name, (missing, kinds) in defaults.items():
+        values = arrays.get(name, np.full(count, missing))
+        if values.shape != (count,) or (count and values.dtype.kind not in kinds):
+            raise EvaluationError(f"{path}: {name} is {values.dtype} of shape {values.shape}; give one for each vector")
+        columns[name] = values
+    spec = None
+    if "embedding" in arrays:
+        try:
+            content = json.loads(str(arrays["embedding"]))
+        except ValueError as error:
+            raise EvaluationError(f"{path}: embedding is not JSON ({error}); embed the images again") from None
+        spec = EmbeddingSpec.from_dict(content, f"{path}: embedding")
+    return TableBlock(columns, vectors), spec
+
+
+def _column(table: Any, name: str) -> np.ndarray:
+    """A column with what is missing filled in."""
+    if name not in table.column_names:
+        values: list[Any] = [None] * table.num_rows
+    else:
+        values = table.column(name).to_pylist()
+    if name in TEXTS:
+        return np.array([value or "" for value in values] or np.empty(0), dtype=str)
+    if name in NUMBERS:
+        return np.array([-1 if value is None else value for value in values], np.int64)
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _pyarrow(path: Path) -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise EvaluationError(
+            f"{path}: Parquet needs pyarrow; install it with: pip install 'svllreid[parquet]', or name an .npz file"
+        ) from None
+    return pyarrow

@@ -1,0 +1,54 @@
+"""Folders and tables of images that are no dataset."""
+
+import pytest
+
+from svllreid.data.readers.listed_images import list_images
+from svllreid.errors import DatasetError
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_folders_below_count_and_links_back_do_not(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("a/x_c2.jpg", "a/b/y.PNG", "z.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "b" / "back").symlink_to(tmp_path)
+    images, notes = list_images(tmp_path)
+    assert [(image.path.name, image.camid, image.pid, image.split) for image in images] == [
+        ("y.PNG", -1, "", ""),
+        ("x_c2.jpg", 1, "", ""),
+    ]
+    assert notes == ["1 files that are no images are left out"]
+
+
+def test_a_folder_with_splits_is_a_dataset(tmp_path):
+    for name in ("query/anna/anna_c1_1.jpg", "gallery/anna/anna_c2_1.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    images, _ = list_images(tmp_path)
+    assert [(image.pid, image.camid, image.split) for image in images] == [("anna", 1, "gallery"), ("anna", 0, "query")]
+
+
+def test_a_table_needs_a_path_alone(tmp_path):
+    images, _ = list_images(write(tmp_path / "t.csv", "path\nb.jpg\na.jpg\n"))
+    assert [image.path.name for image in images] == ["a.jpg", "b.jpg"]
+    assert (images[0].pid, images[0].camid, images[0].time) == ("", -1, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,time\na.jpg,noon\n", r"line 2: time 'noon' is neither seconds"),
+        ("path,split\na.jpg,val\n", r"line 2: split 'val' is none of train, query, gallery"),
+        ("path,camid\na.jpg,one\n", r"line 2: camid 'one' is not a whole number"),
+        ("path,pid\n,3\n", r"line 2: path is empty"),
+        ("name\na.jpg\n", r"lacks the columns path"),
+        ("path\n", r"holds no image"),
+    ],
+)
+def test_faulty_tables(tmp_path, text, message):
+    with pytest.raises(DatasetError, match=message):
+        list_images(write(tmp_path / "t.csv", text))

@@ -1,0 +1,82 @@
+"""Tables of features in files."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from svllreid.embedding.contract import EmbeddingSpec
+from svllreid.errors import EvaluationError
+from svllreid.evaluation.features import FeatureSet
+from svllreid.evaluation.table_file import TableBlock, read_table, write_table
+
+SPEC = EmbeddingSpec("a" * 64, 3, (8, 4), (0.5,) * 3, (0.5,) * 3, "before", False, True, False, False, 0.0, "", "32")
+
+
+def block(start, stop):
+    count = stop - start
+    columns = {
+        "path": np.array([f"{n}.jpg" for n in range(start, stop)]),
+        "pid": np.array(["p"] * count),
+        "split": np.array(["query" if n % 2 else "gallery" for n in range(start, stop)]),
+        "camid": np.arange(start, stop) % 3 - 1,
+        "viewid": np.full(count, -1),
+        "time": np.array([np.nan, *range(count - 1)], float),
+    }
+    return TableBlock(columns, np.arange(3 * start, 3 * stop, dtype=np.float32).reshape(count, 3))
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path):
+    path = tmp_path / "t.parquet"
+    assert write_table(path, iter([block(0, 4), block(4, 6)]), SPEC) == 6
+    table, spec = read_table(path)
+    assert spec == SPEC and table.vectors.tolist() == block(0, 6).vectors.tolist()
+    assert table.columns["path"].tolist() == [f"{n}.jpg" for n in range(6)]
+    assert table.columns["camid"].tolist() == [-1, 0, 1, -1, 0, 1]
+    assert np.array_equal(table.columns["time"], [np.nan, 0, 1, 2, np.nan, 0], equal_nan=True)
+    features = FeatureSet.load(path)
+    assert features.protocol == "leave-self-out" and features.spec == SPEC
+    assert [sample.path.name for sample in features.query] == ["1.jpg", "3.jpg", "5.jpg"]
+
+
+def test_a_failing_write_leaves_the_older_file(tmp_path):
+    path = tmp_path / "t.parquet"
+    write_table(path, [block(0, 2)], SPEC)
+
+    def failing():
+        yield block(0, 2)
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        write_table(path, failing(), SPEC)
+    assert len(read_table(path)[0].vectors) == 2 and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"no table" * 100])
+def test_damaged_files_are_one_message(tmp_path, content):
+    (tmp_path / "t.parquet").write_bytes(content)
+    with pytest.raises(EvaluationError, match=r"t\.parquet is not a readable table of features"):
+        FeatureSet.load(tmp_path / "t.parquet")
+
+
+def test_splits_and_pids_are_needed_to_rank(tmp_path):
+    lacking = block(0, 2)
+    write_table(
+        tmp_path / "a.npz",
+        [dataclasses.replace(lacking, columns={**lacking.columns, "split": np.array(["", ""])})],
+        SPEC,
+    )
+    with pytest.raises(EvaluationError, match="no row of the split query"):
+        FeatureSet.load(tmp_path / "a.npz")
+    write_table(
+        tmp_path / "b.npz",
+        [dataclasses.replace(lacking, columns={**lacking.columns, "pid": np.array(["", "p"])})],
+        SPEC,
+    )
+    with pytest.raises(EvaluationError, match="some without pid"):
+        FeatureSet.load(tmp_path / "b.npz")
+
+
+def test_other_names_are_refused_before_anything_is_made(tmp_path):
+    with pytest.raises(EvaluationError, match=r"written as \.parquet or \.npz"):
+        write_table(tmp_path / "t.csv", [block(0, 2)], SPEC)
