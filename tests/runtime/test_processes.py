@@ -201,5 +201,5 @@ def test_a_process_that_dies_ends_all(train, small_arguments, tmp_path):
 def test_a_users_mistake_is_one_message_and_exit_2(train, small_arguments, tmp_path):
     code, _, err = train(tmp_path / "out", [*small_arguments, "SOLVER.STAGE2.IMS_PER_BATCH=6"])
     assert code == 2
-    assert "cannot be shared evenly by 2 processes" in err and "Traceback" not in err
+    assert "cannot be split evenly over 2 processes" in err and "Traceback" not in err
     assert not (tmp_path / "out").exists()
