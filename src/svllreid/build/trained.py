@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from svllreid.build.device import build_fabric
 from svllreid.build.embedding import build_embedder
 from svllreid.build.model import build_model
 from svllreid.config import Config, from_tree
+from svllreid.data.images import ChannelOrder
+from svllreid.embedding.boxes import crop_boxes
 from svllreid.embedding.encoder import FeatureEncoder
 from svllreid.errors import CheckpointError
 from svllreid.models.architectures import architecture_of
@@ -131,3 +136,22 @@ class Encoder(FeatureEncoder):
         model, config, _ = load_trained(path, config)
         embedder = build_embedder(config, model, build_fabric(config, device))
         return cls(embedder, embedder.transform, model.side_rows, batch_size=config.test.ims_per_batch)
+
+    def encode_boxes(
+        self, frame: np.ndarray, boxes: Any, camids: int | None = None, *, channel_order: ChannelOrder = "rgb"
+    ) -> np.ndarray:
+        """Features (n, D) float32 of n boxes in a frame, for a tracker; (0, D) where there is no box.
+
+        Parts of a box outside of the frame are cut off. The features are those that `encode` gives for the crops.
+
+        Args:
+            frame: (H, W, 3) uint8, one picture of a video.
+            boxes: (n, 4) numbers x1, y1, x2, y2 in pixels, which are rounded.
+            camids: the camera that took the frame, numbered as in the training set. None: unknown.
+            channel_order: order of the colours in the frame: `rgb`, or `bgr` as OpenCV reads them.
+        Raises:
+            DatasetError: the frame or the boxes have another shape or type, or the camera is unknown to the model.
+            ImageError: a box has NaN corners, or no pixel in the frame. The message has its index, counted from 0.
+            EvaluationError: features are NaN or infinite.
+        """
+        return self.encode(crop_boxes(frame, boxes, channel_order), camids)
