@@ -26,6 +26,7 @@ from svllreid.models.checkpoint import (
     read_checkpoint,
 )
 from svllreid.models.fitting import fit_checkpoint
+from svllreid.models.hub import fetch_model, is_on_hub
 from svllreid.models.layouts import State
 from svllreid.models.reid import SVLLReID
 
@@ -127,12 +128,14 @@ class Encoder(FeatureEncoder):
         """The encoder in a checkpoint; its features are those that `svllreid test` compares under that configuration.
 
         Args:
-            path: a checkpoint of ours, or a published one with its configuration.
+            path: a checkpoint of ours, a published one with its configuration, or `hf://org/name`: a model on the
+                Hugging Face hub, which is fetched once and cached.
             config: None takes the configuration beside the checkpoint. Its INPUT settings, TEST.NECK_FEAT, FEAT_NORM,
                 FLIP and IMS_PER_BATCH, SOLVER.PRECISION, MODEL.SIE_CAMERA and SIE_VIEW count.
             device: auto, cpu, cuda, cuda:1, mps.
-        Raises: CheckpointError, ConfigError, DeviceError.
+        Raises: CheckpointError, ConfigError, DeviceError; HubError: the model cannot be fetched.
         """
+        path = fetch_model(path) if is_on_hub(path) else path
         model, config, _ = load_trained(path, config)
         embedder = build_embedder(config, model, build_fabric(config, device))
         return cls(embedder, embedder.transform, model.side_rows, batch_size=config.test.ims_per_batch)
