@@ -35,6 +35,10 @@ class CheckpointError(ReidError):
     """A weight file that is missing, cannot be read, or does not fit the model."""
 
 
+class HubError(ReidError):
+    """A model that cannot be fetched from the Hugging Face hub, or not be uploaded to it."""
+
+
 class DeviceError(ReidError):
     """A device that does not exist or has too little memory."""
 

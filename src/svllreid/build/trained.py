@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from svllreid.build.device import build_fabric
 from svllreid.build.embedding import build_embedder
 from svllreid.build.model import build_model
 from svllreid.config import Config, from_tree
+from svllreid.data.images import ChannelOrder
+from svllreid.embedding.boxes import crop_boxes
 from svllreid.embedding.encoder import FeatureEncoder
 from svllreid.errors import CheckpointError
 from svllreid.models.architectures import architecture_of
@@ -21,6 +26,7 @@ from svllreid.models.checkpoint import (
     read_checkpoint,
 )
 from svllreid.models.fitting import fit_checkpoint
+from svllreid.models.hub import fetch_model, is_on_hub
 from svllreid.models.layouts import State
 from svllreid.models.reid import SVLLReID
 
@@ -130,17 +136,38 @@ class Encoder(FeatureEncoder):
         """The encoder in a checkpoint; `svllreid test` compares the same features under the same configuration.
 
         Args:
-            path: a checkpoint of ours, or a published one with its configuration.
+            path: a checkpoint of ours, a published one with its configuration, or `hf://org/name`: a model on the
+                Hugging Face hub, which is fetched once and cached.
             config: None takes the configuration beside the checkpoint. Its INPUT settings, TEST.NECK_FEAT, FEAT_NORM,
                 FLIP, SOLVER.PRECISION, MODEL.SIE_CAMERA and SIE_VIEW count.
             device: auto, cpu, cuda, cuda:1, mps.
             precision: auto (16-mixed on CUDA, else 32), 32, tf32, 16-mixed or bf16-mixed; None takes that of the
                 configuration, which is auto unless it says otherwise.
             batch_size: see `FeatureEncoder`.
-        Raises: CheckpointError, ConfigError, DeviceError.
+        Raises: CheckpointError, ConfigError, DeviceError; HubError: the model cannot be fetched.
         """
+        path = fetch_model(path) if is_on_hub(path) else path
         model, config, _ = load_trained(path, config)
         if precision is not None:
             config = from_tree(config.to_yaml_tree(), "precision", {"SOLVER.PRECISION": precision})
         embedder = build_embedder(config, model, build_fabric(config, device))
         return cls(embedder, embedder.transform.resize, model.side_rows, batch_size=batch_size)
+
+    def encode_boxes(
+        self, frame: np.ndarray, boxes: Any, camids: int | None = None, *, channel_order: ChannelOrder = "rgb"
+    ) -> np.ndarray:
+        """Features (n, D) float32 of n boxes in a frame, for a tracker; (0, D) where there is no box.
+
+        Parts of a box outside of the frame are cut off. The features are those that `encode` gives for the crops.
+
+        Args:
+            frame: (H, W, 3) uint8, one picture of a video.
+            boxes: (n, 4) numbers x1, y1, x2, y2 in pixels, which are rounded.
+            camids: the camera that took the frame, numbered as in the training set. None: unknown.
+            channel_order: order of the colours in the frame: `rgb`, or `bgr` as OpenCV reads them.
+        Raises:
+            DatasetError: the frame or the boxes have another shape or type, or the camera is unknown to the model.
+            ImageError: a box has NaN corners, or no pixel in the frame. The message has its index, counted from 0.
+            EvaluationError: features are NaN or infinite.
+        """
+        return self.encode(crop_boxes(frame, boxes, channel_order), camids)

@@ -9,7 +9,7 @@ import sys
 import typer
 from rich.console import Console
 
-from svllreid.cli import bench, config, convert, data, demo, embed, models, pretrain, test, train
+from svllreid.cli import bench, config, convert, data, demo, embed, hub, models, pretrain, test, train
 from svllreid.errors import ReidError
 from svllreid.files import UNENCODABLE
 
@@ -36,6 +36,7 @@ app.command("convert")(convert.convert)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(models.app, name="models")
+app.add_typer(hub.app, name="hub")
 
 
 def _lacks_memory(error: Exception) -> bool:
