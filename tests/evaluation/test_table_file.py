@@ -59,6 +59,13 @@ def test_damaged_files_are_one_message(tmp_path, content):
         FeatureSet.load(tmp_path / "t.parquet")
 
 
+def test_a_table_that_unfolds_to_endless_vectors_is_refused(tmp_path, monkeypatch):
+    write_table(tmp_path / "t.parquet", [block(0, 4)], SPEC)
+    monkeypatch.setattr("svllreid.evaluation.table_file._UNFOLDED_BYTES", -(10**6))
+    with pytest.raises(EvaluationError, match="would unfold to"):
+        read_table(tmp_path / "t.parquet")
+
+
 def test_splits_and_pids_are_needed_to_rank(tmp_path):
     lacking = block(0, 2)
     write_table(

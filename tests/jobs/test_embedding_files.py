@@ -126,6 +126,21 @@ def test_parts_of_other_images_and_a_finished_file_are_not_replaced(weights, fol
         embed_to_file(folder, weights, output, SKIP)
 
 
+def test_a_damaged_part_is_named_and_embedded_again(weights, folder, tmp_path, monkeypatch):
+    output = tmp_path / "out.npz"
+    monkeypatch.setattr(module._Parts, "blocks", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        embed_to_file(folder, weights, output, SKIP)
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "PART_ROWS", 5)
+    part = tmp_path / "out.npz.parts" / "000001.npz"
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(OutputError, match=r"000001\.npz is damaged"):
+        embed_to_file(folder, weights, output, SKIP)
+    part.unlink()
+    assert embed_to_file(folder, weights, output, SKIP) == 21
+
+
 def test_a_dataset_in_a_table_is_ranked_by_test(weights, folder, tmp_path):
     images = [f"crops/a/{n:02d}_c{n % 3 + 1}.png" for n in range(4)]
     rows = [("path", "pid", "camid", "split", "time")]

@@ -16,7 +16,10 @@ from svllreid.files import atomic_write
 
 TEXTS, NUMBERS = ("path", "pid", "split"), ("camid", "viewid")
 PARQUET, NPZ = (".parquet", ".pq"), ".npz"
+_COLUMNS = (*TEXTS, *NUMBERS, "time", "vector")
 _ROW_GROUP = 4096
+# A file whose vectors decode to more is made to fill the memory, as features hardly compress.
+_COMPRESSION, _UNFOLDED_BYTES = 10, 64 << 20
 
 
 @dataclass(frozen=True)
@@ -98,12 +101,16 @@ def read_table(path: Path) -> tuple[TableBlock, EmbeddingSpec | None]:
     """
     pyarrow = _pyarrow(path)
     try:
-        table = pyarrow.parquet.read_table(path)
-        missing = [name for name in ("path", "vector") if name not in table.column_names]
+        with pyarrow.parquet.ParquetFile(path) as file:
+            schema, rows = file.schema_arrow, file.metadata.num_rows
+        missing = [name for name in ("path", "vector") if name not in schema.names]
         if missing:
             raise ValueError(f"it lacks the columns {', '.join(missing)}")
+        width = schema.field("vector").type.list_size
+        if 4 * width * rows > _COMPRESSION * path.stat().st_size + _UNFOLDED_BYTES:
+            raise ValueError(f"its vectors would unfold to {4 * width * rows / 1e9:.1f} GB")
+        table = pyarrow.parquet.read_table(path, columns=[n for n in _COLUMNS if n in schema.names])
         column = table.column("vector").combine_chunks()
-        width = column.type.list_size
         vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
         if len(vectors) != table.num_rows or column.null_count:
             raise ValueError("vectors are missing")

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import shutil
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,9 +190,8 @@ class _Parts:
     def blocks(self) -> Iterator[TableBlock]:
         """The rows of all parts, in the order of the list."""
         for number in range(self.count):
-            with np.load(self.file(number), allow_pickle=False) as part:
-                images = [self.images[row] for row in part["rows"]]
-                vectors = part["vectors"]
+            part = self._load(number)
+            images, vectors = [self.images[row] for row in part["rows"]], part["vectors"]
             columns = {
                 "path": np.array([str(image.path) for image in images], dtype=str),
                 "pid": np.array([image.pid for image in images], dtype=str),
@@ -206,12 +206,22 @@ class _Parts:
         """The images that were left out, and why."""
         left_out = []
         for number in range(self.count):
-            with np.load(self.file(number), allow_pickle=False) as part:
-                left_out += [
-                    (self.images[row].path, str(reason))
-                    for row, reason in zip(part["skipped"], part["reasons"], strict=True)
-                ]
+            part = self._load(number)
+            left_out += [
+                (self.images[row].path, str(reason))
+                for row, reason in zip(part["skipped"], part["reasons"], strict=True)
+            ]
         return left_out
+
+    def _load(self, number: int) -> dict[str, np.ndarray]:
+        """The arrays of a part. OutputError where it has been damaged since."""
+        try:
+            with np.load(self.file(number), allow_pickle=False) as part:
+                return {name: part[name] for name in ("rows", "vectors", "skipped", "reasons")}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise OutputError(
+                f"{self.file(number)} is damaged ({error}); remove it, and the same command embeds its images again"
+            ) from None
 
 
 def _embed(encoder: build.Encoder, parts: _Parts, todo: Sequence[int], skip: bool, count: Any) -> None:
