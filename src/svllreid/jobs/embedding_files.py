@@ -216,7 +216,7 @@ class _Parts:
     def _load(self, number: int) -> dict[str, np.ndarray]:
         """The arrays of a part. OutputError where it has been damaged since."""
         try:
-            with np.load(self.file(number), allow_pickle=False) as part:
+            with self.file(number).open("rb") as file, np.load(file, allow_pickle=False) as part:
                 return {name: part[name] for name in ("rows", "vectors", "skipped", "reasons")}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise OutputError(
