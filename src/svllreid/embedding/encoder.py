@@ -164,13 +164,13 @@ class FeatureEncoder:
         for first, decoded in decoded_batches(source, decode, self.batch_size):
             count = first + len(decoded)
             camera_rows, view_rows = (torch.tensor(one.take(len(decoded))) for one in ids)
-            good = [number for number, result in enumerate(decoded) if isinstance(result, Tensor)]
             for number, result in enumerate(decoded):
                 if isinstance(result, DatasetError):
                     if on_error == "raise" or not isinstance(result, ImageError):
                         raise result
                     if on_skip is not None:
                         on_skip(first + number, result)
+            good = [number for number, result in enumerate(decoded) if isinstance(result, Tensor)]
             if not good:
                 continue
             pixels = torch.stack([decoded[number] for number in good])
