@@ -35,6 +35,10 @@ class CheckpointError(ReidError):
     """A weight file that is missing, cannot be read, or does not fit the model."""
 
 
+class ExportError(ReidError):
+    """A model that cannot be exported, or a library that exported models need and that is missing."""
+
+
 class DeviceError(ReidError):
     """A device that does not exist or has too little memory."""
 

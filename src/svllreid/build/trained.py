@@ -6,11 +6,13 @@ import logging
 from pathlib import Path
 
 from svllreid.build.device import build_fabric
-from svllreid.build.embedding import build_embedder
+from svllreid.build.embedding import build_embedder, transform_of
 from svllreid.build.model import build_model
 from svllreid.config import Config, from_tree
 from svllreid.embedding.encoder import FeatureEncoder
-from svllreid.errors import CheckpointError
+from svllreid.embedding.onnx import OnnxEmbedder
+from svllreid.embedding.openvino import OpenVinoEmbedder
+from svllreid.errors import CheckpointError, ConfigError
 from svllreid.models.architectures import architecture_of
 from svllreid.models.checkpoint import (
     CLASSIFIERS,
@@ -27,6 +29,8 @@ from svllreid.models.reid import SVLLReID
 logger = logging.getLogger(__name__)
 
 VERI_VIEWS = 8
+EXPORTED = {".onnx": OnnxEmbedder, ".xml": OpenVinoEmbedder}
+"""The embedder of each kind of exported file, by its suffix."""
 
 
 def load_trained(path: str | Path, config: Config | None = None) -> tuple[SVLLReID, Config, CheckpointInfo | None]:
@@ -122,12 +126,22 @@ class Encoder(FeatureEncoder):
         """The encoder in a checkpoint; its features are those that `svllreid test` compares under that configuration.
 
         Args:
-            path: a checkpoint of ours, or a published one with its configuration.
+            path: a checkpoint of ours, or a published one with its configuration. Or a file that `svllreid export`
+                wrote: .onnx is run by onnxruntime, and .xml, with its .bin beside it, by OpenVINO on the CPU.
             config: None takes the configuration beside the checkpoint. Its INPUT settings, TEST.NECK_FEAT, FEAT_NORM,
-                FLIP and IMS_PER_BATCH, SOLVER.PRECISION, MODEL.SIE_CAMERA and SIE_VIEW count.
-            device: auto, cpu, cuda, cuda:1, mps.
-        Raises: CheckpointError, ConfigError, DeviceError.
+                FLIP and IMS_PER_BATCH, SOLVER.PRECISION, MODEL.SIE_CAMERA and SIE_VIEW count. An exported file has its
+                settings in itself and takes none.
+            device: auto, cpu, cuda, cuda:1, mps; for .onnx also tensorrt, where onnxruntime has it, and not mps.
+        Raises: CheckpointError, ConfigError, DeviceError; ExportError: the library that runs the file is not installed.
         """
+        if (runtime := EXPORTED.get(Path(path).suffix.lower())) is not None:
+            if config is not None:
+                raise ConfigError(
+                    f"{path} is an exported model, whose settings are fixed; leave the configuration out, or export "
+                    "the checkpoint again with that configuration"
+                )
+            exported = runtime(path, device)
+            return cls(exported, transform_of(exported.spec), exported.record.side_rows)
         model, config, _ = load_trained(path, config)
         embedder = build_embedder(config, model, build_fabric(config, device))
         return cls(embedder, embedder.transform, model.side_rows, batch_size=config.test.ims_per_batch)

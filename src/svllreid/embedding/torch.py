@@ -59,14 +59,18 @@ class TorchEmbedder:
             images: (B, 3, H, W) as `transform` returns them, on the device.
             camids, viewids: (B,) int64, rows of the side information; -1 where unknown.
         """
-        ids = (camids, viewids) if self.side_information else (None, None)
         with self._arithmetic():
-            if self.neck != "joint":
-                after = self.neck == "after"
-                return self.model.embed(images, *ids, after_neck=after, normalize=self.normalize, flip=self.flip)
-            sides = (images, images.flip(3)) if self.flip else (images,)
-            features = torch.stack([self.model.encode_image(side, *ids).proj.float() for side in sides]).mean(dim=0)
-            return F.normalize(features, dim=1) if self.normalize else features
+            return self.features(images, camids, viewids)
+
+    def features(self, images: Tensor, camids: Tensor | None, viewids: Tensor | None) -> Tensor:
+        """As a call, in the arithmetic of the surrounding code; None where no side information is added."""
+        ids = (camids, viewids) if self.side_information else (None, None)
+        if self.neck != "joint":
+            after = self.neck == "after"
+            return self.model.embed(images, *ids, after_neck=after, normalize=self.normalize, flip=self.flip)
+        sides = (images, images.flip(3)) if self.flip else (images,)
+        features = torch.stack([self.model.encode_image(side, *ids).proj.float() for side in sides]).mean(dim=0)
+        return F.normalize(features, dim=1) if self.normalize else features
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:
