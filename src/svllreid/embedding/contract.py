@@ -171,8 +171,8 @@ def check_same(
     if first.fingerprint == second.fingerprint:
         if (first.precision == "int8") != (second.precision == "int8"):
             logger.warning(
-                "features of %s are in precision %s and those of %s in %s: they are compared, and their distances are a "
-                "little less exact",
+                "features of %s are in precision %s and those of %s in %s: they are compared, and their distances are "
+                "a little less exact",
                 names[0],
                 first.precision,
                 names[1],
