@@ -39,6 +39,10 @@ class HubError(ReidError):
     """A model that cannot be fetched from the Hugging Face hub, or not be uploaded to it."""
 
 
+class ExportError(ReidError):
+    """A model that cannot be exported, or a library that exported models need and that is missing."""
+
+
 class DeviceError(ReidError):
     """A device that does not exist or has too little memory."""
 

@@ -56,6 +56,15 @@ def test_every_field_but_precision_makes_features_incomparable():
     check_same(SPEC, replace(SPEC, precision="bf16-mixed"))
 
 
+def test_int8_is_compared_with_other_precisions_and_noted(caplog):
+    int8, half = replace(SPEC, precision="int8"), replace(SPEC, precision="16-mixed")
+    for pair in ((SPEC, half), (int8, int8)):
+        check_same(*pair)
+        assert not caplog.records
+    check_same(SPEC, int8, ("a.npz", "b.npz"))
+    assert "a.npz are in precision 32 and those of b.npz in int8" in caplog.text
+
+
 def test_all_that_differs_is_named_with_both_values():
     with pytest.raises(EvaluationError, match=r'weights is a{8}… and c{8}…; neck is "before" and "after"\. Embed'):
         check_same(SPEC, replace(SPEC, weights="c" * 64, neck="after"))

@@ -22,7 +22,7 @@ from svllreid.build.device import (
     precision_of,
     shard_encoder,
 )
-from svllreid.build.embedding import build_embedder, build_prompt_embedder
+from svllreid.build.embedding import build_embedder, build_export_embedder, build_prompt_embedder, transform_of
 from svllreid.build.model import (
     build_model,
     build_model_for,
@@ -41,6 +41,7 @@ __all__ = [
     "TrainingData",
     "build_cache_spec",
     "build_embedder",
+    "build_export_embedder",
     "build_fabric",
     "build_model",
     "build_model_for",
@@ -65,4 +66,5 @@ __all__ = [
     "precision_of",
     "shard_encoder",
     "trained_on",
+    "transform_of",
 ]

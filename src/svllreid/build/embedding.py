@@ -5,8 +5,10 @@ from __future__ import annotations
 from lightning.fabric import Fabric
 
 from svllreid.build.data import build_test_transform
-from svllreid.build.device import precision_of
+from svllreid.build.device import build_fabric, precision_of
 from svllreid.config import Config
+from svllreid.data.transforms import TestTransform
+from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.embedding.torch import TorchEmbedder
 from svllreid.models.reid import SVLLReID
 
@@ -42,3 +44,17 @@ def build_prompt_embedder(config: Config, model: SVLLReID, fabric: Fabric) -> To
         normalize=False,
         side_information=False,
     )
+
+
+def build_export_embedder(config: Config, model: SVLLReID) -> TorchEmbedder:
+    """What `svllreid export` writes: as `build_embedder`, in precision 32 on the CPU whatever the configuration says.
+
+    Raises: ConfigError: see `build_test_transform`.
+    """
+    exact = config.model_copy(update={"solver": config.solver.model_copy(update={"precision": "32"})})
+    return build_embedder(exact, model, build_fabric(exact, "cpu"))
+
+
+def transform_of(spec: EmbeddingSpec) -> TestTransform:
+    """The transform of images whose features get this record."""
+    return TestTransform(spec.image_size, spec.pixel_mean, spec.pixel_std)

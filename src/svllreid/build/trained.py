@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from svllreid.build.device import build_fabric
-from svllreid.build.embedding import build_embedder
+from svllreid.build.embedding import build_embedder, transform_of
 from svllreid.build.model import build_model
 from svllreid.config import Config, from_tree
 from svllreid.data.images import ChannelOrder
 from svllreid.embedding.boxes import crop_boxes
 from svllreid.embedding.encoder import FeatureEncoder
-from svllreid.errors import CheckpointError
+from svllreid.embedding.onnx import OnnxEmbedder
+from svllreid.embedding.openvino import OpenVinoEmbedder
+from svllreid.errors import CheckpointError, ConfigError
 from svllreid.models.architectures import architecture_of
 from svllreid.models.checkpoint import (
     CLASSIFIERS,
@@ -33,6 +35,8 @@ from svllreid.models.reid import SVLLReID
 logger = logging.getLogger(__name__)
 
 VERI_VIEWS = 8
+EXPORTED = {".onnx": OnnxEmbedder, ".xml": OpenVinoEmbedder}
+"""The embedder of each kind of exported file, by its suffix."""
 
 
 def load_trained(path: str | Path, config: Config | None = None) -> tuple[SVLLReID, Config, CheckpointInfo | None]:
@@ -137,16 +141,28 @@ class Encoder(FeatureEncoder):
 
         Args:
             path: a checkpoint of ours, a published one with its configuration, or `hf://org/name`: a model on the
-                Hugging Face hub, which is fetched once and cached.
+                Hugging Face hub, which is fetched once and cached. Or a file that `svllreid export` wrote: .onnx is run
+                by onnxruntime, and .xml, with its .bin beside it, by OpenVINO on the CPU.
             config: None takes the configuration beside the checkpoint. Its INPUT settings, TEST.NECK_FEAT, FEAT_NORM,
-                FLIP, SOLVER.PRECISION, MODEL.SIE_CAMERA and SIE_VIEW count.
-            device: auto, cpu, cuda, cuda:1, mps.
+                FLIP, SOLVER.PRECISION, MODEL.SIE_CAMERA and SIE_VIEW count. An exported file has its settings in itself
+                and takes none, nor a precision.
+            device: auto, cpu, cuda, cuda:1, mps; for .onnx also tensorrt, where onnxruntime has it, and not mps.
             precision: auto (16-mixed on CUDA, else 32), 32, tf32, 16-mixed or bf16-mixed; None takes that of the
                 configuration, which is auto unless it says otherwise.
             batch_size: see `FeatureEncoder`.
-        Raises: CheckpointError, ConfigError, DeviceError; HubError: the model cannot be fetched.
+        Raises: CheckpointError, ConfigError, DeviceError; HubError: the model cannot be fetched; ExportError: the
+            library that runs the file is not installed.
         """
         path = fetch_model(path) if is_on_hub(path) else path
+        if (runtime := EXPORTED.get(Path(path).suffix.lower())) is not None:
+            if config is not None or precision is not None:
+                raise ConfigError(
+                    f"{path} is an exported model, whose settings are fixed; leave configuration and precision out, or "
+                    "export the checkpoint again with them"
+                )
+            exported = runtime(path, device)
+            transform, rows = transform_of(exported.spec), exported.record.side_rows
+            return cls(exported, transform.resize, rows, batch_size=batch_size)
         model, config, _ = load_trained(path, config)
         if precision is not None:
             config = from_tree(config.to_yaml_tree(), "precision", {"SOLVER.PRECISION": precision})

@@ -9,7 +9,7 @@ import sys
 import typer
 from rich.console import Console
 
-from svllreid.cli import bench, config, convert, data, demo, embed, hub, models, pretrain, test, train
+from svllreid.cli import bench, config, convert, data, demo, embed, export, hub, models, pretrain, test, train
 from svllreid.errors import ReidError
 from svllreid.files import UNENCODABLE
 
@@ -33,6 +33,7 @@ app.command("demo")(demo.demo)
 app.command("pretrain")(pretrain.pretrain)
 app.command("bench")(bench.bench)
 app.command("convert")(convert.convert)
+app.command("export")(export.export)
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(models.app, name="models")

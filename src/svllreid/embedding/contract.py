@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from svllreid.errors import EvaluationError
+
+logger = logging.getLogger(__name__)
 
 NECKS = ("before", "after", "joint")
 """Which features an embedder returns.
@@ -37,7 +40,7 @@ class EmbeddingSpec:
         sie_camera, sie_view: whether side information of the camera and of the viewpoint is added.
         sie_coe: factor of the side information; 0 without it.
         sie_table: SHA-256 of the table of side information; empty without it.
-        precision: arithmetic of the model: `32`, `tf32`, `16-mixed` or `bf16-mixed`.
+        precision: arithmetic of the model: `32`, `tf32`, `16-mixed`, `bf16-mixed`, or `int8` of exported files.
         metric: the distance by which features are compared.
     Example:
         >>> import svllreid
@@ -69,7 +72,8 @@ class EmbeddingSpec:
 
         The precision is left out, as batch size and device are left out of the whole record: they only change how
         numbers are rounded. So a gallery that was embedded on a GPU in 16-mixed can be searched with queries that a
-        laptop embeds in 32.
+        laptop embeds in 32. Int8 rounds most: its features can be compared with others, and `check_same` logs that they
+        are.
         """
         compared = {name: value for name, value in asdict(self).items() if name not in _NOT_COMPARED}
         return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()[:16]
@@ -157,12 +161,23 @@ def check_same(
 ) -> None:
     """Refuse to compare features of two models, or of one model under different settings; only precision may differ.
 
+    Where one of the two is int8 and the other is not, a warning is logged.
+
     Args:
         first, second: the records of the features.
         names: what the message calls the two.
     Raises: EvaluationError: the records differ; the message names every such field with both values.
     """
     if first.fingerprint == second.fingerprint:
+        if (first.precision == "int8") != (second.precision == "int8"):
+            logger.warning(
+                "features of %s are in precision %s and those of %s in %s: they are compared, and their distances are "
+                "a little less exact",
+                names[0],
+                first.precision,
+                names[1],
+                second.precision,
+            )
         return
     one, other = asdict(first), asdict(second)
     differing = [name for name in one if name not in _NOT_COMPARED and one[name] != other[name]]

@@ -61,14 +61,18 @@ class TorchEmbedder:
         """
         if images.dtype == torch.uint8:
             images = self.transform.normalise(images)
-        ids = (camids, viewids) if self.side_information else (None, None)
         with self._arithmetic():
-            if self.neck != "joint":
-                after = self.neck == "after"
-                return self.model.embed(images, *ids, after_neck=after, normalize=self.normalize, flip=self.flip)
-            sides = (images, images.flip(3)) if self.flip else (images,)
-            features = torch.stack([self.model.encode_image(side, *ids).proj.float() for side in sides]).mean(dim=0)
-            return F.normalize(features, dim=1) if self.normalize else features
+            return self.features(images, camids, viewids)
+
+    def features(self, images: Tensor, camids: Tensor | None, viewids: Tensor | None) -> Tensor:
+        """As a call, in the arithmetic of the surrounding code; None where no side information is added."""
+        ids = (camids, viewids) if self.side_information else (None, None)
+        if self.neck != "joint":
+            after = self.neck == "after"
+            return self.model.embed(images, *ids, after_neck=after, normalize=self.normalize, flip=self.flip)
+        sides = (images, images.flip(3)) if self.flip else (images,)
+        features = torch.stack([self.model.encode_image(side, *ids).proj.float() for side in sides]).mean(dim=0)
+        return F.normalize(features, dim=1) if self.normalize else features
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:

@@ -98,7 +98,7 @@ class ViTEncoder(nn.Module):
     def forward(self, images: Tensor, side_information: Tensor | None = None) -> ImageFeatures:
         """Features of (B, 3, H, W) images; `side_information` (B, W) is added to the CLS token."""
         patches = self.conv1(images).flatten(2).transpose(1, 2)  # (B, h * w, W)
-        cls = self.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)  # (B, 1, W)
+        cls = self.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)  # (B, 1, W)
         if side_information is not None:
             cls = cls + side_information.to(patches.dtype)[:, None]
         x = self.ln_pre(torch.cat([cls, patches], dim=1) + self.positional_embedding.to(patches.dtype))
