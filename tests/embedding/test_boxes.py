@@ -66,6 +66,18 @@ def test_a_box_without_pixels_is_refused_with_its_index(encoder, box, reason):
         encoder.encode_boxes(FRAME, [*BOXES, box])
 
 
+def test_boxes_without_pixels_are_skipped_on_request(encoder):
+    boxes = [BOXES[0], (5, 5, 5, 9), BOXES[1], (np.nan, 5, 9, 9)]
+    features, skipped = encoder.encode_boxes(FRAME, boxes, 1, on_error="skip")
+    np.testing.assert_array_equal(features, encoder.encode_boxes(FRAME, BOXES, 1))
+    assert skipped == [1, 3]
+    assert encoder.encode_boxes(FRAME, BOXES, on_error="skip")[1] == []
+    features, skipped = encoder.encode_boxes(FRAME, [(5, 5, 5, 9)], on_error="skip")
+    assert features.shape == (0, encoder.spec.dim) and skipped == [0]
+    with pytest.raises(DatasetError, match="on_error is 'ignore'"):
+        encoder.encode_boxes(FRAME, BOXES, on_error="ignore")
+
+
 @pytest.mark.parametrize(
     ("boxes", "reason"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from svllreid.embedding.boxes import crop_boxes
 from svllreid.embedding.encoder import FeatureEncoder
 from svllreid.embedding.onnx import OnnxEmbedder
 from svllreid.embedding.openvino import OpenVinoEmbedder
-from svllreid.errors import CheckpointError, ConfigError
+from svllreid.errors import CheckpointError, ConfigError, DatasetError
 from svllreid.models.architectures import architecture_of
 from svllreid.models.checkpoint import (
     CLASSIFIERS,
@@ -169,9 +169,37 @@ class Encoder(FeatureEncoder):
         embedder = build_embedder(config, model, build_fabric(config, device))
         return cls(embedder, embedder.transform.resize, model.side_rows, batch_size=batch_size)
 
+    @overload
     def encode_boxes(
-        self, frame: np.ndarray, boxes: Any, camids: int | None = None, *, channel_order: ChannelOrder = "rgb"
-    ) -> np.ndarray:
+        self,
+        frame: np.ndarray,
+        boxes: Any,
+        camids: int | None = None,
+        *,
+        channel_order: ChannelOrder = "rgb",
+        on_error: Literal["raise"] = "raise",
+    ) -> np.ndarray: ...
+
+    @overload
+    def encode_boxes(
+        self,
+        frame: np.ndarray,
+        boxes: Any,
+        camids: int | None = None,
+        *,
+        channel_order: ChannelOrder = "rgb",
+        on_error: Literal["skip"],
+    ) -> tuple[np.ndarray, list[int]]: ...
+
+    def encode_boxes(
+        self,
+        frame: np.ndarray,
+        boxes: Any,
+        camids: int | None = None,
+        *,
+        channel_order: ChannelOrder = "rgb",
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> np.ndarray | tuple[np.ndarray, list[int]]:
         """Features (n, D) float32 of n boxes in a frame, for a tracker; (0, D) where there is no box.
 
         Parts of a box outside of the frame are cut off. The features are those that `encode` gives for the crops.
@@ -181,9 +209,17 @@ class Encoder(FeatureEncoder):
             boxes: (n, 4) numbers x1, y1, x2, y2 in pixels, which are rounded.
             camids: the camera that took the frame, numbered as in the training set. None: unknown.
             channel_order: order of the colours in the frame: `rgb`, or `bgr` as OpenCV reads them.
+            on_error: what to do about boxes with NaN corners or without a pixel in the frame: `raise` an error, or
+                `skip` them.
+        Returns: the features; with `skip` also the indices, from 0, of the boxes that were left out.
         Raises:
             DatasetError: the frame or the boxes have another shape or type, or the camera is unknown to the model.
             ImageError: a box has NaN corners, or no pixel in the frame. The message has its index, counted from 0.
             EvaluationError: features are NaN or infinite.
         """
-        return self.encode(crop_boxes(frame, boxes, channel_order), camids)
+        if on_error not in ("raise", "skip"):
+            raise DatasetError(f"on_error is {on_error!r}; give 'raise' or 'skip'")
+        skipped: list[int] = []
+        on_skip = None if on_error == "raise" else lambda index, error: skipped.append(index)
+        features = self.encode(crop_boxes(frame, boxes, channel_order, on_skip), camids)
+        return features if on_error == "raise" else (features, skipped)

@@ -28,7 +28,7 @@ def push(
     The token is that of the environment variable HF_TOKEN, or of `hf auth login`. Folders of this machine and names of
     identities are not uploaded. The card, README.md, is a draft: fill in what it marks, such as the licence.
 
-    Example: `svllreid hub push my-org/people outputs/people/tiny_15.pth`
+    Example: `svllreid hub push my-org/people outputs/people/tiny_10.pth`
     """
     from svllreid.jobs.hub import push_model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, get_args
 
 import numpy as np
@@ -10,7 +11,12 @@ from svllreid.data.images import ChannelOrder
 from svllreid.errors import DatasetError, ImageError
 
 
-def crop_boxes(frame: np.ndarray, boxes: Any, channel_order: ChannelOrder = "rgb") -> list[np.ndarray]:
+def crop_boxes(
+    frame: np.ndarray,
+    boxes: Any,
+    channel_order: ChannelOrder = "rgb",
+    on_skip: Callable[[int, ImageError], None] | None = None,
+) -> list[np.ndarray]:
     """Cuts boxes out of a frame and returns the crops as RGB arrays (h, w, 3) uint8.
 
     Corners are rounded to whole pixels, as trackers do, and parts of a box outside of the frame are cut off. The crops
@@ -21,7 +27,9 @@ def crop_boxes(frame: np.ndarray, boxes: Any, channel_order: ChannelOrder = "rgb
         boxes: (n, 4) numbers x1, y1, x2, y2 in pixels: the left, upper, right and lower edge of each box. Anything that
             NumPy makes an array of; nothing at all where no box was found.
         channel_order: order of the colours in the frame: `rgb`, or `bgr` as OpenCV reads them.
-    Returns: n crops.
+        on_skip: called with the index and the error of each box that cannot be cut out, and is left out; None raises
+            the error.
+    Returns: n crops, fewer where boxes were left out.
     Raises:
         DatasetError: the frame or the boxes have another shape or type.
         ImageError: a box has NaN corners, or no pixel in the frame. The message has its index, counted from 0.
@@ -36,7 +44,15 @@ def crop_boxes(frame: np.ndarray, boxes: Any, channel_order: ChannelOrder = "rgb
         raise DatasetError(f"a frame is an array (H, W, 3) of uint8, not {_described(frame)}")
     if channel_order == "bgr":
         frame = frame[:, :, ::-1]
-    return [_crop(frame, box, index) for index, box in enumerate(_numbers(boxes))]
+    crops = []
+    for index, box in enumerate(_numbers(boxes)):
+        try:
+            crops.append(_crop(frame, box, index))
+        except ImageError as error:
+            if on_skip is None:
+                raise
+            on_skip(index, error)
+    return crops
 
 
 def _numbers(boxes: Any) -> np.ndarray:

@@ -34,7 +34,7 @@ _LOG_IN = "set HF_TOKEN to a token of https://huggingface.co/settings/tokens, or
 def is_on_hub(path: str | os.PathLike[str]) -> bool:
     """Whether a path is the address of a model on the hub, such as `hf://org/name`.
 
-    >>> is_on_hub("hf://org/name"), is_on_hub("outputs/people/tiny_15.pth")
+    >>> is_on_hub("hf://org/name"), is_on_hub("outputs/people/tiny_10.pth")
     (True, False)
     """
     return _ADDRESS.fullmatch(os.fspath(path)) is not None
