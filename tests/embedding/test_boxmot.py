@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from svllreid import Encoder
+from svllreid.cli.main import run
 from svllreid.embedding.boxmot import IMAGENET_MEAN, IMAGENET_STD, boxmot_module, check_boxmot_name
 from svllreid.errors import OutputError
 
@@ -50,6 +51,28 @@ def test_features_are_those_of_the_encoder(checkpoint, small_config, overrides):
     with torch.inference_mode():
         features = network(normalised).numpy()
     np.testing.assert_allclose(features, encoder.encode(images), rtol=0, atol=1e-4 * np.abs(features).max())
+
+
+def test_the_command_writes_what_boxmot_takes(checkpoint, tmp_path, monkeypatch, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    for words, code, text in (
+        (["-o", str(tmp_path / "a.onnx"), "--for", "boxmot"], 0, "smallest cosine with PyTorch 1.0000"),
+        (["-o", str(tmp_path / "a.onnx"), "--for", "boxmot", "--int8"], 2, "leave out the other options"),
+        (["-o", str(tmp_path / "a.onnx"), "--for", "deepsort"], 2, "--for deepsort: unknown"),
+        (["-o", str(tmp_path / "a.xml"), "--for", "boxmot"], 2, "ends in .onnx"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["svllreid", "export", str(checkpoint), *words])
+        with pytest.raises(SystemExit) as end:
+            run()
+        captured = capsys.readouterr()
+        assert end.value.code == code and text in captured.out + captured.err
+    encoder = Encoder.load(checkpoint, device="cpu")
+    height, width = encoder.spec.image_size
+    images = np.random.default_rng(1).integers(0, 256, (3, height, width, 3), dtype=np.uint8)
+    normalised = (images / 255 - IMAGENET_MEAN) / IMAGENET_STD
+    session = onnxruntime.InferenceSession(str(tmp_path / "a.onnx"), providers=["CPUExecutionProvider"])
+    features = session.run(None, {"images": normalised.transpose(0, 3, 1, 2).astype(np.float32)})[0]
+    np.testing.assert_allclose(features, encoder.encode(images), atol=1e-4)
 
 
 def test_joint_features_are_refused(checkpoint):
@@ -94,6 +117,7 @@ import numpy as np
 import torch
 from boxmot.reid.core.runtime import ReID
 from svllreid import Encoder
+from svllreid.cli.main import run
 from svllreid.embedding.boxmot import INPUT, OUTPUT, boxmot_module
 from svllreid.rendered import draw_image, make_camera
 

@@ -46,6 +46,9 @@ def export(
             help="Images as the model will see them, which fix the ranges of int8 (static instead of dynamic).",
         ),
     ] = None,
+    target: Annotated[
+        str | None, typer.Option("--for", metavar="boxmot", help="Write the ONNX file that BoxMOT's trackers take.")
+    ] = None,
     evaluate: Annotated[
         bool, typer.Option("--evaluate", help="Also rank the test sets of the configuration with each model.")
     ] = False,
@@ -56,10 +59,20 @@ def export(
     written. With `--int8` a table compares both. `svllreid.Encoder.load` takes .onnx and .xml files.
 
     Example: `svllreid export outputs/people/tiny_15.pth -o people.onnx --int8`
+
+    Example: `svllreid export outputs/people/tiny_15.pth -o tracker.onnx --for boxmot`
     """
     from svllreid.errors import ExportError
-    from svllreid.jobs.exporting import ExportOptions, run_export
+    from svllreid.jobs.exporting import ExportOptions, run_export, run_export_for_boxmot
 
+    if target is not None:
+        if target != "boxmot":
+            raise ExportError(f"--for {target}: unknown; boxmot is the one that is known")
+        if kind or raw or images or int8 or calibrate or evaluate or pixels != "uint8":
+            raise ExportError("--for boxmot decides format and input; leave out the other options")
+        agreement = run_export_for_boxmot(weights, output, config_file, overrides or ())
+        typer.echo(f"written: {output} (smallest cosine with PyTorch {agreement.minimum:.6f})")
+        return
     if pixels not in ("uint8", "float"):
         raise ExportError(f"--input {pixels}: unknown; give uint8 or float")
     options = ExportOptions(kind, "normalised" if raw else pixels, images, int8, calibrate, evaluate)

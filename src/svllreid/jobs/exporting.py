@@ -19,7 +19,7 @@ from svllreid.config import Config, from_tree
 from svllreid.data.images import open_image
 from svllreid.data.readers.layout import IMAGE_SUFFIXES
 from svllreid.embedding.contract import Embedder, EmbeddingSpec
-from svllreid.embedding.export import FORMATS, Variant, export_model
+from svllreid.embedding.export import FORMATS, Variant, export_boxmot, export_model
 from svllreid.embedding.exported import Agreement, pixel_input
 from svllreid.errors import DatasetError, ExportError
 from svllreid.evaluation.features import FeatureSet
@@ -124,6 +124,22 @@ def run_export(
         size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
         variants = [Variant("PyTorch float32", embedder, size, Agreement(made[0].agreement.images, 1.0, 1.0)), *made]
         return [_measured(variant, tests, model.side_rows, report) for variant in variants]
+
+
+def run_export_for_boxmot(
+    weights: Path, output: Path, config_file: Path | None = None, overrides: Sequence[str] = ()
+) -> Agreement:
+    """Write the ONNX file that BoxMOT's trackers use as their ReID network; see `export_boxmot`.
+
+    Args:
+        weights, output, config_file, overrides: see `run_export`.
+    Raises: ReidError: anything that the user can fix; nothing is written then.
+    """
+    console = Console(stderr=True)
+    with logging_to(None, console):
+        config = test_config(config_file, [*overrides, f"TEST.WEIGHT={user_path(weights)}"])
+        model, config, _ = build.load_trained(user_path(weights), config)
+        return export_boxmot(build.build_export_embedder(config, model), user_path(output))
 
 
 def _kind_of(output: Path) -> str:
