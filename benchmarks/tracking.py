@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
 from svllreid import Encoder
-from svllreid.embedding.boxmot import INPUT, OUTPUT, boxmot_module
+from svllreid.embedding.boxmot import write_boxmot
 from svllreid.rendered import Camera, draw_person, make_camera
 from svllreid.rendered.attributes import Person
 from svllreid.rendered.camera import expose
@@ -210,16 +209,6 @@ class Score:
             self.kept += int(table[linear_sum_assignment(table, maximize=True)].sum())
 
 
-def export(weights: str, file: Path) -> None:
-    """Writes a checkpoint's network as the ONNX file that BoxMOT runs."""
-    embedder = Encoder.load(weights, device="cpu").embedder
-    height, width = embedder.spec.image_size
-    torch.onnx.export(
-        boxmot_module(embedder), (torch.zeros(2, 3, height, width),), str(file), input_names=[INPUT],
-        output_names=[OUTPUT], dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), dynamo=True, external_data=False,
-    )  # fmt: skip
-
-
 class Alike:
     """Stands in for a model where a tracker works with features only: everybody has the same feature."""
 
@@ -256,7 +245,7 @@ def main() -> None:
 
     logging.getLogger("boxmot").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
-        export(given.weights, Path(folder) / "model.onnx")
+        write_boxmot(Encoder.load(given.weights, device="cpu").embedder, Path(folder) / "model.onnx")
         model = ReID(Path(folder) / "model.onnx").model
     videos = [draw_video(seed, given.frames) for seed in range(given.videos)]
     if given.strip:

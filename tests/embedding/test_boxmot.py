@@ -15,7 +15,8 @@ import torch
 
 from svllreid import Encoder
 from svllreid.cli.main import run
-from svllreid.embedding.boxmot import IMAGENET_MEAN, IMAGENET_STD, boxmot_module, check_boxmot_name
+from svllreid.embedding import boxmot
+from svllreid.embedding.boxmot import IMAGENET_MEAN, IMAGENET_STD, boxmot_module, check_boxmot_name, write_boxmot
 from svllreid.errors import OutputError
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +89,38 @@ def test_the_suffix_counts():
         check_boxmot_name(Path("people.pt"))
 
 
+def test_the_file_takes_any_number_of_images(checkpoint, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    embedder = Encoder.load(checkpoint, device="cpu").embedder
+    assert write_boxmot(embedder, tmp_path / "people.onnx") > 0.99999
+    assert [file.name for file in tmp_path.iterdir()] == ["people.onnx"]
+    assert str(ROOT).encode() not in (tmp_path / "people.onnx").read_bytes()
+    session = runtime.InferenceSession(str(tmp_path / "people.onnx"), providers=["CPUExecutionProvider"])
+    height, width = embedder.spec.image_size
+    (given,), (made,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.type, given.shape[1:]) == ("images", "tensor(float)", [3, height, width])
+    assert made.name == "features"
+    for count in (1, 5):
+        images = np.zeros((count, 3, height, width), np.float32)
+        assert session.run(None, {"images": images})[0].shape == (count, embedder.dim)
+
+
+def test_a_file_with_other_features_is_not_written(checkpoint, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr(boxmot, "MIN_COSINE", 1.1)
+    with pytest.raises(OutputError, match=r"people\.onnx is not written: the cosine"):
+        write_boxmot(Encoder.load(checkpoint, device="cpu").embedder, tmp_path / "people.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_library_is_named(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(OutputError, match="without onnxruntime; install onnx"):
+        write_boxmot(Encoder.load(checkpoint, device="cpu").embedder, tmp_path / "people.onnx")
+
+
 @pytest.fixture
 def workplace(checkpoint, tmp_path):
     """A folder with the model that the documented code loads."""
@@ -114,20 +147,15 @@ def test_the_documented_predictor(workplace, monkeypatch):
 SCRIPT = """
 import logging, sys
 import numpy as np
-import torch
 from boxmot.reid.core.runtime import ReID
 from svllreid import Encoder
-from svllreid.cli.main import run
-from svllreid.embedding.boxmot import INPUT, OUTPUT, boxmot_module
+from svllreid.embedding.boxmot import write_boxmot
 from svllreid.rendered import draw_image, make_camera
 
 weights, file = sys.argv[1:]
 encoder = Encoder.load(weights, device="cpu")
 height, width = encoder.spec.image_size
-torch.onnx.export(
-    boxmot_module(encoder.embedder), (torch.zeros(2, 3, height, width),), file, input_names=[INPUT],
-    output_names=[OUTPUT], dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), dynamo=True, external_data=False,
-)
+write_boxmot(encoder.embedder, file)
 reid = ReID(file)
 
 def cosines(size):

@@ -58,9 +58,9 @@ def export(
     Unless the features of random images, and of those in `--images`, agree with PyTorch's (cosine 0.9999), nothing is
     written. With `--int8` a table compares both. `svllreid.Encoder.load` takes .onnx and .xml files.
 
-    Example: `svllreid export outputs/people/tiny_15.pth -o people.onnx --int8`
+    Example: `svllreid export outputs/people/tiny_10.pth -o people.onnx --int8`
 
-    Example: `svllreid export outputs/people/tiny_15.pth -o tracker.onnx --for boxmot`
+    Example: `svllreid export outputs/people/tiny_10.pth -o tracker.onnx --for boxmot`
     """
     from svllreid.errors import ExportError
     from svllreid.jobs.exporting import ExportOptions, run_export, run_export_for_boxmot
@@ -70,8 +70,8 @@ def export(
             raise ExportError(f"--for {target}: unknown; boxmot is the one that is known")
         if kind or raw or images or int8 or calibrate or evaluate or pixels != "uint8":
             raise ExportError("--for boxmot decides format and input; leave out the other options")
-        agreement = run_export_for_boxmot(weights, output, config_file, overrides or ())
-        typer.echo(f"written: {output} (smallest cosine with PyTorch {agreement.minimum:.6f})")
+        cosine = run_export_for_boxmot(weights, output, config_file, overrides or ())
+        typer.echo(f"written: {output} (smallest cosine with PyTorch {cosine:.6f})")
         return
     if pixels not in ("uint8", "float"):
         raise ExportError(f"--input {pixels}: unknown; give uint8 or float")

@@ -12,16 +12,21 @@ BoxMOT 25 does the following (`boxmot/reid` in its package):
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from svllreid.embedding.torch import TorchEmbedder
 from svllreid.errors import OutputError
+from svllreid.files import atomic_write, user_path
 
 INPUT, OUTPUT = "images", "features"
-"""The names of the input and of the output that the ONNX file should have."""
+OPSET = 18
+MIN_COSINE = 0.9999
+"""Below this cosine of an image's features with those of PyTorch, a file is not written."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -83,3 +88,60 @@ def check_boxmot_name(path: Path) -> None:
     """
     if path.suffix.lower() != ".onnx":
         raise OutputError(f"{path}: BoxMOT knows an ONNX file by its suffix; name a file that ends in .onnx")
+
+
+def write_boxmot(embedder: TorchEmbedder, file: str | Path) -> float:
+    """Writes the ONNX file of a trained network for BoxMOT, if ONNX Runtime computes the same features with it.
+
+    Args:
+        embedder: the network with its settings, on the CPU, such as `Encoder.load(path, device="cpu").embedder`.
+        file: what is written, atomically; its name ends in `.onnx`.
+    Returns: the smallest cosine between features by ONNX Runtime and by PyTorch, of random images.
+    Raises: OutputError: another suffix, a library is missing, the features differ, or the file cannot be written.
+    """
+    path = user_path(file)
+    check_boxmot_name(path)
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 - which torch.onnx imports
+    except ImportError as error:
+        raise OutputError(
+            f"{path} cannot be written without {error.name}; install onnx, onnxscript and onnxruntime"
+        ) from None
+    network, (height, width) = boxmot_module(embedder), embedder.spec.image_size
+    images = torch.randn(3, 3, height, width, generator=torch.Generator().manual_seed(0))
+    content = _onnx_file(network, images, path)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    features = torch.from_numpy(session.run(None, {INPUT: images.numpy()})[0])
+    with torch.inference_mode():
+        cosine = float(F.cosine_similarity(features, network(images)).min())
+    if not cosine >= MIN_COSINE:
+        raise OutputError(
+            f"{path} is not written: the cosine of its features with those of PyTorch is {cosine:.6f}, less than "
+            f"{MIN_COSINE}; try another version of PyTorch or ONNX Runtime"
+        )
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+    return cosine
+
+
+def _onnx_file(network: nn.Module, images: Tensor, path: Path) -> bytes:
+    """The content of an ONNX file that takes any number of images like those given."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch's own use of its functions
+        program = torch.onnx.export(
+            network,
+            (images,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: "batch"},),
+            verbose=False,
+        )
+    if program is None:
+        raise OutputError(f"{path}: PyTorch returned no ONNX model; export it with another version of PyTorch")
+    model = program.model_proto
+    for part in (model.graph, *model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info):
+        del part.metadata_props[:]  # names of source files on this machine
+    return model.SerializeToString()

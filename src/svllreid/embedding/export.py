@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from svllreid.embedding import onnx, openvino, quantize
-from svllreid.embedding.boxmot import IMAGENET_MEAN, IMAGENET_STD, INPUT, boxmot_module, check_boxmot_name
 from svllreid.embedding.exported import (
     CAMERA_ROWS,
     FEATURES,
@@ -143,36 +142,6 @@ def export_model(
     return made
 
 
-def export_boxmot(embedder: TorchEmbedder, file: Path) -> Agreement:
-    """Write the ONNX file that BoxMOT's trackers run, see `embedding.boxmot`, if it computes the same features.
-
-    Args:
-        embedder: the network with its settings, in precision 32 on the CPU.
-        file: ends in .onnx; written atomically.
-    Returns: how similar its features of random images are to those of PyTorch.
-    Raises: ExportError: a library is missing, or the features differ. OutputError: the file cannot be written.
-    """
-    check_boxmot_name(file)
-    runtime, library = load_library("onnxruntime", onnx.EXTRA), load_library("onnx", onnx.EXTRA)
-    network = boxmot_module(embedder)
-    draw = torch.Generator().manual_seed(0)
-    pixels = torch.rand(8, 3, *embedder.spec.image_size, generator=draw)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    images = (pixels - mean) / std
-    with quiet():
-        program = _built(FORMATS["onnx"], network, {INPUT: images[:1].numpy()})
-    with torch.inference_mode():
-        reference = network(images).numpy()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        scratch = Path(folder) / "boxmot.onnx"
-        library.save_model(program, str(scratch))
-        session = runtime.InferenceSession(str(scratch), providers=["CPUExecutionProvider"])
-        agreement = Agreement.of(session.run(None, {INPUT: images.numpy()})[0], reference)
-        _require(agreement.minimum, MIN_COSINE, "the file for BoxMOT")
-        _publish(scratch, file)
-    return agreement
-
-
 def _without_int8(kind: str, calibration: Tensor | None) -> str:
     """Why a format cannot be written in int8; empty where it can."""
     if kind not in ("onnx", "openvino"):
@@ -182,7 +151,7 @@ def _without_int8(kind: str, calibration: Tensor | None) -> str:
     return ""
 
 
-def _built(form: Format, graph: nn.Module, inputs: Mapping[str, np.ndarray]) -> Any:
+def _built(form: Format, graph: FeatureGraph, inputs: Mapping[str, np.ndarray]) -> Any:
     """The model in a format.
 
     Raises: ExportError: the format cannot express the model.
@@ -250,7 +219,7 @@ class Format:
     """
 
     suffix: str
-    build: Callable[[nn.Module, Mapping[str, np.ndarray]], Any]
+    build: Callable[[FeatureGraph, Mapping[str, np.ndarray]], Any]
     write: Callable[[Any, ExportRecord, Path], None]
     load: Callable[[Path], ExportedEmbedder]
     quantize: Callable[[Any, list[dict[str, np.ndarray]] | None], Any] = lambda program, batches: program
@@ -266,7 +235,7 @@ def _dynamic(count: int, batch: Any) -> tuple[Any, ...]:
     return (batch, (batch,) * (count - 1)) if count > 1 else (batch,)
 
 
-def _build_onnx(graph: nn.Module, inputs: Mapping[str, np.ndarray]) -> Any:
+def _build_onnx(graph: FeatureGraph, inputs: Mapping[str, np.ndarray]) -> Any:
     for name in ("onnx", "onnxscript"):
         load_library(name, onnx.EXTRA)
     args = _example(inputs)
@@ -299,7 +268,7 @@ def _write_onnx(model: Any, record: ExportRecord, file: Path) -> None:
     library.save_model(model, str(file))
 
 
-def _build_openvino(graph: nn.Module, inputs: Mapping[str, np.ndarray]) -> Any:
+def _build_openvino(graph: FeatureGraph, inputs: Mapping[str, np.ndarray]) -> Any:
     library = load_library("openvino", openvino.EXTRA)
     return library.Core().read_model(_build_onnx(graph, inputs).SerializeToString())
 
@@ -309,7 +278,7 @@ def _write_openvino(model: Any, record: ExportRecord, file: Path) -> None:
     load_library("openvino", openvino.EXTRA).save_model(model, str(file), compress_to_fp16=False)
 
 
-def _build_program(graph: nn.Module, inputs: Mapping[str, np.ndarray]) -> Any:
+def _build_program(graph: FeatureGraph, inputs: Mapping[str, np.ndarray]) -> Any:
     args = _example(inputs)
     shapes = _dynamic(len(args), {0: torch.export.Dim.DYNAMIC})
     return torch.export.export(graph, args, dynamic_shapes=shapes, strict=False)
@@ -320,7 +289,7 @@ def _write_program(program: Any, record: ExportRecord, file: Path) -> None:
         torch.export.save(program, file, extra_files={_RECORD_FILE: record.to_json()})
 
 
-def _build_script(graph: nn.Module, inputs: Mapping[str, np.ndarray]) -> Any:
+def _build_script(graph: FeatureGraph, inputs: Mapping[str, np.ndarray]) -> Any:
     with torch.no_grad():
         return torch.jit.trace(graph, _example(inputs), check_trace=False)
 

@@ -18,8 +18,9 @@ from svllreid import __version__, build
 from svllreid.config import Config, from_tree
 from svllreid.data.images import open_image
 from svllreid.data.readers.layout import IMAGE_SUFFIXES
+from svllreid.embedding.boxmot import write_boxmot
 from svllreid.embedding.contract import Embedder, EmbeddingSpec
-from svllreid.embedding.export import FORMATS, Variant, export_boxmot, export_model
+from svllreid.embedding.export import FORMATS, Variant, export_model
 from svllreid.embedding.exported import Agreement, pixel_input
 from svllreid.errors import DatasetError, ExportError
 from svllreid.evaluation.features import FeatureSet
@@ -128,8 +129,8 @@ def run_export(
 
 def run_export_for_boxmot(
     weights: Path, output: Path, config_file: Path | None = None, overrides: Sequence[str] = ()
-) -> Agreement:
-    """Write the ONNX file that BoxMOT's trackers use as their ReID network; see `export_boxmot`.
+) -> float:
+    """Write the ONNX file that BoxMOT's trackers use as their ReID network; see `write_boxmot`.
 
     Args:
         weights, output, config_file, overrides: see `run_export`.
@@ -139,7 +140,7 @@ def run_export_for_boxmot(
     with logging_to(None, console):
         config = test_config(config_file, [*overrides, f"TEST.WEIGHT={user_path(weights)}"])
         model, config, _ = build.load_trained(user_path(weights), config)
-        return export_boxmot(build.build_export_embedder(config, model), user_path(output))
+        return write_boxmot(build.build_export_embedder(config, model), output)
 
 
 def _kind_of(output: Path) -> str:
