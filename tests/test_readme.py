@@ -1,4 +1,4 @@
-"""Every command of the README and of three files of docs runs: small images, the backbone and the epochs made small."""
+"""Every command of the README and of four files of docs runs: small images, the backbone and the epochs made small."""
 
 import re
 import shlex
@@ -18,12 +18,13 @@ from svllreid.types import Sample
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TESTING, TRAINING, TINY = (
-    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("testing.md", "training.md", "tiny-clip.md")
+TESTING, TRAINING, TINY, EXPORT = (
+    (ROOT / "docs" / name).read_text(encoding="utf-8")
+    for name in ("testing.md", "training.md", "tiny-clip.md", "export.md")
 )
 COMMANDS = [
     line.split("#")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", README + TESTING + TRAINING + TINY, re.S)
+    for block in re.findall(r"```bash\n(.*?)```", README + TESTING + TRAINING + TINY + EXPORT, re.S)
     for line in block.splitlines()
     if line.strip()
 ]
@@ -130,6 +131,10 @@ def test_python_example(workplace, market, monkeypatch):
     names = {}
     exec(compile(code, "README.md", "exec"), names)
     assert names["distances"].shape == (1, 2)
+    alone, ours = ({}, {})
+    for block, names in zip(re.findall(r"```python\n(.*?)```", EXPORT, re.S), (alone, ours), strict=True):
+        exec(compile(block, "docs/export.md", "exec"), names)
+    np.testing.assert_allclose(alone["features"], ours["features"], atol=1e-5)
 
 
 def test_shipped_files_that_the_readme_names_exist():

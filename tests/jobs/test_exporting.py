@@ -34,7 +34,7 @@ def call(monkeypatch, capsys):
 
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["svllreid", "export", *map(str, words)])
-        monkeypatch.setattr(exporting, "_SECONDS", 0.01)
+        monkeypatch.setattr(exporting, "SPEED_SECONDS", 0.01)
         with pytest.raises(SystemExit) as end:
             run()
         captured = capsys.readouterr()

@@ -65,7 +65,7 @@ def _providers(device: str, available: list[str]) -> list[Any]:
     wanted = {"cpu": _CPU, "cuda": _CUDA, "tensorrt": _TENSORRT}.get(kind)
     if wanted is None or wanted not in available or (index and not index.isdecimal()):
         raise DeviceError(
-            f"--device {device}: this onnxruntime cannot use it, it has {', '.join(available)}; choose cpu or auto, or "
+            f"device {device}: this onnxruntime cannot use it, it has {', '.join(available)}; choose cpu or auto, or "
             "install onnxruntime-gpu for cuda and tensorrt"
         )
     if wanted == _CPU:
@@ -82,6 +82,6 @@ def _check_provider(wanted: Any, used: list[str], device: str) -> None:
     name = wanted if isinstance(wanted, str) else wanted[0]
     if name not in used:
         raise DeviceError(
-            f"--device {device}: onnxruntime could not start {name} and would use {used[0]}; choose cpu, or check that "
+            f"device {device}: onnxruntime could not start {name} and would use {used[0]}; choose cpu, or check that "
             "CUDA's libraries fit this version of onnxruntime"
         )

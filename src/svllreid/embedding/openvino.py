@@ -32,7 +32,7 @@ class OpenVinoEmbedder(ExportedEmbedder):
     def __init__(self, path: str | Path, device: str = "auto") -> None:
         openvino = load_library("openvino", EXTRA)
         if device not in ("auto", "cpu"):
-            raise DeviceError(f"--device {device}: OpenVINO models are run on the CPU; choose cpu or auto")
+            raise DeviceError(f"device {device}: OpenVINO models are run on the CPU; choose cpu or auto")
         file = existing_file(path)
         weights = file.with_suffix(".bin")
         if not is_file(weights):

@@ -20,8 +20,9 @@ from svllreid.data.images import open_image
 from svllreid.data.readers.layout import IMAGE_SUFFIXES
 from svllreid.embedding.boxmot import write_boxmot
 from svllreid.embedding.contract import Embedder, EmbeddingSpec
-from svllreid.embedding.export import FORMATS, Variant, export_model
+from svllreid.embedding.export import Variant, export_model
 from svllreid.embedding.exported import Agreement, pixel_input
+from svllreid.embedding.formats import FORMATS
 from svllreid.errors import DatasetError, ExportError
 from svllreid.evaluation.features import FeatureSet
 from svllreid.files import is_file, is_folder, user_path
@@ -36,8 +37,7 @@ from svllreid.types import UNKNOWN, SideRows
 MOST_IMAGES = 64
 """Images that are compared; of a folder with more, as many spread evenly over the sorted names."""
 CALIBRATION_IMAGES = 128
-SPEED_BATCH = 8
-_SECONDS = 2.0
+SPEED_BATCH, SPEED_SECONDS = 8, 2.0
 
 
 @dataclass(frozen=True)
@@ -212,10 +212,16 @@ def _tests(config: Config, info: CheckpointInfo | None, model: SVLLReID, report:
 def _measured(variant: Variant, tests: Sequence[TestSet], side_rows: SideRows, report: LiveReport) -> Measured:
     """A model's row of the table."""
     ranking = {test.name: _ranked(variant.embedder, test, side_rows, report) for test in tests}
-    return Measured(variant.name, variant.agreement, images_per_second(variant.embedder), variant.size, ranking)
+    return Measured(
+        variant.name,
+        variant.agreement,
+        images_per_second(variant.embedder, SPEED_BATCH, SPEED_SECONDS),
+        variant.size,
+        ranking,
+    )
 
 
-def images_per_second(embedder: Embedder, batch_size: int = SPEED_BATCH, seconds: float = _SECONDS) -> float:
+def images_per_second(embedder: Embedder, batch_size: int, seconds: float) -> float:
     """How many images an embedder takes in a second: the median of batches, measured for about `seconds`."""
     images = torch.zeros(batch_size, 3, *embedder.spec.image_size)
     ids = torch.full((batch_size,), UNKNOWN)
