@@ -21,8 +21,10 @@ LONG_FILES = (
     "runtime/test_processes.py",
     "jobs/test_nothing_lost.py",
     "test_readme.py",
+    "embedding/test_export.py",
     "jobs/test_training.py",
     "jobs/test_testing.py",
+    "jobs/test_exporting.py",
     "jobs/test_input_pipeline.py",
 )
 
