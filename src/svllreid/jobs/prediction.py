@@ -107,7 +107,7 @@ class _Predictor:
         self.images = counts.train_images[1]
         self.queries, self.gallery = counts.query or 0, counts.gallery or 0
         self.on_gpu = fabric.device.type == "cuda"
-        self.samples = _draw_images(folder, 4 * config.dataloader.num_instance * _IDENTITIES)
+        self.samples = draw_images(folder, 4 * config.dataloader.num_instance * _IDENTITIES)
 
     def predict(self) -> Prediction:
         """Measure, and predict every part."""
@@ -290,7 +290,7 @@ def _gigabytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
-def _draw_images(folder: Path, count: int) -> tuple[Sample, ...]:
+def draw_images(folder: Path, count: int) -> tuple[Sample, ...]:
     """JPEG files of about a photograph's size: smooth colours with some noise; _IDENTITIES people on two cameras."""
     random = np.random.default_rng(0)
     samples = []
