@@ -13,7 +13,7 @@ from odd_settings import KEYS, odd_key, odd_value
 from typer.main import get_command
 
 from svllreid.cli.main import app
-from svllreid.jobs import benching, demo
+from svllreid.jobs import benching, demo, prediction
 from svllreid.models import download
 from svllreid.rendered import pretraining
 
@@ -48,9 +48,11 @@ def no_long_work(monkeypatch):
     monkeypatch.setattr(download, "_download", offline_download)
     monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", lambda *_: lambda *_: None)
     monkeypatch.setattr(torch, "compile", lambda module, **_: module)
-    monkeypatch.setattr(benching, "_measure", lambda work, step, size, *_: benching.Measured(work, size, 1.0, size))
+    monkeypatch.setattr(benching, "measure_step", lambda work, step, size, *_: benching.Measured(work, size, 1.0, size))
     for stage in ("stage1", "stage2", "test"):
-        monkeypatch.setattr(benching, f"_{stage}_step", lambda *_: None)
+        monkeypatch.setattr(benching, f"{stage}_step", lambda *_: None)
+    monkeypatch.setattr(prediction._Predictor, "predict", lambda self: prediction.Prediction((), None, 1))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(demo, "run_demo", lambda *_, **__: demo.Demonstration({}, "metrics.json", "ranklist.png"))
     scores = {"retrieval_full": 1, "retrieval_wordings": 1, "probes": {}, "reid_mAP": 1}
     monkeypatch.setattr(pretraining, "pretrain", lambda *_, **__: scores)
@@ -89,8 +91,14 @@ def value_of(draw, parameter, files):
         "config_file": ("mine.yml", "person/vit_svllreid.yml", "veri/rn50_base.yml", draw.choice(files)),
         "device": ("cpu", "auto", "cuda", "mps", "cpu:0"),
         "name": ("market1501", "folder", "manifest", "veri", "svllreid-vit-market1501", "cuhk03_labelled"),
-        "output": (f"new{draw.randrange(99)}/a.pth", f"new{draw.randrange(99)}.safetensors", *files),
+        "output": (
+            *(f"new{draw.randrange(99)}{end}" for end in ("/a.pth", ".safetensors", ".onnx", ".npz", ".parquet")),
+            *files,
+        ),
         **dict.fromkeys(("folder", "sheet"), (f"new{draw.randrange(99)}/a", "sheet.png", *files)),
+        "weights": ("run/tiny_1.pth", "alone.pth", *files),
+        "images": ("data", *files),
+        "whole": ("market1501", "msmt17", "vehicleid", "x"),
         **dict.fromkeys(("root", "source", "features", "stage1_weights"), (*files, "data", "data")),
         **dict.fromkeys(("identities", "cameras"), ("0", "1", "2", "3", "-1", "x", "2.5")),  # a large one takes hours
     }
