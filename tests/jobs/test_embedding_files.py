@@ -20,22 +20,20 @@ from svllreid.jobs.embedding_files import EmbedOptions, embed_to_file
 from svllreid.models.checkpoint import CheckpointInfo, save_checkpoint
 
 
+def checkpoint(config, num_cameras, path):
+    """A checkpoint with random weights; side information, if any, is far from zero."""
+    model = build_model(config, num_classes=2, num_cameras=num_cameras)
+    if config.model.sie_camera:
+        torch.nn.init.normal_(model.cv_embed)
+    tree, counts = config.to_yaml_tree(), {"num_classes": 2, "num_cameras": num_cameras, "num_views": 1}
+    info = CheckpointInfo(config=tree, **counts, pids=[1, 2], stage=2, epoch=1, version="0")
+    save_checkpoint(path, model, info, model.state_dict())
+    return path
+
+
 @pytest.fixture
 def weights(small_config, tmp_path):
-    config = small_config({"MODEL.USE_TEXT": False, "MODEL.SIE_CAMERA": False})
-    model = build_model(config, num_classes=2, num_cameras=2)
-    info = CheckpointInfo(
-        config=config.to_yaml_tree(),
-        num_classes=2,
-        num_cameras=2,
-        num_views=1,
-        pids=[1, 2],
-        stage=2,
-        epoch=1,
-        version="0",
-    )
-    save_checkpoint(tmp_path / "model.pth", model, info, model.state_dict())
-    return tmp_path / "model.pth"
+    return checkpoint(small_config({"MODEL.USE_TEXT": False, "MODEL.SIE_CAMERA": False}), 2, tmp_path / "model.pth")
 
 
 @pytest.fixture
@@ -161,20 +159,7 @@ def test_a_dataset_in_a_table_is_ranked_by_test(weights, folder, tmp_path):
 
 
 def test_side_information_only_on_request(small_config, folder, tmp_path, caplog):
-    config = small_config({"MODEL.USE_TEXT": False, "MODEL.SIE_CAMERA": True})
-    model = build_model(config, num_classes=2, num_cameras=3)
-    torch.nn.init.normal_(model.cv_embed)
-    info = CheckpointInfo(
-        config=config.to_yaml_tree(),
-        num_classes=2,
-        num_cameras=3,
-        num_views=1,
-        pids=[1, 2],
-        stage=2,
-        epoch=1,
-        version="0",
-    )
-    save_checkpoint(tmp_path / "sie.pth", model, info, model.state_dict())
+    checkpoint(small_config({"MODEL.USE_TEXT": False, "MODEL.SIE_CAMERA": True}), 3, tmp_path / "sie.pth")
     for cameras in (False, True):
         options = EmbedOptions("cpu", None, 3, cameras=cameras, skip_unreadable=True, fresh=True)
         embed_to_file(folder, tmp_path / "sie.pth", tmp_path / "out.npz", options)

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
@@ -168,7 +169,7 @@ def pixel_input(images: Tensor, spec: EmbeddingSpec, pixels: str) -> np.ndarray:
     return (scaled * 255).round_().clamp_(0, 255).to(torch.uint8).numpy() if pixels == "uint8" else scaled.numpy()
 
 
-class ExportedEmbedder:
+class ExportedEmbedder(ABC):
     """The base of the embedders of exported models; a subclass runs the model in its `run`.
 
     Args:
@@ -180,9 +181,9 @@ class ExportedEmbedder:
         self.device = torch.device("cpu")
         """Batches are handed over on the CPU, also where the runtime computes on a GPU."""
 
+    @abstractmethod
     def run(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """The features (B, D) float32 of the inputs by name."""
-        raise NotImplementedError
 
     def __call__(self, images: Tensor, camids: Tensor, viewids: Tensor) -> Tensor:
         """Features (B, D) float32.

@@ -8,7 +8,8 @@ import json
 import logging
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import distributed
 from svllreid import build
 from svllreid.config import Config, from_tree
 from svllreid.data.readers.listed_images import ListedImage, list_images
-from svllreid.errors import OutputError
+from svllreid.errors import ImageError, OutputError
 from svllreid.evaluation.table_file import TableBlock, check_format, write_table
 from svllreid.files import UNENCODABLE, atomic_write, file_stamp, user_path, write_json
 from svllreid.models.checkpoint import read_info
@@ -224,44 +225,40 @@ class _Parts:
             ) from None
 
 
-def _embed(encoder: build.Encoder, parts: _Parts, todo: Sequence[int], skip: bool, count: Any) -> None:
-    """Embed the images of some parts in one stream, and write each part as soon as it is complete."""
-    rows = [row for number in todo for row in parts.rows(number)]
-    images = parts.images
-    skipped: list[tuple[int, str]] = []
+def _embed(
+    encoder: build.Encoder, parts: _Parts, todo: Sequence[int], skip: bool, count: Callable[[int], None]
+) -> None:
+    """Embed the images of some parts in one stream, and write each part when the next one begins."""
+    rows, images = [row for number in todo for row in parts.rows(number)], parts.images
+    kept, vectors, skipped = defaultdict[int, list](list), defaultdict[int, list](list), defaultdict[int, list](list)
+
+    def on_skip(index: int, error: ImageError) -> None:
+        skipped[rows[index] // parts.part_rows].append((rows[index], str(error)))
+
+    def save(number: int) -> None:
+        none = np.empty((0, encoder.embedder.dim), np.float32)
+        parts.save(number, kept.pop(number, []), np.concatenate([none, *vectors.pop(number, [])]), skipped[number])
+
     blocks = encoder.encode_stream(
         (images[row].path for row in rows),
         camids=(images[row].camid for row in rows),
         viewids=(images[row].viewid for row in rows),
         on_error="skip" if skip else "raise",
-        on_skip=lambda index, error: skipped.append((rows[index], str(error))),
+        on_skip=on_skip,
     )
-    kept: list[int] = []
-    vectors: list[np.ndarray] = []
-    waiting, passed = list(todo), 0
-
-    def flush(reached: int) -> None:
-        """Write every part whose images lie before a place of the stream."""
-        nonlocal vectors
-        while waiting and sum(len(parts.rows(n)) for n in todo[: len(todo) - len(waiting) + 1]) <= reached:
-            part = parts.rows(waiting[0])
-            inside = [row in part for row in kept]
-            size = sum(inside)
-            stacked = np.concatenate(vectors) if vectors else np.empty((0, encoder.embedder.dim), np.float32)
-            lost = [item for item in skipped if item[0] in part]
-            parts.save(waiting.pop(0), kept[:size], stacked[:size], lost)
-            del kept[:size]
-            vectors = [stacked[size:]]
-
+    waiting, passed = deque(todo), 0
     for indices, features in blocks:
-        kept += [rows[index] for index in indices]
-        vectors.append(features)
-        # Images before the last one of this block are done, kept or skipped.
+        chosen = [rows[index] for index in indices]
+        number = chosen[0] // parts.part_rows  # of all of them, since a part is whole batches
+        while waiting[0] != number:
+            save(waiting.popleft())
+        kept[number] += chosen
+        vectors[number].append(features)
         count(int(indices[-1]) + 1 - passed)
         passed = int(indices[-1]) + 1
-        flush(passed)
+    for number in waiting:
+        save(number)
     count(len(rows) - passed)
-    flush(len(rows))
 
 
 def _list_skipped(output: Path, skipped: Sequence[tuple[Path, str]]) -> None:
