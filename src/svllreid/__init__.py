@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from svllreid.evaluation.ranking.measures import Ranking, evaluate_features, evaluate_ranking
     from svllreid.evaluation.ranking.rerank import RerankOptions, rerank
     from svllreid.evaluation.verification import Verification, verify_features
+    from svllreid.gallery.gallery import Gallery
 
 __version__ = "0.1.0"
 
@@ -19,6 +20,7 @@ _HOMES = {
     "EmbeddingSpec": "svllreid.embedding.contract",
     "Encoder": "svllreid.build",
     "FeatureSet": "svllreid.evaluation.features",
+    "Gallery": "svllreid.gallery.gallery",
     "Ranking": "svllreid.evaluation.ranking.measures",
     "RerankOptions": "svllreid.evaluation.ranking.rerank",
     "Verification": "svllreid.evaluation.verification",
@@ -35,6 +37,7 @@ __all__ = [
     "EmbeddingSpec",
     "Encoder",
     "FeatureSet",
+    "Gallery",
     "Ranking",
     "RerankOptions",
     "Verification",

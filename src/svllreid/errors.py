@@ -51,6 +51,10 @@ class OutputError(ReidError):
     """A folder that cannot be written to, or a disk that is full."""
 
 
+class GalleryError(ReidError):
+    """A gallery that cannot be opened, reached or changed, or a crop that it cannot store."""
+
+
 class EvaluationError(ReidError):
     """Features, labels or distances that cannot be ranked or compared."""
 

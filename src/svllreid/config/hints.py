@@ -33,6 +33,8 @@ SETTINGS = {
     "unreadable images": ("--skip-unreadable",),
     "starting over": ("--fresh",),
     "stage": ("--stage",),
+    "waiting": ("--wait",),
+    "missing crops": ("--drop-missing",),
     "calibration images": ("--calibrate",),
 }
 """Keys and options by setting; a test compares them with the schema, and the settings with the errors in the source."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Protocol
 
 import torch
@@ -77,6 +77,13 @@ class EmbeddingSpec:
         """
         compared = {name: value for name, value in asdict(self).items() if name not in _NOT_COMPARED}
         return hashlib.sha256(json.dumps(compared, sort_keys=True).encode()).hexdigest()[:16]
+
+    def without_side_information(self) -> EmbeddingSpec:
+        """The record of features that the same model makes of images whose camera and viewpoint are unknown.
+
+        They are those of a model without side information, as it then adds nothing.
+        """
+        return replace(self, sie_camera=False, sie_view=False, sie_coe=0.0, sie_table="")
 
     def to_dict(self) -> dict[str, Any]:
         """Every field and the fingerprint, as values that JSON can hold."""

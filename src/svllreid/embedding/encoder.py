@@ -145,7 +145,7 @@ class FeatureEncoder:
         for name, value, choices in (("channel_order", channel_order, ChannelOrder), ("on_error", on_error, OnError)):
             if value not in get_args(choices):
                 raise DatasetError(f"{name} is {value!r}; give {' or '.join(map(repr, get_args(choices)))}")
-        source, rows, spec = _several(images), self.side_rows, self.spec
+        source, rows, spec = several(images), self.side_rows, self.spec
         ids = (
             Ids("camids", camids, rows.camera, rows.cameras if spec.sie_camera else None),
             Ids("viewids", viewids, rows.view, rows.views if spec.sie_view else None),
@@ -250,7 +250,7 @@ class Ids:
             )
 
 
-def _several(images: AnyImage | Iterable[AnyImage]) -> Iterable[Any]:
+def several(images: AnyImage | Iterable[AnyImage]) -> Iterable[Any]:
     """The images as an iterable, also where a single one is given; values that are no images are refused later."""
     if isinstance(images, np.ndarray):
         alone = images.ndim in (0, 2, 3)

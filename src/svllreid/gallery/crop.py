@@ -1,0 +1,180 @@
+"""What a gallery stores of a crop, and what it answers: `Crop`, `Hit`, `AddReport`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from svllreid.errors import GalleryError
+from svllreid.types import UNKNOWN, Pid
+
+# The store has no empty numbers: this one, which no filter for times includes, stands for an unknown time.
+NO_TIME = -1e30
+MAX_BYTES = {"path": 4096, "pid": 512, "tracklet": 512, "tag": 256}
+"""The longest text of each kind that is stored, in bytes of UTF-8."""
+MAX_TAGS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A crop in a gallery: everything that is stored but its vector.
+
+    Args:
+        id: SHA-256 of its content: of the file, or of the pixels where an array or a PIL image was added.
+        path: the image file; empty where there was none.
+        pid: its identity, as it was given; None where it is unknown.
+        camid: its camera; UNKNOWN (-1) where that is unknown.
+        time: when it was taken, in seconds since 1970 (UTC); None where that is unknown.
+        tracklet: the name of its tracklet, images of one person or vehicle in one pass by a camera; may be empty.
+        tags: any texts, for filters.
+        added: when it was added to the gallery, in seconds since 1970.
+    Raises: GalleryError: a text is too long or not Unicode, or there are more than MAX_TAGS tags.
+    """
+
+    id: str
+    path: str = ""
+    pid: Pid | None = None
+    camid: int = UNKNOWN
+    time: float | None = None
+    tracklet: str = ""
+    tags: tuple[str, ...] = ()
+    added: float = 0.0
+
+    def __post_init__(self) -> None:
+        name = self.path or f"crop {self.id[:12]}"
+        texts = [("path", self.path), ("pid", str(self.pid)), ("tracklet", self.tracklet)]
+        for kind, text in [*texts, *(("tag", tag) for tag in self.tags)]:
+            try:
+                length = len(text.encode())
+            except UnicodeEncodeError:
+                raise GalleryError(f"{name!a}: its {kind} {text!a} is not Unicode; rename it") from None
+            if length > MAX_BYTES[kind]:
+                raise GalleryError(f"{name}: its {kind} has {length} bytes, and {MAX_BYTES[kind]} are possible")
+        if len(self.tags) > MAX_TAGS or "" in self.tags:
+            raise GalleryError(f"{name}: {len(self.tags)} tags; give at most {MAX_TAGS}, none of them empty")
+
+    @property
+    def labels(self) -> tuple[Any, ...]:
+        """What is known of the crop besides its content, its path and when it was added."""
+        return self.pid, self.camid, self.time, self.tracklet, self.tags
+
+    def to_row(self, vector: np.ndarray) -> dict[str, Any]:
+        """The crop and its vector (D,) as a row of the store."""
+        return {
+            "id": self.id,
+            "vector": vector,
+            "path": self.path,
+            "pid": "" if self.pid is None else str(self.pid),
+            "numeric": isinstance(self.pid, int),
+            "camid": self.camid,
+            "time": NO_TIME if self.time is None else self.time,
+            "tracklet": self.tracklet,
+            "tags": list(self.tags),
+            "added": self.added,
+        }
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Crop:
+        """The crop of a row of the store."""
+        pid: Pid | None = int(row["pid"]) if row["numeric"] else row["pid"] or None
+        time = None if row["time"] == NO_TIME else float(row["time"])
+        return cls(
+            row["id"],
+            row["path"],
+            pid,
+            int(row["camid"]),
+            time,
+            row["tracklet"],
+            tuple(row["tags"]),
+            float(row["added"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A crop that a search found.
+
+    Args:
+        path, pid, camid, time, id, tracklet, tags: of the crop, see `Crop`.
+        distance: Euclidean distance to the query (`svllreid.distances`), smaller is nearer.
+        probability: that it shows the query's identity, by a calibration; None without one.
+    """
+
+    path: str
+    pid: Pid | None
+    camid: int
+    time: float | None
+    distance: float
+    probability: float | None
+    id: str
+    tracklet: str
+    tags: tuple[str, ...]
+
+    @classmethod
+    def of(cls, crop: Crop, distance: float, probability: float | None) -> Hit:
+        """The hit that is this crop."""
+        return cls(
+            crop.path,
+            crop.pid,
+            crop.camid,
+            crop.time,
+            distance,
+            probability,
+            crop.id,
+            crop.tracklet,
+            crop.tags,
+        )
+
+
+@dataclass(frozen=True)
+class AddReport:
+    """What became of the images that were to be added.
+
+    Args:
+        added: images that were embedded and stored.
+        present: images that were in the gallery before, or came twice.
+        skipped: images that could not be read.
+        updated: those of the present ones whose labels were replaced.
+        differing: those of the present ones whose labels in the gallery are others, and were kept.
+        reasons: of each skipped image its path, or its index from 0, and why it was skipped.
+    """
+
+    added: int = 0
+    present: int = 0
+    skipped: int = 0
+    updated: int = 0
+    differing: int = 0
+    reasons: tuple[tuple[str, str], ...] = ()
+
+    def __add__(self, other: AddReport) -> AddReport:
+        return AddReport(
+            self.added + other.added,
+            self.present + other.present,
+            self.skipped + other.skipped,
+            self.updated + other.updated,
+            self.differing + other.differing,
+            self.reasons + other.reasons,
+        )
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content. OSError where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pixels_digest(pixels: np.ndarray) -> str:
+    """SHA-256 of an array: of its values, type and shape."""
+    digest = hashlib.sha256(f"{pixels.dtype.str}{pixels.shape}".encode())
+    digest.update(np.ascontiguousarray(pixels).tobytes())
+    return digest.hexdigest()
+
+
+def clean_tags(tags: Iterable[str] | str | None) -> tuple[str, ...]:
+    """Tags sorted and without repetition; one text alone is one tag."""
+    return tuple(sorted({tags} if isinstance(tags, str) else set(tags or ())))

@@ -1,0 +1,373 @@
+"""Crops with their vectors in Milvus: in a file on this machine (Milvus Lite), or on a server or cluster."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from svllreid.embedding.contract import EmbeddingSpec
+from svllreid.errors import EvaluationError, GalleryError
+from svllreid.files import is_folder, user_path
+from svllreid.gallery.conditions import Conditions
+from svllreid.gallery.crop import MAX_BYTES, MAX_TAGS, Crop
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+    from pymilvus import MilvusClient
+
+TOKEN = "MILVUS_TOKEN"
+"""The environment variable with the token of a server, `user:password` or an API key."""
+INDEXES: dict[str, dict[str, Any]] = {
+    "FLAT": {"build": {}, "search": {}},
+    "HNSW": {"build": {"M": 32, "efConstruction": 200}, "search": {"ef": 256}},
+    "IVF_FLAT": {"build": {"nlist": 256}, "search": {"nprobe": 64}},
+    "IVF_SQ8": {"build": {"nlist": 256}, "search": {"nprobe": 64}},
+}
+"""The indexes that file and server have, with their parameters: exact search first, then approximate ones."""
+MAX_HITS = 16_384
+"""The most hits that one search can have, a limit of Milvus."""
+_RECORD, _VERSION = "svllreid.gallery", 1
+_FIELDS = ["id", "path", "pid", "numeric", "camid", "time", "tracklet", "tags", "added"]
+_SUFFIX = ".db"
+_PAGE = 2048  # rows that are read at once
+
+
+@dataclass(frozen=True)
+class GalleryRecord:
+    """What a gallery knows of itself.
+
+    Args:
+        spec: the record of the model and settings that made its vectors.
+        index: one of INDEXES.
+        thumbnails: the folder of its thumbnails; empty where it has none.
+    """
+
+    spec: EmbeddingSpec
+    index: str = "FLAT"
+    thumbnails: str = ""
+
+    def to_json(self) -> str:
+        """The record as a text that is stored with the collection."""
+        content = {"embedding": self.spec.to_dict(), "index": self.index, "thumbnails": self.thumbnails}
+        return json.dumps({"version": _VERSION, **content})
+
+    @classmethod
+    def from_json(cls, text: str, origin: str) -> GalleryRecord:
+        """The record from its text. GalleryError where another version wrote it."""
+        try:
+            content = json.loads(text)
+            if content["version"] != _VERSION:
+                raise GalleryError(
+                    f"{origin} was made by another version of svllreid (format {content['version']}, here {_VERSION}); "
+                    "use that version, or make the gallery anew"
+                )
+            spec = EmbeddingSpec.from_dict(content["embedding"], origin)
+            return cls(spec, content["index"], content["thumbnails"])
+        except (ValueError, TypeError, KeyError, EvaluationError) as error:
+            raise GalleryError(f"{origin} has a damaged record ({error}); make the gallery anew") from None
+
+
+def is_server(uri: str | os.PathLike[str]) -> bool:
+    """Whether a gallery's address is that of a server, and not a file."""
+    return "://" in os.fspath(uri)
+
+
+class MilvusStore:
+    """A collection of crops with their vectors, in a file or on a server.
+
+    Args:
+        uri: a file (which Milvus Lite makes a folder) that ends in .db, or a server such as http://localhost:19530.
+        name: of the collection; a server can hold several galleries.
+        token: of a server; None takes it from the environment variable MILVUS_TOKEN.
+        wait: wait until no other process has the file open, instead of raising an error.
+        timeout: seconds after which a server that does not answer is given up.
+        must_exist: refuse a file that is not there, instead of making it.
+    Raises: GalleryError: pymilvus is missing, the file is in use or damaged, or the server refuses or does not answer.
+    """
+
+    def __init__(
+        self,
+        uri: str | os.PathLike[str],
+        name: str = "crops",
+        *,
+        token: str | None = None,
+        wait: bool = False,
+        timeout: float = 30,
+        must_exist: bool = False,
+    ) -> None:
+        self.name, self.timeout, self.lock = name, timeout, None
+        if not name.isidentifier() or not name.isascii():
+            raise GalleryError(f"a gallery cannot be named {name!r}; give letters, digits and _, no digit first")
+        token = os.environ.get(TOKEN, "") if token is None else token
+        self.server = is_server(uri)
+        self.uri = os.fspath(uri) if self.server else str(user_path(uri).absolute())
+        milvus_client = _pymilvus().MilvusClient
+        if not self.server:
+            if must_exist and not is_folder(Path(self.uri)):
+                raise GalleryError(f"{self.uri}: there is no such gallery; make it first, or check the name")
+            self.lock = _lock(Path(self.uri), wait)
+        try:
+            with self._errors():
+                self.client: MilvusClient = milvus_client(self.uri, token=token if self.server else "", timeout=timeout)
+        except GalleryError:
+            self._unlock()
+            raise
+
+    def named(self, name: str) -> MilvusStore:
+        """Another collection in the same file or on the same server, through the same connection."""
+        other = copy.copy(self)
+        other.name = name
+        return other
+
+    def close(self) -> None:
+        """Let go of the file, or of the connection."""
+        with self._errors():
+            self.client.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self.lock is None:
+            return
+        if self.lock.lock_counter == 1:  # nobody else in this process has it open
+            from milvus_lite.server_manager import server_manager_instance
+
+            server_manager_instance.release_server(self.uri)
+        self.lock.release()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turns the errors of pymilvus into one message."""
+        import grpc
+        from pymilvus.exceptions import MilvusException
+
+        try:
+            yield
+        except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError, OSError) as error:
+            text = " ".join(str(getattr(error, "message", "") or error).split())
+            if "auth" in text.lower() or "permission" in text.lower():
+                advice = f"set the environment variable {TOKEN} to its token, user:password or an API key"
+            elif self.server:
+                advice = "check that the server runs at this address, then give the same command again; nothing is lost"
+            else:
+                advice = "if the file is damaged, restore it or make it anew"
+            raise GalleryError(f"{self.uri}: {text}; {advice}") from None
+
+    def exists(self) -> bool:
+        """Whether the collection is there."""
+        with self._errors():
+            return bool(self.client.has_collection(self.name, timeout=self.timeout))
+
+    def create(self, record: GalleryRecord) -> None:
+        """Make the collection, empty. GalleryError where it is there, or the index is unknown."""
+        if record.index not in INDEXES:
+            raise GalleryError(f"no index is named {record.index!r}; give one of {', '.join(INDEXES)}")
+        if self.exists():
+            raise GalleryError(f"{self.uri} holds a gallery named {self.name} already; give another file or name")
+        types, client = _pymilvus().DataType, self.client
+        schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+        text = {kind: {"datatype": types.VARCHAR, "max_length": size} for kind, size in MAX_BYTES.items()}
+        schema.add_field("id", types.VARCHAR, is_primary=True, max_length=64)
+        schema.add_field("vector", types.FLOAT_VECTOR, dim=record.spec.dim)
+        for kind in ("path", "pid", "tracklet"):
+            schema.add_field(kind, **text[kind])
+        schema.add_field("numeric", types.BOOL)
+        schema.add_field("camid", types.INT64)
+        schema.add_field("time", types.DOUBLE)
+        schema.add_field("added", types.DOUBLE)
+        tags = {"element_type": types.VARCHAR, "max_capacity": MAX_TAGS, "max_length": MAX_BYTES["tag"]}
+        schema.add_field("tags", types.ARRAY, **tags)
+        index = client.prepare_index_params()
+        index.add_index(
+            "vector", index_type=record.index, metric_type="L2", params=dict(INDEXES[record.index]["build"])
+        )
+        with self._errors():
+            client.create_collection(
+                self.name,
+                schema=schema,
+                index_params=index,
+                properties={_RECORD: record.to_json()},
+                consistency_level="Strong",
+                timeout=self.timeout,
+            )
+
+    def open(self) -> GalleryRecord:
+        """Make the collection ready for searches; returns its record. GalleryError where it is no gallery."""
+        with self._errors():
+            properties = self.client.describe_collection(self.name, timeout=self.timeout).get("properties", {})
+            if _RECORD not in properties:
+                raise GalleryError(
+                    f"{self.uri}: its collection {self.name} is no gallery of svllreid; give another name"
+                )
+            self.client.load_collection(self.name, timeout=max(self.timeout, 600))
+        record = GalleryRecord.from_json(properties[_RECORD], f"{self.uri} ({self.name})")
+        self._index = record.index
+        return record
+
+    def upsert(self, crops: Sequence[Crop], vectors: np.ndarray) -> None:
+        """Store crops with their vectors (n, D) float32; those with a known id are replaced. Stored when it returns."""
+        rows = [crop.to_row(vector) for crop, vector in zip(crops, vectors, strict=True)]
+        with self._errors():
+            self.client.upsert(self.name, rows, timeout=self.timeout)
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Remove crops; no search finds them any more when this returns."""
+        with self._errors():
+            for start in range(0, len(ids), _PAGE):
+                chosen = Conditions(ids=ids[start : start + _PAGE]).expression()
+                self.client.delete(self.name, filter=chosen, timeout=self.timeout)
+
+    def count(self, conditions: Conditions = Conditions()) -> int:
+        """How many crops meet the conditions."""
+        with self._errors():
+            rows = self.client.query(
+                self.name,
+                filter=conditions.expression(),
+                output_fields=["count(*)"],
+                consistency_level="Strong",
+                timeout=self.timeout,
+            )
+        return int(rows[0]["count(*)"])
+
+    def search(
+        self, vectors: np.ndarray, limit: int, conditions: Conditions = Conditions()
+    ) -> list[tuple[list[Crop], np.ndarray]]:
+        """For each of some vectors (n, D) the nearest crops, nearest first, with their vectors (≤ limit, D)."""
+        with self._errors():
+            answers = self.client.search(
+                self.name,
+                data=list(np.ascontiguousarray(vectors, np.float32)),
+                limit=min(limit, MAX_HITS),
+                filter=conditions.expression(),
+                output_fields=[*_FIELDS, "vector"],
+                search_params={"metric_type": "L2", "params": self._search_params(limit)},
+                consistency_level="Strong",
+                timeout=self.timeout,
+            )
+        return [_crops([{"id": hit["id"], **hit["entity"]} for hit in hits], vectors.shape[1]) for hits in answers]
+
+    def _search_params(self, limit: int) -> dict[str, Any]:
+        """The index' parameters; HNSW has to look at no fewer crops than it returns."""
+        params = dict(INDEXES[self._index]["search"])
+        if "ef" in params:
+            params["ef"] = max(params["ef"], min(limit, MAX_HITS))
+        return params
+
+    def crops(self, conditions: Conditions = Conditions()) -> Iterator[list[Crop]]:
+        """The crops that meet the conditions, some at a time."""
+        for rows in self._pages(conditions, _FIELDS):
+            yield [Crop.from_row(row) for row in rows]
+
+    def crops_with_vectors(self, conditions: Conditions = Conditions()) -> Iterator[tuple[list[Crop], np.ndarray]]:
+        """As `crops`, with their vectors (n, D) float32."""
+        for rows in self._pages(conditions, [*_FIELDS, "vector"]):
+            yield _crops(rows, len(rows[0]["vector"]))
+
+    def _pages(self, conditions: Conditions, fields: list[str]) -> Iterator[list[dict[str, Any]]]:
+        with self._errors():
+            pages = self.client.query_iterator(
+                self.name,
+                batch_size=_PAGE,
+                filter=conditions.expression(),
+                output_fields=fields,
+                consistency_level="Strong",
+                timeout=self.timeout,
+            )
+        try:
+            while True:
+                with self._errors():
+                    rows = pages.next()
+                if not rows:
+                    return
+                yield rows
+        finally:
+            pages.close()
+
+    def vectors_of(self, ids: Sequence[str]) -> Iterator[tuple[list[Crop], np.ndarray]]:
+        """Those of the ids that are there, with their vectors, some at a time."""
+        for start in range(0, len(ids), _PAGE):
+            yield from self.crops_with_vectors(Conditions(ids=ids[start : start + _PAGE]))
+
+    def find(self, ids: Iterable[str]) -> dict[str, Crop]:
+        """Those of the ids that are there, with their crops."""
+        ids = list(ids)
+        found: dict[str, Crop] = {}
+        with self._errors():
+            for start in range(0, len(ids), _PAGE):
+                rows = self.client.query(
+                    self.name,
+                    filter=Conditions(ids=ids[start : start + _PAGE]).expression(),
+                    output_fields=_FIELDS,
+                    consistency_level="Strong",
+                    timeout=self.timeout,
+                )
+                found |= {row["id"]: Crop.from_row(row) for row in rows}
+        return found
+
+    def flush(self) -> None:
+        """Write what was added since the last time to its final place, and index it."""
+        with self._errors():
+            self.client.flush(self.name, timeout=max(self.timeout, 600))
+
+    def compact(self) -> None:
+        """Have a server drop the removed rows from its files; a file has no such command."""
+        with self._errors():
+            self.client.compact(self.name, timeout=self.timeout)
+
+    def drop(self) -> None:
+        """Remove the collection with everything in it."""
+        with self._errors():
+            self.client.drop_collection(self.name, timeout=self.timeout)
+
+    def rename(self, new: str) -> None:
+        """Give the collection another name."""
+        with self._errors():
+            self.client.rename_collection(self.name, new, timeout=self.timeout)
+        self.name = new
+
+
+def _crops(rows: list[dict[str, Any]], dim: int) -> tuple[list[Crop], np.ndarray]:
+    vectors = np.array([row["vector"] for row in rows], np.float32).reshape(-1, dim)
+    return [Crop.from_row(row) for row in rows], vectors
+
+
+def _lock(file: Path, wait: bool) -> BaseFileLock:
+    """The lock of a gallery's file, held by this process. GalleryError where the file cannot be used."""
+    from filelock import FileLock, Timeout
+
+    if file.suffix != _SUFFIX:
+        raise GalleryError(f"{file}: a gallery's file ends in {_SUFFIX}; name it {file.name}{_SUFFIX}")
+    if file.exists() and not file.is_dir():
+        raise GalleryError(f"{file} is no gallery, but another file; give another name")
+    lock = FileLock(file.with_name(f".{file.name}.lock"), is_singleton=True, thread_local=False)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        raise GalleryError(
+            f"{file} is open in another process; wait for it, or put the gallery on a Milvus server, which serves "
+            "several",
+            settings=("waiting",),
+        ) from None
+    except OSError as error:
+        raise GalleryError(f"{file} cannot be opened ({error.strerror or error}); give another file") from None
+    return lock
+
+
+def _pymilvus() -> Any:
+    try:
+        import pymilvus
+    except ImportError:
+        raise GalleryError("galleries need pymilvus; install it with: pip install 'svllreid[search]'") from None
+    # They print the errors that they also raise.
+    for name in ("pymilvus", "milvus_lite"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return pymilvus

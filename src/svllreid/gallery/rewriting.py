@@ -1,0 +1,118 @@
+"""A gallery written anew and put in the place of the old one: with another model, or without removed rows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from svllreid.embedding.encoder import FeatureEncoder
+from svllreid.errors import GalleryError
+from svllreid.gallery.crop import Crop, file_digest
+from svllreid.gallery.milvus import GalleryRecord, MilvusStore
+
+logger = logging.getLogger(__name__)
+
+_NEXT = "_next"
+
+
+def finish_swap(store: MilvusStore) -> None:
+    """Finish the replacement of a gallery that was killed after the old one was removed."""
+    following = store.named(store.name + _NEXT)
+    if not store.exists() and following.exists():
+        following.rename(store.name)
+
+
+def rewrite(
+    store: MilvusStore,
+    record: GalleryRecord,
+    copy: Callable[[MilvusStore], int],
+) -> int:
+    """Fill a new collection, and put it in the place of the old one.
+
+    The old one serves until the new one is whole. A call that was killed goes on where it stopped.
+
+    Args:
+        store: the gallery.
+        record: of the new collection.
+        copy: fills the new collection, and returns how many crops of the old one it left out.
+    Returns: what `copy` returned.
+    """
+    following = store.named(store.name + _NEXT)
+    if following.exists() and following.open() != record:
+        logger.info("an unfinished rewrite for another model or index is dropped")
+        following.drop()
+    if not following.exists():
+        following.create(record)
+    following.open()
+    left_out = copy(following)
+    following.flush()
+    old, new = store.count(), following.count()
+    if new + left_out != old:
+        raise GalleryError(
+            f"{store.uri}: {old} crops became {new}, as the gallery was changed meanwhile; give the same command again"
+        )
+    store.drop()
+    following.rename(store.name)
+    return left_out
+
+
+def copy_rows(store: MilvusStore, following: MilvusStore, progress: Callable[[int], None]) -> int:
+    """Copy crops with their vectors."""
+    for crops, vectors in store.crops_with_vectors():
+        following.upsert(crops, vectors)
+        progress(len(crops))
+    return 0
+
+
+def embed_again(
+    store: MilvusStore,
+    following: MilvusStore,
+    encoder: FeatureEncoder,
+    progress: Callable[[int], None],
+    *,
+    drop_missing: bool,
+) -> int:
+    """Embed the images of all crops with another model, from their files; returns how many had none any more.
+
+    Raises: GalleryError: files are missing or have changed, and their crops are not to be dropped.
+    """
+    missing: list[str] = []
+    for crops in store.crops():
+        done = following.find([crop.id for crop in crops])
+        todo = [crop for crop in crops if crop.id not in done]
+        whole = [crop for crop in todo if _is_unchanged(crop)]
+        missing += [crop.path or crop.id for crop in todo if crop not in whole]
+        _embed(whole, following, encoder, missing)
+        progress(len(crops))
+    if missing and not drop_missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise GalleryError(
+            f"{store.uri}: {len(missing)} crops cannot be embedded again, as their files are missing or have changed "
+            f"({', '.join(missing[:3])}{more}); restore them and give the same command again, or drop these crops",
+            settings=("missing crops",),
+        )
+    return len(missing)
+
+
+def _is_unchanged(crop: Crop) -> bool:
+    try:
+        return bool(crop.path) and file_digest(Path(crop.path)) == crop.id
+    except OSError:
+        return False
+
+
+def _embed(crops: Sequence[Crop], following: MilvusStore, encoder: FeatureEncoder, missing: list[str]) -> None:
+    blocks = encoder.encode_stream(
+        [crop.path for crop in crops],
+        on_error="skip",
+        on_skip=lambda index, error: missing.append(crops[index].path),
+    )
+    for indices, vectors in blocks:
+        following.upsert([crops[index] for index in indices], vectors)
+
+
+def with_encoder(record: GalleryRecord, encoder: FeatureEncoder) -> GalleryRecord:
+    """The record of the same gallery with the vectors of another model."""
+    return replace(record, spec=encoder.spec.without_side_information())
