@@ -33,6 +33,7 @@ SETTINGS = {
     "unreadable images": ("--skip-unreadable",),
     "starting over": ("--fresh",),
     "stage": ("--stage",),
+    "weights": ("--weights",),
     "calibration images": ("--calibrate",),
 }
 """Keys and options by setting; a test compares them with the schema, and the settings with the errors in the source."""
