@@ -9,7 +9,7 @@ import sys
 import typer
 from rich.console import Console
 
-from svllreid.cli import bench, config, convert, data, demo, embed, export, hub, models, pretrain, test, train
+from svllreid.cli import bench, cluster, config, convert, data, demo, embed, export, hub, models, pretrain, test, train
 from svllreid.errors import ReidError
 from svllreid.files import UNENCODABLE
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("test")(test.test)
 app.command("embed")(embed.embed)
+app.command("cluster")(cluster.cluster)
 app.command("demo")(demo.demo)
 app.command("pretrain")(pretrain.pretrain)
 app.command("bench")(bench.bench)

@@ -35,6 +35,7 @@ SETTINGS = {
     "stage": ("--stage",),
     "waiting": ("--wait",),
     "missing crops": ("--drop-missing",),
+    "weights": ("--weights",),
     "calibration images": ("--calibrate",),
 }
 """Keys and options by setting; a test compares them with the schema, and the settings with the errors in the source."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +15,19 @@ import numpy as np
 
 from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.errors import EvaluationError
-from svllreid.files import atomic_write
+from svllreid.files import atomic_write, is_file
 
-TEXTS, NUMBERS = ("path", "pid", "split"), ("camid", "viewid")
+TEXTS, NUMBERS = ("path", "pid", "split", "tracklet"), ("camid", "viewid")
 PARQUET, NPZ = (".parquet", ".pq"), ".npz"
 _COLUMNS = (*TEXTS, *NUMBERS, "time", "vector")
 _ROW_GROUP = 4096
 # A file whose vectors decode to more is made to fill the memory, as features hardly compress.
 _COMPRESSION, _UNFOLDED_BYTES = 10, 64 << 20
+# The errors that NumPy and zip raise for damaged files and other kinds of files; TypeError: a file with a single array.
+_UNREADABLE = (
+    OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, MemoryError,
+    struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,13 +35,18 @@ class TableBlock:
     """Some rows of the table.
 
     Args:
-        columns: `path`, `pid`, `split` (texts), `camid`, `viewid` (int64, -1 unknown) and `time` (float64 seconds since
-            1970, NaN unknown), each (n,).
+        columns: `path`, `pid`, `split`, `tracklet` (texts, empty unknown), `camid`, `viewid` (int64, -1 unknown) and
+            `time` (float64 seconds since 1970, NaN unknown), each (n,). Columns that are left out are all unknown.
         vectors: (n, D) float32.
     """
 
     columns: dict[str, np.ndarray]
     vectors: np.ndarray
+
+    def __post_init__(self) -> None:
+        unknown = {**dict.fromkeys(TEXTS, ""), **dict.fromkeys(NUMBERS, -1), "time": np.nan}
+        left_out = {name: np.full(len(self.vectors), unknown[name]) for name in unknown if name not in self.columns}
+        object.__setattr__(self, "columns", {**self.columns, **left_out})
 
 
 def check_format(path: Path) -> None:
@@ -123,6 +136,49 @@ def read_table(path: Path) -> tuple[TableBlock, EmbeddingSpec | None]:
         ) from None
     spec = None if content is None else EmbeddingSpec.from_dict(content, f"{path}: embedding")
     return TableBlock(columns, vectors), spec
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz archive, read without pickle.
+
+    Raises: EvaluationError: it is not such an archive, is damaged, or unfolds to far more than features would.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            unfolded = sum(entry.file_size for entry in archive.zip.infolist())
+            if unfolded > _COMPRESSION * path.stat().st_size + _UNFOLDED_BYTES:
+                raise ValueError(f"it would unfold to {unfolded / 1e9:.1f} GB")
+            return {name: archive[name] for name in archive.files}
+    except _UNREADABLE as error:
+        raise EvaluationError(f"{path} is not a readable .npz archive of plain arrays: {error}") from None
+
+
+def holds_features(path: Path) -> bool:
+    """Whether this is a table of features, and not one of images: an .npz file, or Parquet with a column `vector`.
+
+    Raises: EvaluationError: a Parquet file, and the library for it is missing.
+    """
+    if path.suffix.lower() == NPZ:
+        return True
+    if path.suffix.lower() not in PARQUET or not is_file(path):
+        return False
+    pyarrow = _pyarrow(path)
+    try:
+        return "vector" in pyarrow.parquet.read_schema(path).names
+    except (pyarrow.ArrowException, OSError, ValueError):
+        return False  # whoever reads it as a table of images says what is wrong
+
+
+def read_features(path: Path) -> tuple[TableBlock, EmbeddingSpec | None]:
+    """Read a table of features, Parquet or .npz, whole; the arguments and errors are those of `read_table`."""
+    if path.suffix.lower() in PARQUET:
+        return read_table(path)
+    arrays = read_arrays(path)
+    if "vectors" not in arrays:
+        raise EvaluationError(
+            f"{path} has no array vectors, it has {', '.join(arrays) or 'none'}; give one that `svllreid embed` wrote"
+        )
+    return table_of_arrays(path, arrays)
 
 
 def table_of_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[TableBlock, EmbeddingSpec | None]:

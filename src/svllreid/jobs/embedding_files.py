@@ -83,7 +83,7 @@ def embed_to_file(
     check_format(output)
     with logging_to(None, console), LiveReport(console) as report:
         images, notes = list_images(source)
-        config, sie_notes = _fitting(config, user_path(weights), options)
+        config, sie_notes = fitting_config(config, user_path(weights), cameras=options.cameras)
         notes += sie_notes
         encoder = build.Encoder.load(
             weights, config, options.device, precision=options.precision, batch_size=options.batch_size
@@ -114,15 +114,34 @@ def embed_to_file(
         return rows
 
 
-def _fitting(config: Config | None, weights: Path, options: EmbedOptions) -> tuple[Config | None, list[str]]:
-    """The configuration, side information off where camera numbers are not those of the training set, and a note."""
+def fitting_config(config: Config | None, weights: Path, *, cameras: bool) -> tuple[Config | None, list[str]]:
+    """The configuration, side information off where camera numbers are not those of the training set, and a note.
+
+    Args:
+        config: None: the one beside the checkpoint.
+        weights: the checkpoint.
+        cameras: whether cameras are numbered as in the training set.
+    """
     if config is None and (info := read_info(weights)) is not None:
         config = from_tree(info.config, str(weights))
-    if config is None or options.cameras or not (config.model.sie_camera or config.model.sie_view):
+    if config is None or cameras or not (config.model.sie_camera or config.model.sie_view):
         return config, []
     off = {"MODEL.SIE_CAMERA": False, "MODEL.SIE_VIEW": False}
     note = "side information is left out, as camera numbers may be others than in training; --cameras adds it"
     return from_tree(config.to_yaml_tree(), str(weights), off), [note]
+
+
+def columns_of(images: Sequence[ListedImage]) -> dict[str, np.ndarray]:
+    """The columns of a table of features (`TableBlock`) of these images, except the features."""
+    return {
+        "path": np.array([str(image.path) for image in images], dtype=str),
+        "pid": np.array([image.pid for image in images], dtype=str),
+        "split": np.array([image.split for image in images], dtype=str),
+        "tracklet": np.array([image.tracklet for image in images], dtype=str),
+        "camid": np.array([image.camid for image in images], np.int64),
+        "viewid": np.array([image.viewid for image in images], np.int64),
+        "time": np.array([np.nan if image.time is None else image.time for image in images], np.float64),
+    }
 
 
 def _wait_for_all() -> None:
@@ -135,7 +154,7 @@ def _digest(images: Sequence[ListedImage]) -> str:
     digest = hashlib.sha256()
     for image in images:
         digest.update(file_stamp(image.path))
-        digest.update(repr((image.pid, image.camid, image.viewid, image.time, image.split)).encode())
+        digest.update(repr((image.pid, image.camid, image.viewid, image.time, image.split, image.tracklet)).encode())
     return digest.hexdigest()
 
 
@@ -192,16 +211,7 @@ class _Parts:
         """The rows of all parts, in the order of the list."""
         for number in range(self.count):
             part = self._load(number)
-            images, vectors = [self.images[row] for row in part["rows"]], part["vectors"]
-            columns = {
-                "path": np.array([str(image.path) for image in images], dtype=str),
-                "pid": np.array([image.pid for image in images], dtype=str),
-                "split": np.array([image.split for image in images], dtype=str),
-                "camid": np.array([image.camid for image in images], np.int64),
-                "viewid": np.array([image.viewid for image in images], np.int64),
-                "time": np.array([np.nan if image.time is None else image.time for image in images], np.float64),
-            }
-            yield TableBlock(columns, vectors)
+            yield TableBlock(columns_of([self.images[row] for row in part["rows"]]), part["vectors"])
 
     def skipped(self) -> list[tuple[Path, str]]:
         """The images that were left out, and why."""

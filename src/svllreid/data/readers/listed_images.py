@@ -16,7 +16,9 @@ from svllreid.errors import DatasetError
 from svllreid.files import is_folder, user_path
 from svllreid.types import UNKNOWN, Sample
 
+_OPTIONAL = ("pid", "camid", "viewid", "split", "time", "tracklet")
 _SECONDS = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
+_TIME_IN_NAME = re.compile(r"_t(\d{9,11}(?:\.\d+)?)(?![\d])", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class ListedImage:
         camid, viewid: zero-based camera and viewpoint; UNKNOWN (-1) where they are unknown.
         time: seconds since 1970 (UTC); None where it is unknown.
         split: train, query or gallery; empty where it belongs to none.
+        tracklet: the name of the tracklet that it belongs to, within its camera; empty where it is unknown.
     """
 
     path: Path
@@ -37,15 +40,17 @@ class ListedImage:
     viewid: int = UNKNOWN
     time: float | None = None
     split: str = ""
+    tracklet: str = ""
 
 
 def list_images(source: Path) -> tuple[list[ListedImage], list[str]]:
     """The images of a folder or of a table, sorted by path, and notes on what was left out.
 
     - A folder with sub-folders train, query or gallery is read as `read_folder` reads it, with identities and splits.
-    - Any other folder gives all images in it and below it; `_c<k>` in a file's name is the camera, k counting from 1.
-    - A CSV or Parquet table needs the column path; pid, camid, viewid, split and time may be there. A time is in
-      seconds since 1970, or an ISO 8601 text such as 2026-05-01T12:30:00+02:00 (without a zone: UTC).
+    - Any other folder gives all images in it and below it; `_c<k>` in a file's name is the camera, k counting from 1,
+      and `_t<seconds since 1970>`, such as `_t1777638600.25`, the time. A shorter number is no time.
+    - A CSV or Parquet table needs the column path; pid, camid, viewid, split, time and tracklet may be there. A time is
+      in seconds since 1970, or an ISO 8601 text such as 2026-05-01T12:30:00+02:00 (without a zone: UTC).
 
     Raises: DatasetError: no image, an unreadable table, or faulty rows.
     """
@@ -79,15 +84,16 @@ def _folder(root: Path) -> tuple[list[ListedImage], list[str]]:
         folders += [folder / name for name in listing.folders]
         others += len(listing.others)
         for name in listing.images:
-            match = CAMERA.search(name)
-            images.append(ListedImage(folder / name, camid=int(match[1]) - 1 if match and int(match[1]) else UNKNOWN))
+            match, moment = CAMERA.search(name), _TIME_IN_NAME.search(name)
+            camid = int(match[1]) - 1 if match and int(match[1]) else UNKNOWN
+            images.append(ListedImage(folder / name, camid=camid, time=float(moment[1]) if moment else None))
     return images, [f"{others} files that are no images are left out"] if others else []
 
 
 def _table(file: Path) -> Iterator[ListedImage]:
     """The rows of a table; faulty ones are refused together."""
     bad = []
-    for place, texts in read_rows(file, required=("path",), optional=("pid", "camid", "viewid", "split", "time")):
+    for place, texts in read_rows(file, required=("path",), optional=_OPTIONAL):
         fault = _fault(texts)
         if fault:
             bad.append(f"{place}: {fault}")
@@ -99,6 +105,7 @@ def _table(file: Path) -> Iterator[ListedImage]:
             index(texts.get("viewid", "")),
             _time(texts.get("time", "")),
             texts.get("split", "").lower(),
+            texts.get("tracklet", ""),
         )
     if bad:
         more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""

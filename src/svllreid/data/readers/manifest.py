@@ -51,6 +51,7 @@ def read_manifest(root: Root, *, noun: str = PERSON) -> Splits:
 
     - Columns: path (relative to the table's folder), pid, split (train, query or gallery) and, optionally, camid and
       viewid, which count from 0 (1.0 is read as 1). Other columns are ignored.
+    - Rows of train with an empty pid are left out, and a note counts them; so an image is dropped by emptying one cell.
     - An empty camid or viewid, or -1, means that it is not known. Cameras are known in all rows or in none.
     - Identities: int if all pids of train are numbers, else text. Query and gallery are decided together in the same
       way.
@@ -64,9 +65,11 @@ def read_manifest(root: Root, *, noun: str = PERSON) -> Splits:
     Raises: DatasetError: the file cannot be read, lacks columns, has faulty or repeated rows, or names absent images.
     """
     file = existing_file(root)
-    rows = _parse(file, read_rows(file, REQUIRED, OPTIONAL))
+    rows, without_pid = _parse(file, read_rows(file, REQUIRED, OPTIONAL))
     _check_cameras(file, rows)
     notes = _check_repeats(file, rows)
+    if without_pid:
+        notes.append(f"{without_pid} rows of train with an empty pid are left out")
     require_present([row.path for row in rows], "manifest", file)
     images: dict[str, list[Labelled]] = {split: [] for split in SPLITS}
     for row in rows:
@@ -162,17 +165,24 @@ def _text(value: Any) -> str:
     return str(value).strip()
 
 
-def _parse(file: Path, records: Iterable[tuple[str, Texts]]) -> list[Row]:
-    """The checked rows. Reading stops after MAX_FAULTS repeated rows, which `_check_repeats` then refuses."""
+def _parse(file: Path, records: Iterable[tuple[str, Texts]]) -> tuple[list[Row], int]:
+    """The checked rows, and how many rows of train were left out since they have no pid.
+
+    Reading stops after MAX_FAULTS repeated rows, which `_check_repeats` then refuses.
+    """
     rows: list[Row] = []
     bad: list[str] = []
     images: set[tuple[str, str]] = set()
+    without_pid = 0
     for place, texts in records:
         if len(bad) + len(rows) - len(images) >= MAX_FAULTS:
             break
         fault = _fault(texts)
         if fault:
             bad.append(f"{place}: {fault}")
+            continue
+        if not texts.get("pid"):
+            without_pid += 1
             continue
         # normpath, since a file may be spelled in two ways.
         path = Path(os.path.normpath(file.parent / texts["path"]))
@@ -182,7 +192,7 @@ def _parse(file: Path, records: Iterable[tuple[str, Texts]]) -> list[Row]:
     if bad:
         more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise DatasetError(f"manifest: {file} has {len(bad)} bad rows: {'; '.join(bad[:3])}{more}. Fix these rows.")
-    return rows
+    return rows, without_pid
 
 
 def _fault(texts: Texts) -> str | None:
@@ -190,9 +200,9 @@ def _fault(texts: Texts) -> str | None:
     if "" in texts:
         return f"{texts['']} fields, more than there are columns (quote a value that holds a comma)"
     for column in REQUIRED:
-        if not texts.get(column):
+        if not texts.get(column) and (column != "pid" or texts.get("split", "").lower() != "train"):
             return f"{column} is empty"
-        if len(texts[column]) > MAX_CHARACTERS:
+        if len(texts.get(column, "")) > MAX_CHARACTERS:
             return f"{column} has {len(texts[column])} characters (at most {MAX_CHARACTERS})"
     split = texts["split"]
     if split.lower() not in SPLITS:

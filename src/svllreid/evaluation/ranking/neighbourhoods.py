@@ -29,21 +29,33 @@ class Neighbourhoods:
         num_queries: how many of the images are queries.
         k1, k2: see `RerankOptions`.
         counter: counts one unit for each image.
+        first_gallery: the first gallery image; None: the one after the last query. With all images as queries, 0
+            compares them with themselves.
     """
 
-    def __init__(self, neighbours: Neighbours, num_queries: int, k1: int, k2: int, counter: ProgressCounter) -> None:
+    def __init__(
+        self,
+        neighbours: Neighbours,
+        num_queries: int,
+        k1: int,
+        k2: int,
+        counter: ProgressCounter,
+        *,
+        first_gallery: int | None = None,
+    ) -> None:
         self.features, self.indices, self.near, self.largest = (
             values.cpu().numpy()
             for values in (neighbours.features, neighbours.indices, neighbours.near, neighbours.largest)
         )
         self.num_queries, self.count, self.k2 = num_queries, len(self.features), k2
+        self.first_gallery = num_queries if first_gallery is None else first_gallery
         self.wide, self.narrow = self._reciprocal(k1), self._reciprocal(round(k1 / 2))
         vectors = stacked(in_threads(self._encode, self._blocks(self.count), lambda rows: counter.add(len(rows))))
         self._invert(self._average(vectors) if k2 > 1 else vectors)
 
     def common(self, start: int, stop: int) -> torch.Tensor:
         """Σ min(V_i, V_j) of the queries start..stop with every gallery image, (stop − start, Ng) float32."""
-        result = torch.zeros((stop - start, self.count - self.num_queries))
+        result = torch.zeros((stop - start, self.count - self.first_gallery))
         step = max(1, _CACHE_NUMBERS // result.shape[1])
         parts = list(zip(range(start, stop, step), result.split(step), strict=True))
         in_threads(lambda part: self._add_common(*part), parts)
@@ -115,14 +127,14 @@ class Neighbourhoods:
     def _invert(self, vectors: SparseRows) -> None:
         """Store the rows of the queries, and for each column the gallery images that have an entry, with its weight."""
         starts, columns, values = vectors
-        cut = starts[self.num_queries]
+        cut, begin = starts[self.num_queries], starts[self.first_gallery]
         self.query = SparseRows(starts[: self.num_queries + 1], columns[:cut], values[:cut])
-        counts = np.diff(starts[self.num_queries :])
+        counts = np.diff(starts[self.first_gallery :])
         images = np.repeat(np.arange(len(counts)), counts)
-        order = np.sort((columns[cut:] << 32) | np.arange(len(images))) & 0xFFFFFFFF  # a stable argsort, much faster
-        self.sizes = np.bincount(columns[cut:], minlength=self.count)
+        order = np.sort((columns[begin:] << 32) | np.arange(len(images))) & 0xFFFFFFFF  # a stable argsort, much faster
+        self.sizes = np.bincount(columns[begin:], minlength=self.count)
         ends = np.cumsum(self.sizes)[:-1]
-        self.holders, self.weights = np.split(images[order], ends), np.split(values[cut:][order], ends)
+        self.holders, self.weights = np.split(images[order], ends), np.split(values[begin:][order], ends)
 
     def _add_common(self, first: int, common: torch.Tensor) -> None:
         """Add Σ min(V_i, V_j) for the queries first, first + 1, … to `common` (n, Ng), some columns of V at a time."""
