@@ -9,7 +9,23 @@ import sys
 import typer
 from rich.console import Console
 
-from svllreid.cli import bench, cluster, config, convert, data, demo, embed, export, hub, models, pretrain, test, train
+from svllreid.cli import (
+    bench,
+    cluster,
+    config,
+    convert,
+    data,
+    demo,
+    embed,
+    export,
+    gallery,
+    hub,
+    models,
+    pretrain,
+    search,
+    test,
+    train,
+)
 from svllreid.errors import ReidError
 from svllreid.files import UNENCODABLE
 
@@ -30,11 +46,13 @@ app.command("train")(train.train)
 app.command("test")(test.test)
 app.command("embed")(embed.embed)
 app.command("cluster")(cluster.cluster)
+app.command("search")(search.search)
 app.command("demo")(demo.demo)
 app.command("pretrain")(pretrain.pretrain)
 app.command("bench")(bench.bench)
 app.command("convert")(convert.convert)
 app.command("export")(export.export)
+app.add_typer(gallery.app, name="gallery")
 app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(models.app, name="models")

@@ -33,6 +33,7 @@ SETTINGS = {
     "unreadable images": ("--skip-unreadable",),
     "starting over": ("--fresh",),
     "stage": ("--stage",),
+    "cameras left out": ("--not-camera",),
     "waiting": ("--wait",),
     "missing crops": ("--drop-missing",),
     "weights": ("--weights",),

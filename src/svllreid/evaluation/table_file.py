@@ -17,7 +17,7 @@ from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.errors import EvaluationError
 from svllreid.files import atomic_write, is_file
 
-TEXTS, NUMBERS = ("path", "pid", "split", "tracklet"), ("camid", "viewid")
+TEXTS, NUMBERS = ("path", "pid", "split", "tracklet", "tags"), ("camid", "viewid")
 PARQUET, NPZ = (".parquet", ".pq"), ".npz"
 _COLUMNS = (*TEXTS, *NUMBERS, "time", "vector")
 _ROW_GROUP = 4096
@@ -35,8 +35,9 @@ class TableBlock:
     """Some rows of the table.
 
     Args:
-        columns: `path`, `pid`, `split`, `tracklet` (texts, empty unknown), `camid`, `viewid` (int64, -1 unknown) and
-            `time` (float64 seconds since 1970, NaN unknown), each (n,). Columns that are left out are all unknown.
+        columns: `path`, `pid`, `split`, `tracklet`, `tags` (texts, empty unknown), `camid`, `viewid` (int64, -1
+            unknown) and `time` (float64 seconds since 1970, NaN unknown), each (n,). Columns
+            that are left out are all unknown.
         vectors: (n, D) float32.
     """
 

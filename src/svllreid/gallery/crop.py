@@ -18,6 +18,8 @@ NO_TIME = -1e30
 MAX_BYTES = {"path": 4096, "pid": 512, "tracklet": 512, "tag": 256}
 """The longest text of each kind that is stored, in bytes of UTF-8."""
 MAX_TAGS = 64
+TAG_END = ";"
+"""What separates tags in a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,9 @@ class Crop:
                 raise GalleryError(f"{name!a}: its {kind} {text!a} is not Unicode; rename it") from None
             if length > MAX_BYTES[kind]:
                 raise GalleryError(f"{name}: its {kind} has {length} bytes, and {MAX_BYTES[kind]} are possible")
-        if len(self.tags) > MAX_TAGS or "" in self.tags:
-            raise GalleryError(f"{name}: {len(self.tags)} tags; give at most {MAX_TAGS}, none of them empty")
+        if len(self.tags) > MAX_TAGS or any(not tag or TAG_END in tag for tag in self.tags):
+            given = ", ".join(map(repr, self.tags[:3]))
+            raise GalleryError(f"{name}: the tags {given} …; give {MAX_TAGS} at most, none empty or with {TAG_END!r}")
 
     @property
     def labels(self) -> tuple[Any, ...]:
@@ -176,5 +179,11 @@ def pixels_digest(pixels: np.ndarray) -> str:
 
 
 def clean_tags(tags: Iterable[str] | str | None) -> tuple[str, ...]:
-    """Tags sorted and without repetition; one text alone is one tag."""
-    return tuple(sorted({tags} if isinstance(tags, str) else set(tags or ())))
+    """Tags sorted and without repetition; of one text alone, those that semicolons separate.
+
+    >>> clean_tags("night; entrance"), clean_tags(["b", "a", "b"])
+    (('entrance', 'night'), ('a', 'b'))
+    """
+    if isinstance(tags, str):
+        tags = [part.strip() for part in tags.split(TAG_END) if part.strip()]
+    return tuple(sorted(set(tags or ())))

@@ -58,6 +58,7 @@ class Gallery:
         thumbnails: keep a small picture of every crop, in this folder; True: in `<uri>.thumbnails` beside the file. Of
             a new gallery.
         create: whether a gallery that is not there is made; None: if there is an encoder.
+        must_be_new: refuse a gallery that is there.
         wait: wait until no other process has the file open, instead of raising an error.
         timeout: seconds after which a server that does not answer is given up.
     Raises: GalleryError: there is no such gallery, or it is open in another process, or the server does not answer.
@@ -88,6 +89,7 @@ class Gallery:
         index: str = "FLAT",
         thumbnails: bool | str | os.PathLike[str] = False,
         create: bool | None = None,
+        must_be_new: bool = False,
         wait: bool = False,
         timeout: float = 30,
     ) -> None:
@@ -98,7 +100,7 @@ class Gallery:
         self.store = MilvusStore(uri, name, wait=wait, timeout=timeout, must_exist=not make)
         try:
             finish_swap(self.store)
-            if not self.store.exists():
+            if must_be_new or not self.store.exists():
                 if not make or encoder is None:
                     raise GalleryError(f"{self.store.uri} holds no gallery named {name}; make it with its model first")
                 folder = _thumbnail_folder(self.store, thumbnails)
@@ -187,7 +189,12 @@ class Gallery:
         return report
 
     def add_features(
-        self, blocks: Iterable[TableBlock], spec: EmbeddingSpec | None, progress: Callable[[int], None] | None = None
+        self,
+        blocks: Iterable[TableBlock],
+        spec: EmbeddingSpec | None,
+        progress: Callable[[int], None] | None = None,
+        *,
+        tags: Sequence[str] = (),
     ) -> AddReport:
         """Store features that were embedded before, as `svllreid embed` writes them.
 
@@ -195,13 +202,14 @@ class Gallery:
             blocks: rows of the table. An image whose file is there is known by its content, others by their vector.
             spec: the record of the model behind them.
             progress: called with the number of rows that were stored since the last call.
+            tags: given to all of them.
         Raises: EvaluationError: they are of another model, or nothing says of which.
         """
         if spec is None:
             raise EvaluationError("the features do not say which model they are of; embed the images again")
         check_same(self.record.spec, spec, (f"the gallery {self.store.uri}", "the table"))
         report = AddReport()
-        for crops, vectors in crops_of_table(blocks):
+        for crops, vectors in crops_of_table(blocks, tags):
             stored = self.store.find([crop.id for crop in crops])
             rows = {crop.id: row for row, crop in reversed(list(enumerate(crops))) if crop.id not in stored}
             new = sorted(rows.values())

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from svllreid.evaluation.table_file import TableBlock
-from svllreid.gallery.crop import Crop, file_digest
+from svllreid.gallery.crop import TAG_END, Crop, clean_tags, file_digest
 from svllreid.types import Pid
 
 _NUMBER = re.compile(r"0|[1-9]\d{0,17}", re.ASCII)
@@ -24,28 +24,28 @@ def table_of_crops(crops: Sequence[Crop], vectors: np.ndarray) -> TableBlock:
         {
             "path": np.array([crop.path for crop in crops], dtype=str),
             "pid": np.array(["" if crop.pid is None else str(crop.pid) for crop in crops], dtype=str),
-            "split": np.array([""] * len(crops), dtype=str),
+            "tracklet": np.array([crop.tracklet for crop in crops], dtype=str),
+            "tags": np.array([TAG_END.join(crop.tags) for crop in crops], dtype=str),
             "camid": np.array([crop.camid for crop in crops], np.int64),
-            "viewid": np.full(len(crops), -1, np.int64),
             "time": np.array([np.nan if crop.time is None else crop.time for crop in crops], np.float64),
         },
         vectors,
     )
 
 
-def crops_of_table(blocks: Iterable[TableBlock]) -> Iterator[tuple[list[Crop], np.ndarray]]:
+def crops_of_table(blocks: Iterable[TableBlock], tags: Sequence[str] = ()) -> Iterator[tuple[list[Crop], np.ndarray]]:
     """Crops with their vectors, some rows at a time.
 
-    A crop's id is SHA-256 of its file, or where that cannot be read of its vector. Identities that are written as
-    numbers become numbers.
+    `tags` are given to all of them. A crop's id is SHA-256 of its file, or where that cannot be read of its vector.
+    Identities that are written as numbers become numbers.
     """
     for block in blocks:
         for start in range(0, len(block.vectors), _ROWS):
             rows = range(start, min(start + _ROWS, len(block.vectors)))
-            yield [_crop(block, row) for row in rows], np.ascontiguousarray(block.vectors[rows.start : rows.stop])
+            yield [_crop(block, row, tags) for row in rows], np.ascontiguousarray(block.vectors[rows.start : rows.stop])
 
 
-def _crop(block: TableBlock, row: int) -> Crop:
+def _crop(block: TableBlock, row: int, tags: Sequence[str]) -> Crop:
     columns = block.columns
     path, time = str(columns["path"][row]), float(columns["time"][row])
     absolute = str(Path(path).absolute()) if path else ""
@@ -55,6 +55,8 @@ def _crop(block: TableBlock, row: int) -> Crop:
         pid_of(str(columns["pid"][row])),
         int(columns["camid"][row]),
         None if np.isnan(time) else time,
+        str(columns["tracklet"][row]),
+        clean_tags([*tags, *clean_tags(str(columns["tags"][row]))]),
         added=clock.time(),
     )
 

@@ -138,6 +138,7 @@ def columns_of(images: Sequence[ListedImage]) -> dict[str, np.ndarray]:
         "pid": np.array([image.pid for image in images], dtype=str),
         "split": np.array([image.split for image in images], dtype=str),
         "tracklet": np.array([image.tracklet for image in images], dtype=str),
+        "tags": np.array([image.tags for image in images], dtype=str),
         "camid": np.array([image.camid for image in images], np.int64),
         "viewid": np.array([image.viewid for image in images], np.int64),
         "time": np.array([np.nan if image.time is None else image.time for image in images], np.float64),
@@ -154,7 +155,8 @@ def _digest(images: Sequence[ListedImage]) -> str:
     digest = hashlib.sha256()
     for image in images:
         digest.update(file_stamp(image.path))
-        digest.update(repr((image.pid, image.camid, image.viewid, image.time, image.split, image.tracklet)).encode())
+        labels = (image.pid, image.camid, image.viewid, image.time, image.split, image.tracklet, image.tags)
+        digest.update(repr(labels).encode())
     return digest.hexdigest()
 
 

@@ -16,7 +16,7 @@ from svllreid.errors import DatasetError
 from svllreid.files import is_folder, user_path
 from svllreid.types import UNKNOWN, Sample
 
-_OPTIONAL = ("pid", "camid", "viewid", "split", "time", "tracklet")
+_OPTIONAL = ("pid", "camid", "viewid", "split", "time", "tracklet", "tags")
 _SECONDS = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 _TIME_IN_NAME = re.compile(r"_t(\d{9,11}(?:\.\d+)?)(?![\d])", re.ASCII)
 
@@ -32,6 +32,7 @@ class ListedImage:
         time: seconds since 1970 (UTC); None where it is unknown.
         split: train, query or gallery; empty where it belongs to none.
         tracklet: the name of the tracklet that it belongs to, within its camera; empty where it is unknown.
+        tags: any texts for the filters of a gallery, separated by semicolons.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class ListedImage:
     time: float | None = None
     split: str = ""
     tracklet: str = ""
+    tags: str = ""
 
 
 def list_images(source: Path) -> tuple[list[ListedImage], list[str]]:
@@ -49,8 +51,8 @@ def list_images(source: Path) -> tuple[list[ListedImage], list[str]]:
     - A folder with sub-folders train, query or gallery is read as `read_folder` reads it, with identities and splits.
     - Any other folder gives all images in it and below it; `_c<k>` in a file's name is the camera, k counting from 1,
       and `_t<seconds since 1970>`, such as `_t1777638600.25`, the time. A shorter number is no time.
-    - A CSV or Parquet table needs the column path; pid, camid, viewid, split, time and tracklet may be there. A time is
-      in seconds since 1970, or an ISO 8601 text such as 2026-05-01T12:30:00+02:00 (without a zone: UTC).
+    - A CSV or Parquet table needs the column path; pid, camid, viewid, split, time, tracklet and tags may be there. A
+      time is in seconds since 1970, or an ISO 8601 text such as 2026-05-01T12:30:00+02:00 (without a zone: UTC).
 
     Raises: DatasetError: no image, an unreadable table, or faulty rows.
     """
@@ -106,6 +108,7 @@ def _table(file: Path) -> Iterator[ListedImage]:
             _time(texts.get("time", "")),
             texts.get("split", "").lower(),
             texts.get("tracklet", ""),
+            texts.get("tags", ""),
         )
     if bad:
         more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
