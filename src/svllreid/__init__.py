@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from svllreid.build import Encoder, build_model, load_dataset
+    from svllreid.calibration.calibration import Calibration
     from svllreid.config import load_config
     from svllreid.embedding.contract import EmbeddingSpec
     from svllreid.evaluation.features import FeatureSet
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Calibration": "svllreid.calibration.calibration",
     "EmbeddingSpec": "svllreid.embedding.contract",
     "Encoder": "svllreid.build",
     "FeatureSet": "svllreid.evaluation.features",
@@ -34,6 +36,7 @@ _HOMES = {
     "verify_features": "svllreid.evaluation.verification",
 }
 __all__ = [
+    "Calibration",
     "EmbeddingSpec",
     "Encoder",
     "FeatureSet",

@@ -74,6 +74,6 @@ def test_a_gpu_counts_impostors_the_same_way() -> None:
     values = RANDOM.integers(0, 60, (7, 90)).astype(np.float32)
     values[0, :9] = np.inf
     found = verification._between(torch.from_numpy(values), torch.from_numpy(edges))
-    expected = verification._between_sorted(values.copy(), edges)
+    expected = verification.between_sorted(values.copy(), edges)
     for one, other in zip(found, expected, strict=True):
         assert_array_equal(one[:-1], other[:-1])  # beyond the last edge nothing is asked

@@ -202,7 +202,7 @@ class ImpostorPairs:
         lock = Lock()
 
         def work(piece: tuple[int, torch.Tensor]) -> None:
-            counts = _between_sorted(self._impostors(*piece).cpu().numpy(), self.distances)
+            counts = between_sorted(self._impostors(*piece).cpu().numpy(), self.distances)
             with lock:
                 self._add(*counts)
 
@@ -221,25 +221,39 @@ class ImpostorPairs:
 
     def result(self) -> Verification:
         """The rates at every threshold, after all queries have been read."""
-        below, up_to = (np.cumsum(counts)[:-1] for counts in (self._below, self._up_to))
-        num_genuine = int(self.counts.sum())
-        accepted = np.cumsum(self.counts) / num_genuine
-        roc = np.zeros((2 * len(self.distances) + 2, 2))
-        roc[1:-1:2, 0], roc[2:-1:2, 0], roc[-1] = below / self.num_impostor, up_to / self.num_impostor, 1
-        roc[3:-1:2, 1], roc[2:-1:2, 1] = accepted[:-1], accepted
-        return Verification(
-            thresholds=self.distances.astype(np.float64),
-            false_accept_rates=roc[2:-1:2, 0],
-            true_accept_rates=accepted,
-            roc=roc,
-            auc=float((np.diff(roc[:, 0]) * (roc[1:, 1] + roc[:-1, 1])).sum() / 2),
-            equal_error_rate=float(np.interp(0, roc.sum(axis=1) - 1, roc[:, 0])),
-            num_genuine=num_genuine,
-            num_impostor=self.num_impostor,
-        )
+        return verification_of(self.distances, self.counts, self._below, self._up_to, self.num_impostor)
 
 
-def _between_sorted(values: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def verification_of(
+    distances: np.ndarray, counts: np.ndarray, below: np.ndarray, up_to: np.ndarray, num_impostor: int
+) -> Verification:
+    """The rates at every threshold, from counted pairs.
+
+    Args:
+        distances: (M,) the different distances of the genuine pairs, ascending.
+        counts: (M,) the number of genuine pairs at each of them.
+        below, up_to: (M + 1,) numbers of impostor pairs between them, as `between_sorted` counts them.
+        num_impostor: number of impostor pairs.
+    """
+    below, up_to = (np.cumsum(between)[:-1] for between in (below, up_to))
+    num_genuine = int(counts.sum())
+    accepted = np.cumsum(counts) / num_genuine
+    roc = np.zeros((2 * len(distances) + 2, 2))
+    roc[1:-1:2, 0], roc[2:-1:2, 0], roc[-1] = below / num_impostor, up_to / num_impostor, 1
+    roc[3:-1:2, 1], roc[2:-1:2, 1] = accepted[:-1], accepted
+    return Verification(
+        thresholds=distances.astype(np.float64),
+        false_accept_rates=roc[2:-1:2, 0],
+        true_accept_rates=accepted,
+        roc=roc,
+        auc=float((np.diff(roc[:, 0]) * (roc[1:, 1] + roc[:-1, 1])).sum() / 2),
+        equal_error_rate=float(np.interp(0, roc.sum(axis=1) - 1, roc[:, 0])),
+        num_genuine=num_genuine,
+        num_impostor=num_impostor,
+    )
+
+
+def between_sorted(values: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Count values by how many edges lie below them.
 
     Args:
@@ -256,7 +270,7 @@ def _between_sorted(values: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _between(values: torch.Tensor, edges: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The same as `_between_sorted` for tensors on a GPU, where sorting first would not be faster."""
+    """The same as `between_sorted` for tensors on a GPU, where sorting first would not be faster."""
     flat = values.flatten()
     counts = (
         torch.bincount(torch.searchsorted(edges, flat, right=right), minlength=len(edges) + 1).cpu().numpy()
