@@ -17,5 +17,5 @@ def need(name: str) -> ModuleType:
         return import_module(name)
     except ImportError:
         raise EvaluationError(
-            "calibrating needs SciPy and scikit-learn; install them with: pip install 'svllreid[decisions]'"
+            "calibrating needs SciPy and scikit-learn; install them with: pip install 'svllreid[search]'"
         ) from None

@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from svllreid.cli.options import Device, SkipUnreadable
+from svllreid.cli.options import ConfigFile, Device, SkipUnreadable
 
 if TYPE_CHECKING:
     from svllreid.gallery.conditions import Conditions
@@ -58,10 +58,20 @@ def gallery() -> None:
     """Keep crops in a gallery, to search them."""
 
 
-def _options(uri: str, name: str, wait: bool, weights: Path | None = None, device: str = "auto") -> GalleryOptions:
+def gallery_options(
+    uri: str,
+    name: str,
+    wait: bool,
+    weights: Path | None = None,
+    config_file: Path | None = None,
+    device: str = "auto",
+) -> GalleryOptions:
+    """The gallery and the model that the options say."""
+    from svllreid.config import load_config
     from svllreid.jobs.gallery import GalleryOptions
 
-    return GalleryOptions(uri, weights, name, wait, device=device)
+    config = load_config(config_file) if config_file else None
+    return GalleryOptions(uri, weights, name, wait, config, device)
 
 
 def conditions(
@@ -90,6 +100,7 @@ def create(
         Path | None, typer.Option(metavar="DIR", help="Where; without it beside the file, FILE.thumbnails.")
     ] = None,
     name: Name = "crops",
+    config_file: ConfigFile = None,
     device: Device = "auto",
     wait: Wait = False,
 ) -> None:
@@ -100,7 +111,7 @@ def create(
     from svllreid.jobs import gallery as jobs
 
     made = jobs.create(
-        _options(uri, name, wait, weights, device),
+        gallery_options(uri, name, wait, weights, config_file, device),
         index=index,
         thumbnails=thumbnails,
         thumbnail_folder=thumbnail_folder,
@@ -122,6 +133,7 @@ def add(
     ] = False,
     skip_unreadable: SkipUnreadable = False,
     name: Name = "crops",
+    config_file: ConfigFile = None,
     device: Device = "auto",
     wait: Wait = False,
 ) -> None:
@@ -135,7 +147,7 @@ def add(
     """
     from svllreid.jobs import gallery as jobs
 
-    options = _options(uri, name, wait, weights, device)
+    options = gallery_options(uri, name, wait, weights, config_file, device)
     report = jobs.add(options, source, tags=tuple(tag or ()), update=update, skip_unreadable=skip_unreadable)
     parts = [f"{report.added} crops added", f"{report.present} were there"]
     parts += [f"{report.updated} of them got new labels"] if report.updated else []
@@ -167,7 +179,7 @@ def list_crops(
     from svllreid.jobs import gallery as jobs
 
     where = conditions(camera, not_camera, after, before, tag, pid)
-    with jobs.opened(_options(uri, name, wait)) as opened:
+    with jobs.opened(gallery_options(uri, name, wait)) as opened:
         total = opened.store.count(where)
         crops = list(islice(opened.crops(where), limit))
     if as_json:
@@ -191,7 +203,7 @@ def stats(uri: Uri, as_json: Json = False, name: Name = "crops", wait: Wait = Fa
     """
     from svllreid.jobs import gallery as jobs
 
-    with jobs.opened(_options(uri, name, wait)) as opened:
+    with jobs.opened(gallery_options(uri, name, wait)) as opened:
         counted = opened.stats()
     if as_json:
         content = {**dataclasses.asdict(counted), "spec": counted.spec.to_dict()}
@@ -241,7 +253,7 @@ def remove(
     """
     from svllreid.jobs import gallery as jobs
 
-    with jobs.opened(_options(uri, name, wait)) as opened:
+    with jobs.opened(gallery_options(uri, name, wait)) as opened:
         count = opened.remove(
             path=path or None, pid=pid or None, camid=camera or None, tag=tag, older_than=older_than, dry_run=dry_run
         )
@@ -268,7 +280,9 @@ def export(
     """
     from svllreid.jobs import gallery as jobs
 
-    count = jobs.export(_options(uri, name, wait), output, conditions(camera, not_camera, after, before, tag, pid))
+    count = jobs.export(
+        gallery_options(uri, name, wait), output, conditions(camera, not_camera, after, before, tag, pid)
+    )
     typer.echo(f"{output}: {count} crops")
 
 
@@ -280,6 +294,7 @@ def migrate(
         bool, typer.Option("--drop-missing", help="Leave out crops whose file is missing or has changed.")
     ] = False,
     name: Name = "crops",
+    config_file: ConfigFile = None,
     device: Device = "auto",
     wait: Wait = False,
 ) -> None:
@@ -289,7 +304,7 @@ def migrate(
     """
     from svllreid.jobs import gallery as jobs
 
-    left_out = jobs.migrate(_options(uri, name, wait, weights, device), drop_missing=drop_missing)
+    left_out = jobs.migrate(gallery_options(uri, name, wait, weights, config_file, device), drop_missing=drop_missing)
     typer.echo(f"{uri}: all crops have features of {weights} now" + (f"; {left_out} left out" if left_out else ""))
 
 
@@ -301,7 +316,7 @@ def compact(uri: Uri, name: Name = "crops", wait: Wait = False) -> None:
     """
     from svllreid.jobs import gallery as jobs
 
-    strays = jobs.compact(_options(uri, name, wait))
+    strays = jobs.compact(gallery_options(uri, name, wait))
     typer.echo(f"{uri}: written anew" + (f"; {strays} thumbnails of removed crops deleted" if strays else ""))
 
 

@@ -25,10 +25,11 @@ from svllreid.cli.gallery import (
     Wait,
     as_text,
     conditions,
+    gallery_options,
     print_table,
     time_text,
 )
-from svllreid.cli.options import Device
+from svllreid.cli.options import ConfigFile, Device
 
 if TYPE_CHECKING:
     from svllreid.jobs.searching import Answer
@@ -90,6 +91,7 @@ def search(
     as_json: Json = False,
     picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the query and its hits.")] = None,
     name: Name = "crops",
+    config_file: ConfigFile = None,
     device: Device = "auto",
     wait: Wait = False,
 ) -> None:
@@ -105,7 +107,6 @@ def search(
     from svllreid.errors import GalleryError
     from svllreid.evaluation.ranking.rerank import RerankOptions
     from svllreid.gallery.searching import SearchOptions
-    from svllreid.jobs.gallery import GalleryOptions
     from svllreid.jobs.searching import Query
     from svllreid.jobs.searching import search as search_gallery
 
@@ -118,7 +119,7 @@ def search(
     queries = [Query(text=words) for words in text or ()]
     queries += [Query((image,)) for image in images or ()] if each else [Query(tuple(images))] if images else []
     answers = search_gallery(
-        GalleryOptions(uri, weights, name, wait, device=device),
+        gallery_options(uri, name, wait, weights, config_file, device),
         queries,
         SearchOptions(
             k, combine.value, group_by.value if group_by else None, gap, RerankOptions() if rerank else None, threshold

@@ -6,7 +6,7 @@ from types import ModuleType
 
 from svllreid.errors import EvaluationError
 
-_INSTALL = "install it with: pip install 'svllreid[clustering]'"
+_INSTALL = "install it with: pip install 'svllreid[search]'"
 
 
 def scipy_sparse() -> ModuleType:
