@@ -280,9 +280,8 @@ def export(
     """
     from svllreid.jobs import gallery as jobs
 
-    count = jobs.export(
-        gallery_options(uri, name, wait), output, conditions(camera, not_camera, after, before, tag, pid)
-    )
+    where = conditions(camera, not_camera, after, before, tag, pid)
+    count = jobs.export(gallery_options(uri, name, wait), output, where)
     typer.echo(f"{output}: {count} crops")
 
 
