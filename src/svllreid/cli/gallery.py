@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from svllreid.cli.options import ConfigFile, Device, SkipUnreadable
+from svllreid.cli.tables import print_whole
 
 if TYPE_CHECKING:
     from svllreid.gallery.conditions import Conditions
@@ -190,7 +191,7 @@ def list_crops(
         camera_text = "" if crop.camid < 0 else str(crop.camid)
         cells = (as_text(crop.pid), camera_text, time_text(crop.time), crop.tracklet, "; ".join(crop.tags))
         table.add_row(*cells, crop.path or crop.id[:12])
-    print_table(table)
+    print_whole(Console(), table)
     if total > len(crops):
         typer.echo(f"{len(crops)} of {total} crops; --limit shows more")
 
@@ -225,7 +226,7 @@ def stats(uri: Uri, as_json: Json = False, name: Name = "crops", wait: Wait = Fa
     for label, value in rows.items():
         if value != "":
             table.add_row(label, str(value))
-    print_table(table)
+    print_whole(Console(), table)
 
 
 @app.command()
@@ -327,11 +328,3 @@ def as_text(value: Any) -> str:
 def time_text(time: float | None) -> str:
     """A time in UTC as a table shows it; None as nothing."""
     return "" if time is None else f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def print_table(table: Table) -> None:
-    """Prints a table, whole where the output is a file."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, console.measure(table).maximum)
-    console.print(table)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from svllreid.cli.gallery import (
@@ -26,10 +27,10 @@ from svllreid.cli.gallery import (
     as_text,
     conditions,
     gallery_options,
-    print_table,
     time_text,
 )
 from svllreid.cli.options import ConfigFile, Device
+from svllreid.cli.tables import print_whole
 
 if TYPE_CHECKING:
     from svllreid.jobs.searching import Answer
@@ -154,4 +155,4 @@ def _print(answer: Answer) -> None:
         camera = "" if hit.camid < 0 else str(hit.camid)
         cells = (as_text(hit.pid), camera, time_text(hit.time), hit.path or hit.id[:12])
         table.add_row(str(place), f"{hit.distance:.4f}", *probability, *cells)
-    print_table(table)
+    print_whole(Console(), table)

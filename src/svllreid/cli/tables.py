@@ -1,4 +1,4 @@
-"""The table of metrics that `svllreid train` and `svllreid test` print."""
+"""Tables as commands print them, and that of metrics."""
 
 from __future__ import annotations
 
@@ -21,12 +21,18 @@ def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
     names = sorted(MEASURES, key=lambda name: name == "mINP")  # the measures that papers report come first
     table = Table("dataset", *(name.replace("rank", "rank-") for name in names), "queries", "gallery", caption="%")
     for column in table.columns:
-        column.no_wrap = True
         column.justify = "left" if column.header == "dataset" else "right"
     for dataset, row in _rows(metrics):
         spread = row.get("deviation", {})
         cells = [f"{100 * row[name]:.1f}" + (f" ± {100 * spread[name]:.1f}" if spread else "") for name in names]
         table.add_row(dataset, *cells, str(row["num_queries"]), str(row["num_gallery"]))
+    print_whole(console, table)
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Prints a table without breaking lines in its cells, and whole where the output is a file."""
+    for column in table.columns:
+        column.no_wrap = True
     if not console.is_terminal:  # a file has no line width, so nothing need be cut off
         console.width = max(console.width, console.measure(table).maximum)
     console.print(table)

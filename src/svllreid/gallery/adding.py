@@ -44,6 +44,11 @@ class NewImage:
         labels = (self.pid, self.camid, self.time, self.tracklet, self.tags)
         return Crop(crop_id, self.path, *labels, added=clock.time())
 
+    def known_labels(self) -> dict[str, Any]:
+        """Those of its labels that are known, by their names."""
+        labels = {"pid": self.pid, "camid": self.camid, "time": self.time, "tracklet": self.tracklet, "tags": self.tags}
+        return {label: value for label, value in labels.items() if value not in (None, UNKNOWN, "", ())}
+
     def digest(self) -> str:
         """SHA-256 of the file's content, or of the pixels. ImageError where the file cannot be read."""
         if self.path:
@@ -155,11 +160,8 @@ class Adding:
 
     def _relabelled(self, present: dict[str, tuple[NewImage, Crop]]) -> tuple[int, int]:
         """Replaces the labels of images that are there, if they are to be; returns how many were, and how many not."""
-        changed = {
-            crop_id: replace(image.crop(crop_id), path=image.path or crop.path, added=crop.added)
-            for crop_id, (image, crop) in present.items()
-            if image.crop(crop_id).labels != crop.labels
-        }
+        relabelled = {crop_id: replace(crop, **image.known_labels()) for crop_id, (image, crop) in present.items()}
+        changed = {crop_id: crop for crop_id, crop in relabelled.items() if crop != present[crop_id][1]}
         if not self.update:
             return 0, len(changed)
         for crops, vectors in self.store.vectors_of(list(changed)):

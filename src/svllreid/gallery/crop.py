@@ -61,11 +61,6 @@ class Crop:
             given = ", ".join(map(repr, self.tags[:3]))
             raise GalleryError(f"{name}: the tags {given} …; give {MAX_TAGS} at most, none empty or with {TAG_END!r}")
 
-    @property
-    def labels(self) -> tuple[Any, ...]:
-        """What is known of the crop besides its content, its path and when it was added."""
-        return self.pid, self.camid, self.time, self.tracklet, self.tags
-
     def to_row(self, vector: np.ndarray) -> dict[str, Any]:
         """The crop and its vector (D,) as a row of the store."""
         return {
@@ -143,7 +138,7 @@ class AddReport:
         present: images that were in the gallery before, or came twice.
         skipped: images that could not be read.
         updated: those of the present ones whose labels were replaced.
-        differing: those of the present ones whose labels in the gallery are others, and were kept.
+        differing: those of the present ones that have other labels in the gallery, which were kept.
         reasons: of each skipped image its path, or its index from 0, and why it was skipped.
     """
 

@@ -166,7 +166,8 @@ class Gallery:
             pids, camids, times, tracklets: of each image, or one for all; None where they are unknown. Times are
                 seconds since 1970, datetimes, or texts in ISO 8601. See `Crop`.
             tags: of each image, a text or several texts; one text alone is a tag of all.
-            update: replace the labels of images that are there; else they are counted as `differing` and kept.
+            update: replace the labels of images that are there by those that are given; else they are kept, and where
+                they differ counted as `differing`.
             on_error: what to do about images that cannot be read: `skip` them, which the report counts and a warning
                 says, or `raise` an error.
             progress: called with the number of images that were dealt with since the last call.

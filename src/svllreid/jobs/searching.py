@@ -182,5 +182,5 @@ def crop_picture(gallery: Gallery, crop_id: str, path: str) -> Image.Image | Non
 
 def _caption(hit: Hit) -> str:
     who = "unknown" if hit.pid is None else str(hit.pid)
-    camera = "" if hit.camid == UNKNOWN else f" c{hit.camid + 1}"
-    return f"{who}{camera}  {hit.distance:.3f}"
+    camera = "" if hit.camid == UNKNOWN else f"camera {hit.camid}  "
+    return f"{who}  {camera}{hit.distance:.3f}"
