@@ -34,7 +34,8 @@ def print_whole(console: Console, table: Table) -> None:
     for column in table.columns:
         column.no_wrap = True
     if not console.is_terminal:  # a file has no line width, so nothing need be cut off
-        console.width = max(console.width, console.measure(table).maximum)
+        usual, console.width = console.width, 100_000  # a table is measured within the width
+        console.width = max(usual, console.measure(table).maximum)
     console.print(table)
 
 
