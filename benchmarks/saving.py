@@ -3,9 +3,9 @@
     python benchmarks/saving.py [--epochs 4] [--steps 40] [--folder DIR] [--quick] [--device cpu]
 
 The state is that of stage 2 of ViT-B/16: weights and Adam's two moments. A step is a forward and backward pass of the
-encoder's first block (batch 4 at 256 x 128, stride 12), so that training and writing share the machine as in a run. Both ways
-are measured in turn, as many epochs each. `waits` is the median time from the end of an epoch's last step to the
-beginning of the next epoch; `step` the median of steps.
+encoder's first block for one image (211 tokens), so that training and writing share the machine as in a run. Both ways
+are measured in turn, as many epochs each. `waits` is the median time from the end of an epoch's last step to the start
+of the next epoch, `step` the median of steps.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Training:
         self.optimizer.zero_grad()
         self.block: nn.Module = model.image_encoder.transformer.resblocks[0]
         width = next(p for p in self.block.parameters() if p.dim() == 1).numel()
-        self.tokens = torch.randn(4, TOKENS, width, device=device)
+        self.tokens = torch.randn(1, TOKENS, width, device=device)
 
     def step(self) -> None:
         self.block(self.tokens).sum().backward()
