@@ -14,6 +14,7 @@ from svllreid.evaluation.ranking.rerank import RerankOptions
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.training import train
 from svllreid.rendered import pretraining, recipe
+from svllreid.training.state import snapshot
 
 pytestmark = [
     pytest.mark.gpu,
@@ -52,6 +53,13 @@ def test_an_interrupted_run_on_a_gpu_continues(small_config, tmp_path, monkeypat
         train(config, Options(device="cuda"))
     monkeypatch.setattr(StageRun, "_run_epoch", original)
     assert train(config, Options(device="cuda")) is not None
+
+
+def test_a_snapshot_of_a_gpu_stays_when_training_goes_on():
+    weight = torch.arange(10_000_000, device="cuda")
+    copy = snapshot({"weight": weight})["weight"]
+    weight.zero_()
+    assert copy.is_pinned() and torch.equal(copy, torch.arange(10_000_000))
 
 
 def _stop():

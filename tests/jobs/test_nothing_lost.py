@@ -1,12 +1,14 @@
 """Killed at any moment, a run continues with the same command to the same weights."""
 
 import csv
+import errno
 import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -18,6 +20,7 @@ from svllreid.jobs.preparing import Options
 from svllreid.jobs.run_folder import RunFolder
 from svllreid.jobs.training import train
 from svllreid.training.loop import StageRun
+from svllreid.training.state import StateFile, read_progress
 
 EVERYTHING = {
     "SOLVER.SAVE_PERIOD": 2,
@@ -161,6 +164,114 @@ def test_ctrl_c_in_a_terminal_with_worker_processes(whole, small_arguments, smal
     assert "interrupted; the same command continues" in err and "Traceback" not in err
     train(small_config({**EVERYTHING, "OUTPUT_DIR": str(tmp_path), "DATALOADER.NUM_WORKERS": 2}))
     same(weights(tmp_path), whole)
+
+
+# Its first argument is which of the state's writes never ends; the second is when it prints that the kill may come.
+STUCK = """
+import sys, threading
+import torch
+from svllreid.cli.main import run
+from svllreid.training.loop import StageRun
+from svllreid.training.state import StateFile
+
+number, when, saves, train = int(sys.argv.pop(1)), sys.argv.pop(1), [], StageRun._train
+
+class Stuck:
+    def __getstate__(self):  # called while the file is being written
+        if when == "writing":
+            print("kill", flush=True)
+        threading.Event().wait()
+
+def save(self, progress, parts, original=StateFile.save):
+    saves.append(progress)
+    original(self, progress, {**parts, "stuck": Stuck()} if len(saves) == number else parts)
+
+def step(self, arguments):
+    if when == "training" and len(saves) == number:
+        print("kill", flush=True)
+    return train(self, arguments)
+
+StateFile.save, StageRun._train = save, step
+run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "when", "trained"),
+    [
+        (3, "training", {1: 2, 2: None}),
+        pytest.param(1, "training", {1: None}, marks=pytest.mark.slow),
+        pytest.param(2, "writing", {1: 1}, marks=pytest.mark.slow),
+        pytest.param(4, "writing", {1: 2, 2: 1}, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_while_the_state_is_written(whole, small_arguments, small_config, tmp_path, number, when, trained):
+    """In the first or last epoch of a stage, while it goes on training or waits for the write."""
+    keys = {**EVERYTHING, "SOLVER.SAVE_PERIOD": 0, "SOLVER.STAGE2.CHECKPOINT_PERIOD": 2, "SOLVER.STAGE2.EVAL_PERIOD": 2}
+    words = [*small_arguments, *(f"{key}={value}" for key, value in keys.items()), f"OUTPUT_DIR={tmp_path}"]
+    command = [sys.executable, "-c", STUCK, str(number), when, "train", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert "kill" in process.stdout.readline()
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    for stage, epoch in trained.items():
+        progress = read_progress(RunFolder(tmp_path, "tiny").state(stage))
+        assert epoch == (progress and progress.epoch)
+    assert list((tmp_path / "state").glob(".stage*.pt.*")), "the file that was being written"
+    train(small_config({**keys, "OUTPUT_DIR": str(tmp_path)}))
+    same(weights(tmp_path), whole)
+    assert not list((tmp_path / "state").glob(".stage*.pt.*"))
+
+
+def test_checkpoints_wait_for_the_state(small_config, tmp_path, monkeypatch):
+    import svllreid.jobs.checkpoints as module
+
+    early, events, save, checkpoint = threading.Event(), [], StateFile.save, module.save_checkpoint
+
+    def slow(self, progress, parts):
+        events.append(("early" if early.wait(0.3) else "state", progress.epoch))
+        save(self, progress, parts)
+
+    def recorded(file, model, info, state):
+        early.set()
+        events.append((file.stem, info.epoch))
+        checkpoint(file, model, info, state)
+        early.clear()
+
+    monkeypatch.setattr(StateFile, "save", slow)
+    monkeypatch.setattr(module, "save_checkpoint", recorded)
+    train(small_config({"SOLVER.STAGE2.CHECKPOINT_PERIOD": 1, "OUTPUT_DIR": str(tmp_path)}))
+    assert events[:3] == [("state", 1), ("state", 2), ("tiny_stage1_2", 2)]
+    numbered = [event for event in events[3:] if event[0] != "tiny_best"]
+    assert numbered == [("state", 1), ("tiny_1", 1), ("state", 2), ("tiny_2", 2)]
+
+
+@pytest.mark.parametrize("write", [1, 2, 3, 4])
+def test_a_full_disk_is_told_as_ever(small_arguments, tmp_path, monkeypatch, capfd, write):
+    """In the background, in the first or last epoch of a stage."""
+    original, writes = torch.save, []
+
+    def full(content, file):
+        if "optimizer" in content:
+            writes.append(file)
+            if len(writes) == write:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        original(content, file)
+
+    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(sys, "argv", ["svllreid", "train", *small_arguments, f"OUTPUT_DIR={tmp_path}"])
+    with pytest.raises(SystemExit) as end:
+        run()
+    err = capfd.readouterr().err
+    assert end.value.code == 2 and "Traceback" not in err
+    stage, epochs = (1, write - 1) if write < 3 else (2, write - 3)
+    state = tmp_path / "state" / f"stage{stage}.pt"
+    assert f"{state} could not be written: no space left (an older file stays as it was)" in err
+    assert "OUTPUT_DIR" in err
+    progress = read_progress(state)
+    assert (progress.epoch if progress else 0, progress.settled if progress else 0) == (epochs, epochs)
+    assert not (tmp_path / f"tiny_{epochs + 1}.pth").exists() or stage == 1
+    assert not list((tmp_path / "state").glob(".*")), "no part of a file stays"
 
 
 @pytest.mark.slow

@@ -2,9 +2,12 @@
 
 import pytest
 
+from svllreid import build_model
 from svllreid.errors import ConfigError
+from svllreid.jobs import predicted_files
 from svllreid.jobs import prediction as module
 from svllreid.jobs.benching import Measured
+from svllreid.jobs.predicted_files import RunFiles
 from svllreid.jobs.prediction import predict
 
 
@@ -17,7 +20,8 @@ def measured(monkeypatch):
     )
     monkeypatch.setattr(module._Predictor, "_seconds_an_image", lambda *_: 8e-3)
     monkeypatch.setattr(module._Predictor, "_ranking", lambda self: (30.0, 90.0))
-    monkeypatch.setattr(module._Predictor, "_written_per_second", lambda self: 1e9)
+    monkeypatch.setattr(module, "written_per_second", lambda folder: 1e6)
+    monkeypatch.setattr(module, "copied_per_second", lambda device: 4e6)
 
 
 SETTINGS = {
@@ -43,7 +47,10 @@ def test_parts_add_up_on_a_cpu(small_config, measured):
     assert parts["evaluations"].seconds == pytest.approx(3 * (3_368 + 15_913) * 10e-3)
     assert parts["ranking"].seconds == 30 + 30 + 90
     assert found.seconds == pytest.approx(sum(part.seconds for part in found.parts))
-    assert found.memory == 5 * 10**9 and found.disk > 10**7
+    files = RunFiles.of(build_model(small_config(SETTINGS), num_classes=751, num_cameras=6), small_config(SETTINGS))
+    assert found.memory == 5 * 10**9 + files.largest_state and found.disk > 10**7
+    waited = files.waited({"stage 1": 203 * 64 * 1e-3, "stage 2": steps * 64 * 12e-3}, 4e6, 1e6)
+    assert parts["waiting for states and checkpoints"].seconds == pytest.approx(waited)
 
 
 def test_a_gpu_works_while_images_are_loaded(small_config, measured):
@@ -59,7 +66,7 @@ def test_without_text_there_is_no_stage_1(small_config, measured):
 
 
 def test_the_machine_is_measured(small_config, monkeypatch):
-    monkeypatch.setattr(module, "WRITTEN_BYTES", 1 << 20)
+    monkeypatch.setattr(predicted_files, "WRITTEN_BYTES", 4 << 20)
     monkeypatch.setattr(module, "CPU_SHARE", 2000)
     found = predict(small_config(), "market1501", "cpu")
     assert all(part.seconds > 0 for part in found.parts)

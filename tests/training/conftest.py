@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
+from svllreid.runtime.background import BackgroundWriter
 from svllreid.training.hooks import Hook
 from svllreid.training.loop import run_stage
 from svllreid.training.plan import StagePlan
@@ -65,6 +66,7 @@ class Stage:
 
     def __init__(self, folder, batches, after_epoch=None, **options):
         self.task, self.report, self.settled = OneWeight(), Recorder(), []
+        self.writer = BackgroundWriter()
         self.state, self.final = folder / "state" / "stage.pt", folder / "final.pth"
         group = {"params": [self.task.model.weight], "names": ["weight"], "lr_factor": 1.0}
         plan = StagePlan(
@@ -97,7 +99,8 @@ class Stage:
     def run(self):
         """Train to the end; how far the stage is then."""
         self.state.parent.mkdir(exist_ok=True)
-        return run_stage(Fabric(accelerator="cpu", devices=1), self.plan, self.state, self.report)
+        fabric = Fabric(accelerator="cpu", devices=1)
+        return run_stage(fabric, self.plan, self.state, self.report, self.writer)
 
 
 @pytest.fixture

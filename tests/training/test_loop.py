@@ -2,13 +2,17 @@
 
 import os
 import signal
+import threading
+from contextlib import suppress
 
 import pytest
 import torch
 
-from svllreid.errors import CheckpointError, TrainingError
+from svllreid.errors import CheckpointError, OutputError, TrainingError
 from svllreid.training.hooks import Hook
-from svllreid.training.state import read_progress
+from svllreid.training.state import StateFile, read_progress
+
+LONG = 60
 
 
 class Break(Exception):
@@ -187,3 +191,102 @@ def test_a_state_of_other_identities_is_refused(stage):
     stage([1]).run()
     with pytest.raises(CheckpointError, match=r"other identities"):
         stage([1], max_epochs=2, pids=["ann", "eve"]).run()
+
+
+@pytest.fixture
+def saving(monkeypatch):
+    """Puts a function in front of every write of the state; it gets the progress that is written."""
+
+    def put(before):
+        original = StateFile.save
+
+        def save(self, progress, parts):
+            before(progress)
+            original(self, progress, parts)
+
+        monkeypatch.setattr(StateFile, "save", save)
+
+    return put
+
+
+def test_the_next_epoch_is_trained_while_the_state_is_written_as_it_was(stage, saving):
+    trained = threading.Event()
+    saving(lambda progress: trained.wait(LONG))
+    run, seen = stage([1, 2], max_epochs=2), []
+
+    def look():
+        seen.append(read_progress(run.state))
+        trained.set()
+        break_off()
+
+    run.task.before_step = at_step(4, look)
+    with pytest.raises(Break):
+        run.run()
+    assert seen == [None], "step 2 of epoch 2 begins, and the state of epoch 1 is not there yet"
+    assert torch.load(run.state, weights_only=True)["model"]["weight"] == 3
+    again = stage([1, 2], max_epochs=2)
+    again.run()
+    assert (again.weight, again.report.advanced) == (6, 2)
+
+
+def test_a_state_waits_for_the_one_before_and_its_note(stage, saving, monkeypatch):
+    written, settle = [], StateFile.settle
+    saving(lambda progress: written.append((progress.epoch, progress.step)))
+    monkeypatch.setattr(
+        StateFile, "settle", lambda self, progress: written.append(progress.epoch) or settle(self, progress)
+    )
+    stage([1, 2], max_epochs=2, save_period=1).run()
+    assert written == [(0, 1), (1, 0), 1, (1, 1), (2, 0), 2]
+
+
+def test_a_full_disk_ends_training_after_the_step(stage, saving):
+    in_step = threading.Event()
+
+    def full(progress):
+        in_step.wait(LONG)
+        raise OutputError("no space left")
+
+    def wait_for_writer():
+        in_step.set()
+        with suppress(OutputError):
+            run.writer.wait()
+
+    saving(full)
+    run = stage([1, 2, 3], max_epochs=2)
+    run.task.before_step = at_step(5, wait_for_writer)
+    with pytest.raises(OutputError, match="no space left"):
+        run.run()
+    assert run.report.advanced == 5
+    assert not run.state.exists() and not run.state.with_suffix(".json").exists()
+
+
+def test_a_full_disk_in_the_last_epoch_is_not_swallowed(stage, saving):
+    def full(progress):
+        raise OutputError("no space left")
+
+    saving(full)
+    with pytest.raises(OutputError, match="no space left"):
+        stage([1]).run()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_while_the_state_is_written_finishes_it(stage, saving, name):
+    """Both that of the epoch before, and that of the step in which the signal came."""
+    signalled = threading.Event()
+    saving(lambda progress: signalled.wait(LONG))
+    run = stage([1, 2, 4], max_epochs=2)
+    run.task.before_step = at_step(4, lambda: os.kill(os.getpid(), getattr(signal, name)) or signalled.set())
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    progress = read_progress(run.state)
+    assert (progress.epoch, progress.step, progress.settled) == (1, 1, 1)
+
+
+def test_a_second_signal_does_not_lose_what_is_being_written(stage, saving):
+    """Sent from the writer's thread, while training waits for it."""
+    run = stage([1, 2, 4])
+    saving(lambda progress: os.kill(os.getpid(), signal.SIGTERM))
+    run.task.before_step = at_step(2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert read_progress(run.state).step == 2

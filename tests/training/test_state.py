@@ -1,12 +1,13 @@
 """The state to continue from, and files that are none."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from svllreid.errors import CheckpointError
-from svllreid.training.state import StateFile, TrainingProgress, read_progress
+from svllreid.training.state import StateFile, TrainingProgress, read_progress, snapshot
 from svllreid.types import SideRows
 
 
@@ -66,7 +67,22 @@ def test_progress_is_read_alone(tmp_path):
     file.save(progress, {"model": {"w": torch.ones(2)}})
     assert read_progress(path) == TrainingProgress(epoch=2, step=3, total=9)
     file.settle(progress)
-    assert read_progress(path) == progress and progress.settled == 2
+    assert read_progress(path) == replace(progress, settled=2)
+
+
+def test_a_snapshot_stays_when_training_goes_on():
+    weight = torch.nn.Parameter(torch.ones(2))
+    image = torch.arange(12.0).reshape(3, 4).t()  # another order of the dimensions in memory
+    tree = {"model": {"w": weight}, "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}, "groups": [{"lr": 0.1}]}}
+    copy = snapshot({**tree, "image": image})
+    with torch.no_grad():
+        weight += 1
+        tree["optimizer"]["state"][0]["step"] += 1
+        image.zero_()
+    tree["optimizer"]["groups"][0]["lr"] = 0.2
+    assert copy["model"]["w"].tolist() == [1, 1] and not copy["model"]["w"].requires_grad
+    assert copy["optimizer"] == {"state": {0: {"step": torch.tensor(3.0)}}, "groups": [{"lr": 0.1}]}
+    assert torch.equal(copy["image"], torch.arange(12.0).reshape(3, 4).t())
 
 
 def test_a_note_of_more_epochs_than_are_trained_is_of_an_earlier_run(tmp_path):

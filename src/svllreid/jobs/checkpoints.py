@@ -13,6 +13,7 @@ from svllreid.config import Config
 from svllreid.jobs.run_folder import RunFolder, settings_of
 from svllreid.models.checkpoint import CheckpointInfo, save_checkpoint
 from svllreid.models.reid import SVLLReID
+from svllreid.runtime.background import BackgroundWriter
 from svllreid.training.hooks import Hook
 from svllreid.training.sharding import full_tensors
 from svllreid.training.state import TrainingProgress
@@ -27,6 +28,7 @@ class Checkpoints:
         config: the configuration of the run.
         data: the training data, which numbers identities, cameras and viewpoints.
         writes: whether this process writes files; the other processes only take part in gathering sharded weights.
+        writer: writes the state in the background; a checkpoint is written after it, and so are removals.
         changes: the record of changed keys, see `CheckpointInfo`.
     """
 
@@ -34,6 +36,7 @@ class Checkpoints:
     config: Config
     data: build.TrainingData
     writes: bool
+    writer: BackgroundWriter
     changes: Sequence[dict[str, Any]] = ()
 
     def save(self, model: SVLLReID, stage: int, epoch: int, file: Path) -> None:
@@ -56,6 +59,7 @@ class Checkpoints:
             listings=dict(self.data.origin.listings),
             changes=list(self.changes),
         )
+        self.writer.wait()
         save_checkpoint(file, model, info, state)
 
     def save_best(self, model: SVLLReID, epoch: int, score: dict[str, Any], progress: TrainingProgress) -> None:

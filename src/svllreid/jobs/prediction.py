@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -28,6 +27,7 @@ from svllreid.errors import ConfigError
 from svllreid.evaluation.analysis import analyse
 from svllreid.evaluation.ranking.measures import evaluate_features
 from svllreid.jobs.benching import measure_step, stage1_step, stage2_step, test_step
+from svllreid.jobs.predicted_files import RunFiles, copied_per_second, written_per_second
 from svllreid.jobs.run_folder import output_dir
 from svllreid.models.reid import SVLLReID
 from svllreid.runtime.progress import LiveReport
@@ -36,7 +36,6 @@ from svllreid.types import Sample
 IMAGE_SIZE = (256, 128)  # of the JPEG files that are decoded, which are drawn
 QUALITY = 90
 BATCHES = 6  # that the loaders are timed over
-WRITTEN_BYTES = 256 << 20
 CPU_SHARE = 10  # on a CPU one query in so many is ranked, and the time multiplied
 
 
@@ -125,21 +124,27 @@ class _Predictor:
         loading = {"test": self._test_images(), "stage 2": self._train_images()}
         ranking, analysis = self._ranking()
         model = _model(config, self.counts)
-        writing = self._written_per_second()
-        parts = []
+        parts, epoch_seconds = [], {}
         if text:
             parts.append(self._embedding("stage 1: image features", self.images, network, loading))
             parts += self._stage("stage 1", self._stage1_steps(), solver.stage1.max_epochs, network, {})
+            epoch_seconds["stage 1"] = parts[-1].seconds / solver.stage1.max_epochs
         parts += self._stage("stage 2", self._stage2_steps(), solver.stage2.max_epochs, network, loading)
+        epoch_seconds["stage 2"] = parts[-1].seconds / solver.stage2.max_epochs
         epochs, period = solver.stage2.max_epochs, solver.stage2.eval_period
         evaluations = len({*range(period, epochs + 1, period), epochs})
         embedded = self._embedding("evaluations", evaluations * (self.queries + self.gallery), network, loading)
         parts.append(replace(embedded, amount=f"{evaluations} evaluations, {embedded.amount}"))
         seconds = ranking * (evaluations - 1) + analysis
         parts.append(Part("ranking", f"{evaluations} of {self.queries} x {self.gallery}", seconds, "ranking"))
-        sizes = _Sizes.of(model, solver.stage1.max_epochs * text, config)
-        parts.append(Part("states and checkpoints", _gigabytes(sizes.written), sizes.written / writing, "the disk"))
-        return Prediction(tuple(parts), self.memory, sizes.kept + self.images * model.image_encoder.proj_dim * 4)
+        files = RunFiles.of(model, config)
+        copying, writing = copied_per_second(self.fabric.device), written_per_second(output_dir(config))
+        seconds = files.waited(epoch_seconds, copying, writing)
+        parts.append(Part("waiting for states and checkpoints", _gigabytes(files.written), seconds, "the disk"))
+        memory = self.memory
+        if memory is not None and not self.on_gpu:
+            memory += files.largest_state  # its copy, while it is written
+        return Prediction(tuple(parts), memory, files.left + self.images * model.image_encoder.proj_dim * 4)
 
     def _timed(self, name: str, make: Callable[[Config, Fabric, int], Callable[[], None]], size: int) -> _Step:
         """Seconds an image and of the first step; on a CPU from a small batch, as time grows with the images there."""
@@ -231,18 +236,6 @@ class _Predictor:
                 times.append((time.perf_counter() - start) * share)
         return times[0], times[1]
 
-    def _written_per_second(self) -> float:
-        """Bytes a second that the disk of OUTPUT_DIR takes."""
-        place = output_dir(self.config).resolve()
-        while not place.exists():
-            place = place.parent
-        with tempfile.NamedTemporaryFile(dir=place) as file:
-            start = time.perf_counter()
-            file.write(os.urandom(1 << 20) * (WRITTEN_BYTES >> 20))
-            file.flush()
-            os.fsync(file.fileno())
-        return WRITTEN_BYTES / (time.perf_counter() - start)
-
 
 _IDENTITIES = 8
 
@@ -253,33 +246,6 @@ class _Step:
 
     seconds: float
     first: float
-
-
-@dataclass(frozen=True)
-class _Sizes:
-    """Bytes that a run writes in all, and those that it leaves."""
-
-    written: int
-    kept: int
-
-    @classmethod
-    def of(cls, model: SVLLReID, stage1_epochs: int, config: Config) -> _Sizes:
-        """From the sizes of the weights: a state holds what is trained and two moments of it."""
-
-        def size(prefixes: tuple[str, ...]) -> int:
-            state = model.state_dict().items()
-            return sum(v.numel() * v.element_size() for name, v in state if name.startswith(prefixes))
-
-        prompts, text = size(("prompt_learner.cls_ctx",)), size(("prompt_learner.", "text_encoder."))
-        checkpoint = size(("",))
-        stage1, stage2 = config.solver.stage1, config.solver.stage2
-        kept2 = len({*range(stage2.checkpoint_period, stage2.max_epochs + 1, stage2.checkpoint_period)} | {-1})
-        kept1 = len({*range(stage1.checkpoint_period, stage1_epochs + 1, stage1.checkpoint_period)} | {-1})
-        kept1 = kept1 if stage1_epochs else 0
-        states = 3 * prompts * stage1_epochs, 3 * (checkpoint - text) * stage2.max_epochs
-        evaluations = stage2.max_epochs // stage2.eval_period
-        written = sum(states) + checkpoint * (kept1 + kept2 + evaluations)
-        return cls(written, checkpoint * (kept1 + kept2 + 1) + 3 * (prompts + checkpoint - text))
 
 
 def _model(config: Config, counts: Published) -> SVLLReID:

@@ -22,6 +22,7 @@ from svllreid.jobs.run import Run, prepare_run
 from svllreid.jobs.starting_model import on_device, starting_model
 from svllreid.jobs.testing import measure, read_tests, write_tests
 from svllreid.models.reid import SVLLReID
+from svllreid.runtime.background import BackgroundWriter
 from svllreid.runtime.processes import end_process_group, is_first_process
 from svllreid.runtime.progress import LiveReport, logging_to
 from svllreid.runtime.writers import WRITERS, Writer, open_writers
@@ -118,7 +119,7 @@ def train_stages(run: Run, model: SVLLReID, changes: Sequence[dict[str, Any]], r
         report: shows the progress and records losses and metrics.
     Returns: the metrics of the last epoch of stage 2; empty if stage 2 was not trained or not tested.
     """
-    checkpoints = Checkpoints(run.folder, run.config, run.data, run.fabric.is_global_zero, changes)
+    checkpoints = Checkpoints(run.folder, run.config, run.data, run.fabric.is_global_zero, BackgroundWriter(), changes)
     if 1 in run.todo:
         learn_prompts(run, model, checkpoints, report)
     return train_encoder(run, model, checkpoints, report) if 2 in run.todo else {}
@@ -133,7 +134,7 @@ def learn_prompts(run: Run, model: SVLLReID, checkpoints: Checkpoints, report: L
     ]
     with profiling(run, 1) as profilers:
         plan = stage1_plan(run, model, features, [*profilers, *hooks], report)
-        run_stage(run.fabric, plan, run.folder.state(1), report)
+        run_stage(run.fabric, plan, run.folder.state(1), report, checkpoints.writer)
 
 
 def train_encoder(run: Run, model: SVLLReID, checkpoints: Checkpoints, report: LiveReport) -> dict[str, Any]:
@@ -149,7 +150,7 @@ def train_encoder(run: Run, model: SVLLReID, checkpoints: Checkpoints, report: L
         hooks.append(evaluation)
     with profiling(run, 2) as profilers:
         plan = stage2_plan(run, model, [*profilers, *hooks], report)
-        run_stage(run.fabric, plan, run.folder.state(2), report)
+        run_stage(run.fabric, plan, run.folder.state(2), report, checkpoints.writer)
     return evaluation.metrics
 
 

@@ -27,6 +27,7 @@ from svllreid.rendered.pair import ImageTextPair
 from svllreid.rendered.recipe import RECIPE_FILE, Recipe, check_same_recipe, read_record
 from svllreid.rendered.scoring import CAPTIONS, MEAN, STD, embed_images, embed_texts, score
 from svllreid.rendered.task import PretrainTask, make_pretrain_optimizer, warm_cosine_lr
+from svllreid.runtime.background import BackgroundWriter
 from svllreid.runtime.interrupt import StopSignals
 from svllreid.runtime.progress import LiveReport, logging_to
 from svllreid.runtime.writers import check_folder, open_writers
@@ -121,7 +122,8 @@ class PretrainRun(Hook):
         self.crowd, self.people = self.rendered(self.recipe.crowd), self.recipe.crowd.everybody()
         self.test = self.rendered(self.recipe.test_crowd)
         self.model.to(self.fabric.device)
-        run_stage(self.fabric, self.plan(), self.folder / "state" / "pretrain.pt", self.report)
+        state = self.folder / "state" / "pretrain.pt"
+        run_stage(self.fabric, self.plan(), state, self.report, BackgroundWriter())
         return self.write()
 
     def rendered(self, crowd: Crowd) -> RenderedCrowd:

@@ -39,9 +39,11 @@ class Hook:
         """
 
     def after_epoch(self, epoch: int, progress: TrainingProgress) -> None:
-        """Called after each epoch, when its state is saved.
+        """Called after each epoch, while its state is being written in the background.
 
-        If one of the hooks fails or is interrupted, the continued run calls all of them again for the same epoch. Where
+        If one of the hooks fails or is interrupted, the continued run calls all of them again for the same epoch; if
+        the process is killed before the state is written, it trains the epoch again first. A hook that writes a file of
+        the run waits for the state before (`BackgroundWriter.wait`), so that no file is newer than the state. Where
         a weight average is kept, the model holds the average during the call.
 
         Args:

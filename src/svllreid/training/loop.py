@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning.fabric import Fabric
 from torch import nn
 
 from svllreid.errors import CheckpointError, TrainingError
+from svllreid.runtime.background import BackgroundWriter
 from svllreid.runtime.interrupt import StopSignals
 from svllreid.runtime.processes import any_process, average_gradients, broadcast_buffers
 from svllreid.training.averaging import WeightAverage
@@ -21,27 +23,32 @@ from svllreid.training.meter import LossMeter
 from svllreid.training.optim import set_lr
 from svllreid.training.plan import Report, StagePlan
 from svllreid.training.sharding import full_tensors, gradient_norm, optimizer_state_like, sharded_like
-from svllreid.training.state import StateFile, TrainingProgress
+from svllreid.training.state import StateFile, TrainingProgress, snapshot
 from svllreid.types import StepResult
 
 
-def run_stage(fabric: Fabric, plan: StagePlan, state_file: Path, report: Report) -> TrainingProgress:
+def run_stage(
+    fabric: Fabric, plan: StagePlan, state_file: Path, report: Report, writer: BackgroundWriter
+) -> TrainingProgress:
     """Train a stage to its end and return its progress; an earlier run is continued from its saved state.
 
     Args:
         fabric: device, precision and processes.
         plan: what the stage trains, on which batches, with which hooks.
-        state_file: the .pt file of the saved state; it is read if it exists, and written after each epoch.
+        state_file: the .pt file of the saved state; it is read if it exists, and written after each epoch, in the
+            background while the next one is trained. When the function returns or raises, it is written.
         report: shows the progress and records the losses.
+        writer: its thread writes the state; it is entered here. Hooks that write files wait for it first, so that no
+            file is newer than the state.
     Raises:
+        OutputError: the state cannot be written. It is raised after the step that is trained meanwhile.
         CheckpointError: the saved state cannot be read or belongs to another run.
         TrainingError: a loss or a gradient is not finite.
         KeyboardInterrupt: Ctrl-C or SIGTERM. A signal during a step is raised after that step, when the state is saved.
     """
-    with StopSignals() as stop:
-        return StageRun(
-            fabric, plan, StateFile(state_file, plan.pids, plan.prompts, plan.side_rows), report, stop
-        ).run()
+    file = StateFile(state_file, plan.pids, plan.prompts, plan.side_rows)
+    with StopSignals() as stop, writer:
+        return StageRun(fabric, plan, file, report, stop, writer).run()
 
 
 class StageRun:
@@ -50,10 +57,20 @@ class StageRun:
     Args:
         file: the saved state of the stage.
         stop: the signals that ask the run to stop.
+        writer: an entered one.
     """
 
-    def __init__(self, fabric: Fabric, plan: StagePlan, file: StateFile, report: Report, stop: StopSignals) -> None:
-        self.fabric, self.plan, self.file, self.report, self.stop = fabric, plan, file, report, stop
+    def __init__(
+        self,
+        fabric: Fabric,
+        plan: StagePlan,
+        file: StateFile,
+        report: Report,
+        stop: StopSignals,
+        writer: BackgroundWriter,
+    ) -> None:
+        self.fabric, self.plan, self.file, self.report = fabric, plan, file, report
+        self.stop, self.writer = stop, writer
         self.model: nn.Module = plan.task.get_submodule("model")
         self.progress = TrainingProgress()
         saved = file.load()
@@ -107,21 +124,29 @@ class StageRun:
                 progress.epoch, progress.step = epoch, 0
                 self._save()
             if any_process(self.stop.requested):
-                raise KeyboardInterrupt
+                self._stop()
             self._after_epoch()
         return progress
 
+    def _stop(self) -> NoReturn:
+        """End the run as a signal asked, when the state is on the disk."""
+        self.writer.wait()
+        self.fabric.barrier()  # the other processes must not end while the first one writes
+        raise KeyboardInterrupt
+
     def _after_epoch(self) -> None:
-        """Call the hooks of a trained epoch, then save that they have run."""
+        """Call the hooks of a trained epoch, then save, after its state, that they have run."""
         with self.average.applied() if self.average is not None else nullcontext():
             for hook in self.plan.hooks:
                 hook.after_epoch(self.progress.epoch, self.progress)
         if self.fabric.is_global_zero:
-            self.file.settle(self.progress)
+            self.progress.settled = self.progress.epoch
+            self.writer.submit(self.file.settle, replace(self.progress))
 
     def _save(self) -> None:
-        """Save the state; TrainingError instead if the last update was not finite and has broken the weights.
+        """Hand the state to the writer; TrainingError instead if the last update was not finite and broke the weights.
 
+        The writer gets a copy. It waits for the state before, so that there is never more than one copy in memory.
         With a loss scale there is nothing to check, because the scaler skips such updates.
         """
         if self.scaler is None and self.progress.total and not math.isfinite(gradient_norm(self.parameters)):
@@ -139,7 +164,8 @@ class StageRun:
         }
         parts = full_tensors(parts)
         if self.fabric.is_global_zero:
-            self.file.save(self.progress, parts)
+            self.writer.wait()
+            self.writer.submit(self.file.save, replace(self.progress), snapshot(parts))
 
     def _run_epoch(self, epoch: int) -> None:
         """Train the steps of an epoch that are left; report, save and stop where it is due."""
@@ -161,6 +187,7 @@ class StageRun:
             self.progress.total += 1
             for hook in plan.hooks:
                 hook.after_step(epoch, step)
+            self.writer.check()
             if step % plan.log_period == 0 or step == steps:
                 values, speed = losses.read()
                 values["grad_norm"] = gradient_norm(self.parameters)
@@ -172,7 +199,7 @@ class StageRun:
                 losses.check()
                 self._save()
                 if stopping:
-                    raise KeyboardInterrupt
+                    self._stop()
         broadcast_buffers(self.model)
         self.report.end_epoch(plan.stage, epoch, losses.means())
 

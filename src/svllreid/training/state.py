@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from svllreid.errors import CheckpointError
 from svllreid.files import atomic_write, write_json
@@ -57,7 +58,7 @@ class StateFile:
         self.settled_path = path.with_suffix(".json")
 
     def save(self, progress: TrainingProgress, parts: Mapping[str, Any]) -> None:
-        """Write the progress, weights and optimiser atomically.
+        """Write the progress, weights and optimiser atomically; may be called in another thread, see `snapshot`.
 
         Args:
             progress: how far the stage is trained.
@@ -70,11 +71,8 @@ class StateFile:
 
     def settle(self, progress: TrainingProgress) -> None:
         """Save that the hooks of the trained epoch have run, with the best result so far."""
-        progress.settled = progress.epoch
-        write_json(
-            self.settled_path,
-            {"settled": progress.settled, "best_epoch": progress.best_epoch, "best": progress.best},
-        )
+        note = {"settled": progress.epoch, "best_epoch": progress.best_epoch, "best": progress.best}
+        write_json(self.settled_path, note)
 
     def load(self) -> tuple[TrainingProgress, dict[str, Any]] | None:
         """The progress of the stage and the saved parts by name; None where nothing is saved.
@@ -101,6 +99,35 @@ class StateFile:
                 ("starting over",),
             )
         return progress, content
+
+
+def snapshot(tree: Any) -> Any:
+    """A copy of a tree of dicts, lists and tensors in the machine's main memory, which later training does not change.
+
+    From a GPU, tensors are copied into pinned memory, all in one go. When the function returns, the copy is complete.
+
+    >>> weight = torch.zeros(2)
+    >>> copy = snapshot({"model": {"weight": weight}})
+    >>> weight += 1
+    >>> copy
+    {'model': {'weight': tensor([0., 0.])}}
+    """
+    copied = _copy(tree)
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return copied
+
+
+def _copy(tree: Any) -> Any:
+    """The copied tree; copies from a GPU may not be complete yet."""
+    if isinstance(tree, dict):
+        return {key: _copy(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_copy(value) for value in tree]
+    if not isinstance(tree, Tensor):
+        return tree
+    value = tree.detach()
+    return torch.empty_like(value, device="cpu", pin_memory=value.is_cuda).copy_(value, non_blocking=value.is_cuda)
 
 
 def read_progress(path: Path) -> TrainingProgress | None:
