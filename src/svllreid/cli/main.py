@@ -9,7 +9,22 @@ import sys
 import typer
 from rich.console import Console
 
-from svllreid.cli import bench, config, convert, data, demo, embed, export, hub, models, pretrain, test, train
+from svllreid.cli import (
+    bench,
+    calibrate,
+    config,
+    convert,
+    data,
+    demo,
+    embed,
+    export,
+    hub,
+    models,
+    pretrain,
+    test,
+    train,
+    verify,
+)
 from svllreid.errors import ReidError
 from svllreid.files import UNENCODABLE
 
@@ -29,6 +44,8 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("test")(test.test)
 app.command("embed")(embed.embed)
+app.command("calibrate")(calibrate.calibrate)
+app.command("verify")(verify.verify)
 app.command("demo")(demo.demo)
 app.command("pretrain")(pretrain.pretrain)
 app.command("bench")(bench.bench)

@@ -34,6 +34,10 @@ SETTINGS = {
     "starting over": ("--fresh",),
     "stage": ("--stage",),
     "calibration images": ("--calibrate",),
+    "weights": ("--weights",),
+    "calibration": ("--calibration",),
+    "splits": ("--split",),
+    "cameras of the two": ("--camids",),
 }
 """Keys and options by setting; a test compares them with the schema, and the settings with the errors in the source."""
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import struct
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,21 +13,13 @@ import numpy as np
 
 from svllreid.embedding.contract import EmbeddingSpec, check_same
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.table_file import NUMBERS, PARQUET, TableBlock, read_table, table_of_arrays
+from svllreid.evaluation.table_file import NUMBERS, PARQUET, TableBlock, read_arrays, read_table, table_of_arrays
 from svllreid.files import atomic_write, file_name, is_file
 from svllreid.types import UNKNOWN, Sample, Splits
 
 logger = logging.getLogger(__name__)
 
 _PART = "part_"
-# The errors that NumPy and zip raise for damaged files and other kinds of files; TypeError: a file with a single array.
-_UNREADABLE = (
-    OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, MemoryError,
-    struct.error, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-# An archive that unpacks to more than this is refused, as it may be made to fill the memory. Features hardly compress,
-# labels and paths do.
-_COMPRESSION, _UNFOLDED_BYTES = 10, 64 << 20
 
 
 @dataclass(frozen=True)
@@ -139,14 +128,7 @@ class FeatureSet:
             raise EvaluationError(f"{path} does not exist; give a file that `svllreid test --save-features` wrote")
         if path.suffix.lower() in PARQUET:
             return cls._of_table(path, *read_table(path))
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                unfolded = sum(entry.file_size for entry in archive.zip.infolist())
-                if unfolded > _COMPRESSION * path.stat().st_size + _UNFOLDED_BYTES:
-                    raise ValueError(f"it would unfold to {unfolded / 1e9:.1f} GB")
-                arrays = {name: archive[name] for name in archive.files}
-        except _UNREADABLE as error:
-            raise EvaluationError(f"{path} is not a readable .npz archive of plain arrays: {error}") from None
+        arrays = read_arrays(path)
         if "vectors" in arrays:
             return cls._of_table(path, *table_of_arrays(path, arrays))
         missing = [name for name in ("q_feats", "g_feats", "q_pids", "g_pids") if name not in arrays]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +15,20 @@ import numpy as np
 
 from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.errors import EvaluationError
-from svllreid.files import atomic_write
+from svllreid.files import atomic_write, is_file
 
 TEXTS, NUMBERS = ("path", "pid", "split"), ("camid", "viewid")
 PARQUET, NPZ = (".parquet", ".pq"), ".npz"
 _COLUMNS = (*TEXTS, *NUMBERS, "time", "vector")
 _ROW_GROUP = 4096
-# A file whose vectors decode to more is made to fill the memory, as features hardly compress.
+# A file that decodes to more is refused, as it may be made to fill the memory. Features hardly compress, labels and
+# paths do.
 _COMPRESSION, _UNFOLDED_BYTES = 10, 64 << 20
+# The errors that NumPy and zip raise for damaged files and other kinds of files; TypeError: a file with a single array.
+_UNREADABLE = (
+    OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, MemoryError,
+    struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -123,6 +132,49 @@ def read_table(path: Path) -> tuple[TableBlock, EmbeddingSpec | None]:
         ) from None
     spec = None if content is None else EmbeddingSpec.from_dict(content, f"{path}: embedding")
     return TableBlock(columns, vectors), spec
+
+
+def holds_features(path: Path) -> bool:
+    """Whether a file is one of features, not a list of images: .npz, or Parquet with a column `vector`."""
+    if path.suffix.lower() == NPZ:
+        return True
+    if path.suffix.lower() not in PARQUET or not is_file(path):
+        return False
+    pyarrow = _pyarrow(path)
+    try:
+        return "vector" in pyarrow.parquet.read_schema(path).names
+    except (pyarrow.ArrowException, OSError, ValueError):
+        return False  # whoever reads it as a list of images reports it
+
+
+def load_table(path: Path) -> tuple[TableBlock, EmbeddingSpec | None]:
+    """All rows of a file of features that `svllreid embed` wrote, Parquet or .npz, and the record of the model.
+
+    Raises: EvaluationError: there is no such file, or it is damaged or something else.
+    """
+    if not is_file(path):
+        raise EvaluationError(f"{path} does not exist; give a file that `svllreid embed` wrote")
+    if path.suffix.lower() in PARQUET:
+        return read_table(path)
+    arrays = read_arrays(path)
+    if "vectors" not in arrays:
+        raise EvaluationError(f"{path} lacks vectors; give a file that `svllreid embed` wrote")
+    return table_of_arrays(path, arrays)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz archive, read without pickle.
+
+    Raises: EvaluationError: it is damaged, something else, or made to fill the memory.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            unfolded = sum(entry.file_size for entry in archive.zip.infolist())
+            if unfolded > _COMPRESSION * path.stat().st_size + _UNFOLDED_BYTES:
+                raise ValueError(f"it would unfold to {unfolded / 1e9:.1f} GB")
+            return {name: archive[name] for name in archive.files}
+    except _UNREADABLE as error:
+        raise EvaluationError(f"{path} is not a readable .npz archive of plain arrays: {error}") from None
 
 
 def table_of_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[TableBlock, EmbeddingSpec | None]:
