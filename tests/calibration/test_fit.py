@@ -33,7 +33,7 @@ def test_without_cameras_there_is_one_kind(people, spec_of):
 def test_identities_may_have_names(people, spec_of, calibration):
     names = [f"person {pid}" for pid in people[1]]
     again = calibrate(people[0], names, people[2], spec=spec_of(4), dataset="drawn people")
-    assert again.record.pairs["all"].points == calibration.record.pairs["all"].points
+    assert again.record.pairs["all"].curve == calibration.record.pairs["all"].curve
 
 
 def test_the_order_of_images_does_not_matter(people, spec_of, calibration):
@@ -54,7 +54,7 @@ def test_too_many_pairs_are_drawn(people, spec_of, monkeypatch):
 @pytest.mark.parametrize(
     ("features", "pids", "camids", "message"),
     [
-        (np.zeros((2, 3)), [1, 2], None, "make 4 numbers"),
+        (np.zeros((2, 3)), [1, 2], None, "makes 4 numbers"),
         (np.zeros((2, 4)), [1], None, "give one an image"),
         (np.zeros((2, 4)), [1, 2], [0], "give one an image"),
         (np.zeros((2, 4)), [1.5, 2], None, "integers or texts"),
