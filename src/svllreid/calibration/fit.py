@@ -43,7 +43,7 @@ def calibrate(
     """Measure what distances of a model's features mean, from all pairs of labelled images.
 
     Each unordered pair of two images counts once. The images should be of identities that the model was not trained
-    on: those it was trained on lie closer together, and thresholds from them let too few pairs pass.
+    on: their distances are others.
 
     Args:
         features: (N, D) floats, as `Encoder.encode` returns them.

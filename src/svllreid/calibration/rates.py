@@ -121,4 +121,4 @@ def _jackknife(accepted: np.ndarray, total: float, pairs: np.ndarray, all_pairs:
     count, rate = len(rates), total / all_pairs
     error = math.sqrt((count - 1) / count * float(((rates - rates.mean()) ** 2).sum()))
     factor = math.exp(_NORMAL * error / rate)
-    return rate / factor, min(1.0, rate * factor)
+    return float(rate / factor), float(min(1.0, rate * factor))

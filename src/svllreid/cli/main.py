@@ -11,6 +11,7 @@ from rich.console import Console
 
 from svllreid.cli import (
     bench,
+    calibrate,
     cluster,
     config,
     convert,
@@ -25,6 +26,7 @@ from svllreid.cli import (
     search,
     test,
     train,
+    verify,
 )
 from svllreid.errors import ReidError
 from svllreid.files import UNENCODABLE
@@ -47,6 +49,8 @@ app.command("test")(test.test)
 app.command("embed")(embed.embed)
 app.command("cluster")(cluster.cluster)
 app.command("search")(search.search)
+app.command("calibrate")(calibrate.calibrate)
+app.command("verify")(verify.verify)
 app.command("demo")(demo.demo)
 app.command("pretrain")(pretrain.pretrain)
 app.command("bench")(bench.bench)

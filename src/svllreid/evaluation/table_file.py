@@ -21,7 +21,8 @@ TEXTS, NUMBERS = ("path", "pid", "split", "tracklet", "tags"), ("camid", "viewid
 PARQUET, NPZ = (".parquet", ".pq"), ".npz"
 _COLUMNS = (*TEXTS, *NUMBERS, "time", "vector")
 _ROW_GROUP = 4096
-# A file whose vectors decode to more is made to fill the memory, as features hardly compress.
+# A file that decodes to more is refused, as it may be made to fill the memory. Features hardly compress, labels and
+# paths do.
 _COMPRESSION, _UNFOLDED_BYTES = 10, 64 << 20
 # The errors that NumPy and zip raise for damaged files and other kinds of files; TypeError: a file with a single array.
 _UNREADABLE = (
@@ -172,6 +173,8 @@ def holds_features(path: Path) -> bool:
 
 def read_features(path: Path) -> tuple[TableBlock, EmbeddingSpec | None]:
     """Read a table of features, Parquet or .npz, whole; the arguments and errors are those of `read_table`."""
+    if not is_file(path):
+        raise EvaluationError(f"{path} does not exist; give a file that `svllreid embed` wrote")
     if path.suffix.lower() in PARQUET:
         return read_table(path)
     arrays = read_arrays(path)

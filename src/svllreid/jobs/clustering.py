@@ -24,7 +24,8 @@ from svllreid.errors import DatasetError, ImageError, OutputError
 from svllreid.evaluation.table_file import TableBlock, holds_features, read_features
 from svllreid.files import UNENCODABLE, atomic_write, is_file, user_path, write_json
 from svllreid.jobs.cluster_sheets import cluster_name, write_sheets
-from svllreid.jobs.embedding_files import columns_of, fitting_config
+from svllreid.jobs.embedding_files import columns_of
+from svllreid.jobs.encoding import fitting_config
 from svllreid.runtime.progress import LiveReport, logging_to
 
 logger = logging.getLogger(__name__)

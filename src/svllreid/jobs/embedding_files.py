@@ -19,12 +19,12 @@ from rich.console import Console
 from torch import distributed
 
 from svllreid import build
-from svllreid.config import Config, from_tree
+from svllreid.config import Config
 from svllreid.data.readers.listed_images import ListedImage, list_images
 from svllreid.errors import ImageError, OutputError
 from svllreid.evaluation.table_file import TableBlock, check_format, write_table
 from svllreid.files import UNENCODABLE, atomic_write, file_stamp, user_path, write_json
-from svllreid.models.checkpoint import read_info
+from svllreid.jobs.encoding import fitting_config
 from svllreid.runtime.gather import num_processes, process_rank
 from svllreid.runtime.processes import end_process_group, is_first_process
 from svllreid.runtime.progress import LiveReport, logging_to
@@ -112,23 +112,6 @@ def embed_to_file(
             logger.info("%d features: %s", rows, output)
         end_process_group()
         return rows
-
-
-def fitting_config(config: Config | None, weights: Path, *, cameras: bool) -> tuple[Config | None, list[str]]:
-    """The configuration, side information off where camera numbers are not those of the training set, and a note.
-
-    Args:
-        config: None: the one beside the checkpoint.
-        weights: the checkpoint.
-        cameras: whether cameras are numbered as in the training set.
-    """
-    if config is None and (info := read_info(weights)) is not None:
-        config = from_tree(info.config, str(weights))
-    if config is None or cameras or not (config.model.sie_camera or config.model.sie_view):
-        return config, []
-    off = {"MODEL.SIE_CAMERA": False, "MODEL.SIE_VIEW": False}
-    note = "side information is left out, as camera numbers may be others than in training; --cameras adds it"
-    return from_tree(config.to_yaml_tree(), str(weights), off), [note]
 
 
 def columns_of(images: Sequence[ListedImage]) -> dict[str, np.ndarray]:
