@@ -39,6 +39,7 @@ _RECORD, _VERSION = "svllreid.gallery", 1
 _FIELDS = ["id", "path", "pid", "numeric", "camid", "time", "tracklet", "tags", "added"]
 _SUFFIX = ".db"
 _PAGE = 2048  # rows that are read at once
+_QUERIES = 64  # at once; by distances a file computes all differences, so there it is one
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class GalleryRecord:
     spec: EmbeddingSpec
     index: str = "FLAT"
     thumbnails: str = ""
+
+    @property
+    def metric(self) -> str:
+        """By what vectors are compared: of length 1 by inner product, which ranks them as distances do, and faster."""
+        return "IP" if self.spec.normalized else "L2"
 
     def to_json(self) -> str:
         """The record as a text that is stored with the collection."""
@@ -186,9 +192,8 @@ class MilvusStore:
         tags = {"element_type": types.VARCHAR, "max_capacity": MAX_TAGS, "max_length": MAX_BYTES["tag"]}
         schema.add_field("tags", types.ARRAY, **tags)
         index = client.prepare_index_params()
-        index.add_index(
-            "vector", index_type=record.index, metric_type="L2", params=dict(INDEXES[record.index]["build"])
-        )
+        parameters = dict(INDEXES[record.index]["build"])
+        index.add_index("vector", index_type=record.index, metric_type=record.metric, params=parameters)
         with self._errors():
             client.create_collection(
                 self.name,
@@ -209,7 +214,7 @@ class MilvusStore:
                 )
             self.client.load_collection(self.name, timeout=max(self.timeout, 600))
         record = GalleryRecord.from_json(properties[_RECORD], f"{self.uri} ({self.name})")
-        self._index = record.index
+        self._record = record
         return record
 
     def upsert(self, crops: Sequence[Crop], vectors: np.ndarray) -> None:
@@ -241,6 +246,11 @@ class MilvusStore:
         self, vectors: np.ndarray, limit: int, conditions: Conditions = Conditions()
     ) -> list[tuple[list[Crop], np.ndarray]]:
         """For each of some vectors (n, D) the nearest crops, nearest first, with their vectors (≤ limit, D)."""
+        at_once = _QUERIES if self.server or self._record.metric == "IP" else 1
+        parts = [vectors[start : start + at_once] for start in range(0, len(vectors), at_once)]
+        return [hits for part in parts for hits in self._search(part, limit, conditions)]
+
+    def _search(self, vectors: np.ndarray, limit: int, conditions: Conditions) -> list[tuple[list[Crop], np.ndarray]]:
         with self._errors():
             answers = self.client.search(
                 self.name,
@@ -248,7 +258,7 @@ class MilvusStore:
                 limit=min(limit, MAX_HITS),
                 filter=conditions.expression(),
                 output_fields=[*_FIELDS, "vector"],
-                search_params={"metric_type": "L2", "params": self._search_params(limit)},
+                search_params={"metric_type": self._record.metric, "params": self._search_params(limit)},
                 consistency_level="Strong",
                 timeout=self.timeout,
             )
@@ -256,7 +266,7 @@ class MilvusStore:
 
     def _search_params(self, limit: int) -> dict[str, Any]:
         """The index' parameters; HNSW has to look at no fewer crops than it returns."""
-        params = dict(INDEXES[self._index]["search"])
+        params = dict(INDEXES[self._record.index]["search"])
         if "ef" in params:
             params["ef"] = max(params["ef"], min(limit, MAX_HITS))
         return params
