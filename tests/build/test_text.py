@@ -1,12 +1,15 @@
 """Words as queries for the features of a trained model."""
 
 import logging
+import re
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from svllreid.build import Encoder, TextEncoder, build_model
@@ -105,6 +108,18 @@ def test_descriptions_find_the_people_whom_they_describe(tmp_path):
     queries = words.queries([describe_person(draw_person(0, pid)) for pid in pids])
     stored = Encoder.load(tmp_path / "run.pth", device="cpu").encode(people)
     assert ((queries @ stored.T).argmax(axis=1) == np.arange(20)).mean() > 0.5, "chance is 0.05"
+
+
+def test_the_examples_of_the_documentation(tmp_path, monkeypatch, images):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "outputs" / "people" / "tiny_10.pth")
+    for name, image in zip(("a.jpg", "b.jpg"), images, strict=False):
+        Image.fromarray(image).save(name)
+    names = {}
+    text = (Path(__file__).parents[2] / "docs" / "text.md").read_text(encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", text, re.S):
+        exec(compile(block, "docs/text.md", "exec"), names)
+    assert sorted(names["order"]) == sorted(names["nearest"]) == [0, 1]
 
 
 def test_features_that_are_not_normalised_are_refused(saved):

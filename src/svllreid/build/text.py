@@ -122,8 +122,8 @@ class TextEncoder:
         """Vectors (n, D) float32 of length 1 that rank stored features by how well images fit n texts, best first.
 
         The features are those of `spec`, which has to be that of the gallery (see `check_same`). Rank by Euclidean
-        distance, as for images, or by inner product: the order is the same. The distances are near 1.4 whatever is
-        found, so thresholds for pairs of images do not apply.
+        distance, as for images, or by inner product: the order is the same. The distances of one text do not compare
+        with those of another, and thresholds for pairs of images do not apply.
 
         Raises:
             DatasetError: as for `encode`.
