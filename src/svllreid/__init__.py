@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from svllreid.build import Encoder, build_model, load_dataset
+    from svllreid.build import Encoder, TextEncoder, build_model, load_dataset
     from svllreid.calibration.calibration import Calibration
     from svllreid.config import load_config
     from svllreid.embedding.contract import EmbeddingSpec
@@ -25,6 +25,7 @@ _HOMES = {
     "Gallery": "svllreid.gallery.gallery",
     "Ranking": "svllreid.evaluation.ranking.measures",
     "RerankOptions": "svllreid.evaluation.ranking.rerank",
+    "TextEncoder": "svllreid.build",
     "Verification": "svllreid.evaluation.verification",
     "build_model": "svllreid.build",
     "distances": "svllreid.evaluation.ranking.distance",
@@ -43,6 +44,7 @@ __all__ = [
     "Gallery",
     "Ranking",
     "RerankOptions",
+    "TextEncoder",
     "Verification",
     "build_model",
     "distances",

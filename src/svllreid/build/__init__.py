@@ -31,6 +31,7 @@ from svllreid.build.model import (
     build_stage2,
     check_stage2,
 )
+from svllreid.build.text import TextEncoder
 from svllreid.build.trained import (
     Encoder,
     load_trained,
@@ -38,6 +39,7 @@ from svllreid.build.trained import (
 
 __all__ = [
     "Encoder",
+    "TextEncoder",
     "TrainingData",
     "build_cache_spec",
     "build_embedder",

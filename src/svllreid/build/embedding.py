@@ -30,8 +30,8 @@ def build_embedder(config: Config, model: SVLLReID, fabric: Fabric) -> TorchEmbe
     )
 
 
-def build_prompt_embedder(config: Config, model: SVLLReID, fabric: Fabric) -> TorchEmbedder:
-    """What stage 1 compares prompts with: the joint features as they are, without side information.
+def build_prompt_embedder(config: Config, model: SVLLReID, fabric: Fabric, *, normalize: bool = False) -> TorchEmbedder:
+    """What texts are compared with: the joint features without side information, as they are for stage 1's prompts.
 
     Raises: ConfigError: see `build_test_transform`.
     """
@@ -41,7 +41,7 @@ def build_prompt_embedder(config: Config, model: SVLLReID, fabric: Fabric) -> To
         fabric.device,
         precision=precision_of(config, fabric),
         neck="joint",
-        normalize=False,
+        normalize=normalize,
         side_information=False,
     )
 

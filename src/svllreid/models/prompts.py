@@ -10,7 +10,7 @@ from svllreid.errors import ConfigError
 
 NUM_CONTEXT = 4
 _CONTEXT = " ".join(["X"] * NUM_CONTEXT)
-_PREFIX_LENGTH = 5  # start of text, "A photo of a"
+PREFIX_LENGTH = 5  # start of text, "A photo of a"
 
 
 def tokenize(noun: str) -> tuple[Tensor, int]:
@@ -48,8 +48,8 @@ class PromptLearner(nn.Module):
         token_ids, self.length = tokenize(noun)
         embedded = token_embedding(token_ids).detach()
         self.cls_ctx = nn.Parameter(torch.randn(num_classes, NUM_CONTEXT, embedded.shape[2]) * 0.02)
-        self.register_buffer("token_prefix", embedded[:, :_PREFIX_LENGTH])
-        self.register_buffer("token_suffix", embedded[:, _PREFIX_LENGTH + NUM_CONTEXT :])
+        self.register_buffer("token_prefix", embedded[:, :PREFIX_LENGTH])
+        self.register_buffer("token_suffix", embedded[:, PREFIX_LENGTH + NUM_CONTEXT :])
 
     def forward(self, labels: Tensor) -> Tensor:
         """Prompts (L, 77, T) of (L,) labels."""

@@ -199,6 +199,11 @@ class TextEncoder(nn.Module):
             x = block(x, attn_mask=mask)
         return self.ln_final(x[torch.arange(len(x), device=x.device), ends]) @ self.text_projection
 
+    def encode_tokens(self, token_ids: Tensor, table: nn.Embedding) -> Tensor:
+        """Text features (B, E) of token ids (B, 77), whose embeddings are looked up in CLIP's table."""
+        ends = token_ids.argmax(dim=1)  # the end of text has the largest id
+        return self.read_at(table(token_ids[:, : int(ends.max()) + 1]), ends)
+
 
 def image_encoder(clip: ClipTowers, image_size: tuple[int, int], stride: tuple[int, int]) -> ViTEncoder | ResNetEncoder:
     """The image encoder of a CLIP model for images of this size."""

@@ -52,9 +52,7 @@ class ImageTextPair(nn.Module):
 
     def encode_text(self, token_ids: Tensor) -> Tensor:
         """The features (B, E) of token ids (B, 77) in the joint space."""
-        ends = token_ids.argmax(dim=1)  # the end of text has the largest id
-        length = int(ends.max()) + 1
-        return self.text_encoder.read_at(self.token_embedding(token_ids[:, :length]), ends)
+        return self.text_encoder.encode_tokens(token_ids, self.token_embedding)
 
     @torch.no_grad()
     def balance(self, image_features: Tensor, text_features: Tensor) -> None:
