@@ -1,4 +1,4 @@
-"""Every command of the README and of four files of docs runs: small images, the backbone and the epochs made small."""
+"""Every command of the README and of several files of docs runs: small images, the backbone and the epochs made small."""
 
 import re
 import shlex
@@ -18,13 +18,13 @@ from svllreid.types import Sample
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TESTING, TRAINING, TINY, EXPORT = (
+TESTING, TRAINING, TINY, EXPORT, GALLERY, PRIVACY = (
     (ROOT / "docs" / name).read_text(encoding="utf-8")
-    for name in ("testing.md", "training.md", "tiny-clip.md", "export.md")
+    for name in ("testing.md", "training.md", "tiny-clip.md", "export.md", "gallery.md", "privacy.md")
 )
 COMMANDS = [
     line.split("#")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", README + TESTING + TRAINING + TINY + EXPORT, re.S)
+    for block in re.findall(r"```bash\n(.*?)```", README + TESTING + TRAINING + TINY + EXPORT + GALLERY + PRIVACY, re.S)
     for line in block.splitlines()
     if line.strip()
 ]
@@ -48,6 +48,8 @@ def workplace(tmp_path_factory, market):
             shutil.copy(image, target)
             rows.append(f"{target.relative_to(folder / 'data')},{pid},{int(camera[1]) - 1},{split}")
     (folder / "data" / "mine.csv").write_text("\n".join(rows) + "\n")
+    for name, image in zip(("query.jpg", "a.jpg", "b.jpg"), sorted((source / "query").iterdir()), strict=False):
+        shutil.copy(image, folder / name)
     duke = folder / "data" / "dukemtmcreid" / "DukeMTMC-reID"
     for images in ("bounding_box_train", "query", "bounding_box_test"):
         (duke / images).mkdir(parents=True)
@@ -114,9 +116,8 @@ def test_command(command, workplace, ran, small_arguments, call, monkeypatch, ca
     assert "Traceback" not in captured.err
 
 
-def test_python_example(workplace, market, monkeypatch):
+def test_python_example(workplace, monkeypatch):
     code = re.search(r"```python\n(.*?)```", README, re.S)[1]
-    images = sorted((market / "Market-1501-v15.09.15" / "query").iterdir())
     monkeypatch.chdir(workplace)
     sample, feats = (Sample(Path("a.jpg"), 1, 0),), np.ones((1, 2), np.float32)
     for name in ("day", "night"):
@@ -125,8 +126,6 @@ def test_python_example(workplace, market, monkeypatch):
     for block in re.findall(r"```python\n(.*?)```", TESTING, re.S):
         exec(compile(block, "docs/testing.md", "exec"), names)
     assert names["accepted"].shape == (200, 3000) and Path("both.npz").is_file()
-    for name, image in zip(("query.jpg", "a.jpg", "b.jpg"), images, strict=False):
-        shutil.copy(image, name)
     code = re.sub(r"tiny_\d+\.pth", "tiny_2.pth", code)
     names = {}
     exec(compile(code, "README.md", "exec"), names)
@@ -135,6 +134,10 @@ def test_python_example(workplace, market, monkeypatch):
     for block, names in zip(re.findall(r"```python\n(.*?)```", EXPORT, re.S), (alone, ours), strict=True):
         exec(compile(block, "docs/export.md", "exec"), names)
     np.testing.assert_allclose(alone["features"], ours["features"], atol=1e-5)
+    names = {}
+    block = re.search(r"```python\n(.*?)```", GALLERY, re.S)[1].replace("tiny_10", "tiny_2")
+    exec(compile(block, "docs/gallery.md", "exec"), names)
+    assert names["report"].added == 2 and len(names["hits"]) == 1
 
 
 def test_shipped_files_that_the_readme_names_exist():
