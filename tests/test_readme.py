@@ -1,4 +1,4 @@
-"""Every command of the README and of several files of docs runs: small images, the backbone and the epochs made small."""
+"""Commands of the README and of several files of docs run: small images, the backbone and the epochs made small."""
 
 import re
 import shlex
