@@ -144,6 +144,17 @@ def test_other_weights_of_clip_are_refused(saved, tmp_path):
     assert TextEncoder.load(saved, device="cpu", clip=SHIPPED_FILE).encode(TEXTS).shape == (2, 128)
 
 
+def test_weights_of_clip_that_are_gone_are_asked_for(saved, tmp_path):
+    info = read_checkpoint(saved)[1]
+    tree = {**info.config, "MODEL": {**info.config["MODEL"], "PRETRAINED": "gone.pt"}}
+    model = build_model(load_config(CONFIG), num_classes=2, num_cameras=2)
+    save_checkpoint(tmp_path / "run.pth", model, replace(info, config=tree))
+    with pytest.raises(
+        CheckpointError, match=r"'gone\.pt' are neither .*; words need the weights .*run\.pth began with"
+    ):
+        TextEncoder.load(tmp_path / "run.pth", device="cpu")
+
+
 def test_random_weights_know_no_words(tmp_path):
     save(tmp_path / "run.pth", {"MODEL.PRETRAINED": "random"})
     with pytest.raises(CheckpointError, match="random weights, whose text tower knows no words"):

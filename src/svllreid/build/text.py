@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +46,8 @@ class TextEncoder:
         readout: (D, E) matrix that brings features of the joint space to the stored features' own space.
         config: the configuration of the trained model.
         spec: the record of the features that `queries` searches.
-        weights: CLIP's weights, before training.
+        clip: the file of CLIP's weights, as they were before training.
+        quick_gelu: whether CLIP uses QuickGELU; None: as the file or the backbone says.
     Example:
         >>> import svllreid
         >>> import torch
@@ -65,10 +65,12 @@ class TextEncoder:
         readout: Tensor,
         config: Config,
         spec: EmbeddingSpec,
-        weights: Weights,
+        clip: Path,
+        quick_gelu: bool | None = None,
     ) -> None:
         self.network, self.readout = network.eval(), readout
-        self.config, self.spec, self.weights = config, spec, weights
+        self.config, self.spec = config, spec
+        self.clip, self.quick_gelu = clip, quick_gelu
 
     @classmethod
     def load(
@@ -97,15 +99,15 @@ class TextEncoder:
             )
         model, config, info = load_trained(path, config)
         weights = _clip_weights(path, config, clip)
-        if info is not None and info.quick_gelu is not None:
-            weights = replace(weights, quick_gelu=info.quick_gelu)
-        towers = load_clip(config.model.name, weights)
+        quick_gelu = weights.quick_gelu if info is None or info.quick_gelu is None else info.quick_gelu
+        towers = load_clip(config.model.name, weights, quick_gelu)
         network = CaptionEncoder(towers)
         if not network.check_trained_with(read_checkpoint(path)[0], str(path), str(weights.path)):
             _explain_source(path, config, clip)
         readout = _readout(model.eval(), towers, after_neck=config.test.neck_feat == "after")
         embedder = build_embedder(config, model, build_fabric(config, device))
-        return cls(network.to(embedder.device), readout.to(embedder.device), config, embedder.spec, weights)
+        network, readout = network.to(embedder.device), readout.to(embedder.device)
+        return cls(network, readout, config, embedder.spec, weights.path, quick_gelu)
 
     @torch.inference_mode()
     def encode(self, texts: str | Sequence[str]) -> np.ndarray:
@@ -154,8 +156,8 @@ class TextEncoder:
             }
         )
         config = self.config.model_copy(update={"model": model})
-        network = build_model(config, num_classes=1, clip=str(self.weights.path), quick_gelu=self.weights.quick_gelu)
-        fabric = build_fabric(config, str(self.network.token_embedding.weight.device))
+        network = build_model(config, num_classes=1, clip=str(self.clip), quick_gelu=self.quick_gelu)
+        fabric = build_fabric(config, str(self.readout.device))
         embedder = build_prompt_embedder(config, network, fabric, normalize=True)
         return FeatureEncoder(embedder, embedder.transform.resize, network.side_rows, batch_size=batch_size)
 
@@ -177,7 +179,10 @@ def _clip_weights(path: Path, config: Config, clip: str | None) -> Weights:
                 f"{origin} began with random weights, whose text tower knows no words; search by words needs a model "
                 "that began with CLIP's weights"
             )
-        weights = read_weights(name, source)
+        try:
+            weights = read_weights(name, source)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; words need the weights of CLIP that {origin} began with (clip=)") from None
         if weights.layout != REID:
             return weights
         info = None if weights.path in seen else read_info(weights.path)
