@@ -146,7 +146,7 @@ class StageRun:
     def _save(self) -> None:
         """Hand the state to the writer; TrainingError instead if the last update was not finite and broke the weights.
 
-        The writer gets a copy. It waits for the state before, so that there is never more than one copy in memory.
+        The writer gets a copy, once the state before is written, so there is never more than one copy in memory.
         With a loss scale there is nothing to check, because the scaler skips such updates.
         """
         if self.scaler is None and self.progress.total and not math.isfinite(gradient_norm(self.parameters)):
@@ -155,6 +155,7 @@ class StageRun:
                 f"saved state is from before. {self.plan.advice}",
                 self.plan.settings,
             )
+        self.writer.wait()
         kept = {name: value for name, value in self.model.state_dict().items() if self.plan.kept(name)}
         parts = {
             "model": kept,
@@ -164,7 +165,6 @@ class StageRun:
         }
         parts = full_tensors(parts)
         if self.fabric.is_global_zero:
-            self.writer.wait()
             self.writer.submit(self.file.save, replace(self.progress), snapshot(parts))
 
     def _run_epoch(self, epoch: int) -> None:
