@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -59,6 +60,13 @@ def search(
     weights: AnyWeights = None,
     text: Annotated[
         list[str] | None, typer.Option("--text", metavar="TEXT", help="Search by words instead; may be repeated.")
+    ] = None,
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|TAG",
+            help="CLIP's weights that the model began with, if MODEL.PRETRAINED is not there any more.",
+        ),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of hits.")] = 10,
     camera: Camera = None,
@@ -120,7 +128,7 @@ def search(
     queries = [Query(text=words) for words in text or ()]
     queries += [Query((image,)) for image in images or ()] if each else [Query(tuple(images))] if images else []
     answers = search_gallery(
-        gallery_options(uri, name, wait, weights, config_file, device),
+        replace(gallery_options(uri, name, wait, weights, config_file, device), clip=clip),
         queries,
         SearchOptions(
             k, combine.value, group_by.value if group_by else None, gap, RerankOptions() if rerank else None, threshold

@@ -34,6 +34,7 @@ class GalleryOptions:
         weights: the model; None where a command needs none.
         config: instead of the configuration beside the checkpoint.
         device, precision, batch_size: see `Encoder.load`.
+        clip: CLIP's weights that the model began with, for a search by words; see `TextEncoder.load`.
     """
 
     uri: str
@@ -44,6 +45,7 @@ class GalleryOptions:
     device: str = "auto"
     precision: str | None = None
     batch_size: int | None = None
+    clip: str | None = None
 
     def encoder(self) -> build.Encoder:
         """The model. GalleryError where none was given."""

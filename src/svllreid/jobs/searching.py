@@ -127,7 +127,9 @@ def _search_words(
         )
     if gallery_options.weights is None:
         raise GalleryError(f"{gallery_options.uri}: this needs the model that embeds images", settings=("weights",))
-    words = build.TextEncoder.load(gallery_options.weights, gallery_options.config, gallery_options.device)
+    words = build.TextEncoder.load(
+        gallery_options.weights, gallery_options.config, gallery_options.device, clip=gallery_options.clip
+    )
     with Gallery(gallery_options.uri, name=gallery_options.name, wait=gallery_options.wait) as gallery:
         names = (f"the gallery {gallery.store.uri}", "the model")
         check_same(gallery.spec, words.spec.without_side_information(), names)
