@@ -44,7 +44,7 @@ def test_features_of_another_model_are_refused(labelled, weights, small_config, 
     embed_to_file(labelled, weights, tmp_path / "f.npz", EmbedOptions(device="cpu"))
     config = small_config({"MODEL.USE_TEXT": False, "MODEL.SIE_CAMERA": False, "TEST.NECK_FEAT": "after"})
     other = checkpoint(config, 2, tmp_path / "other.pth")
-    with pytest.raises(EvaluationError, match="cannot be compared: .*neck"):
+    with pytest.raises(EvaluationError, match=r"cannot be compared: .*neck"):
         calibrate_to_file(tmp_path / "f.npz", other, tmp_path / "c.json", CPU)
     assert not (tmp_path / "c.json").exists()
 
@@ -76,6 +76,11 @@ def test_rows_of_a_split(labelled, weights, tmp_path):
     with pytest.raises(DatasetError, match="no image of the split val") as error:
         calibrate_to_file(labelled, weights, tmp_path / "c.json", replace(CPU, splits=("val",)))
     assert error.value.settings == ("splits",)
+
+
+def test_means_of_images(labelled, weights, tmp_path):
+    record = calibrate_to_file(labelled, weights, tmp_path / "c.json", replace(CPU, mean_of=2)).record
+    assert (record.images, record.mean_of, record.pairs["all"].genuine) == (24, 2, 12)
 
 
 def test_rows_without_a_path_are_all_kept(labelled, weights, tmp_path):

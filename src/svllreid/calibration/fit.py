@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from svllreid.arguments import whole_number
 from svllreid.calibration.calibration import Calibration
+from svllreid.calibration.means import deal, mean_feature
 from svllreid.calibration.pairs import LabelledFeatures, PairCounts, count_pairs, distances_of, draw_pairs
 from svllreid.calibration.probability import (
     DrawnPairs,
@@ -38,6 +40,7 @@ def calibrate(
     method: str = "logistic",
     seed: int = 0,
     left_out: int = 0,
+    mean_of: int = 1,
     progress: ProgressCallback | None = None,
 ) -> Calibration:
     """Measure what distances of a model's features mean, from all pairs of labelled images.
@@ -54,11 +57,15 @@ def calibrate(
         method: `logistic` or `isotonic`, see `fit_probability`.
         seed: of the pairs that are drawn to fit the probability, and of the identities held out to judge it.
         left_out: number of images that had no identity, for the record.
+        mean_of: number of images of one identity and camera that are averaged to one feature before all comparisons, as
+            `svllreid verify` does with several images; they are drawn, and what is left of an identity stays out.
         progress: called as `progress(done, total)`, in pairs, each counted twice.
     Raises: EvaluationError: labels or features that do not fit each other, no pair of one identity or none of two, or
         genuine pairs that are no nearer than impostors.
     """
     labelled = _labelled(features, pids, camids, spec)
+    if whole_number(mean_of, "mean_of", EvaluationError) > 1:
+        labelled = _means(labelled, mean_of, seed, normalized=spec.normalized)
     kinds, by_cameras = count_pairs(labelled, progress)
     if kinds[ALL].verification is None:
         found = kinds[ALL]
@@ -78,6 +85,7 @@ def calibrate(
         identities=int(labelled.pids.max()) + 1,
         cameras=labelled.cameras,
         seed=seed,
+        mean_of=mean_of,
         pairs=groups,
         camera_pairs=tuple(
             _camera_pair(cameras, counts, judged[ALL]) for cameras, counts in sorted(by_cameras.items())
@@ -104,6 +112,17 @@ def _labelled(features: Any, pids: Any, camids: Any, spec: EmbeddingSpec) -> Lab
         raise EvaluationError(f"{len(values)} images with an identity make no pair; give more")
     codes = np.unique(names, return_inverse=True)[1]
     return LabelledFeatures(values, codes, np.maximum(cameras.astype(np.int64), UNKNOWN))
+
+
+def _means(labelled: LabelledFeatures, size: int, seed: int, *, normalized: bool) -> LabelledFeatures:
+    """Means of images of one identity and camera, as the images that are compared."""
+    groups = deal(labelled.pids, labelled.camids, size, seed)
+    if len(groups) < 2:
+        raise EvaluationError(f"fewer than two means of {size} images of one identity and camera; average fewer")
+    means = [mean_feature(labelled.features[rows], normalized=normalized) for rows in groups]
+    first = np.array([rows[0] for rows in groups])
+    codes = np.unique(labelled.pids[first], return_inverse=True)[1]
+    return LabelledFeatures(np.concatenate(means), codes, labelled.camids[first])
 
 
 def _draw(labelled: LabelledFeatures, kind: PairKind, seed: int) -> DrawnPairs:

@@ -42,6 +42,12 @@ def balanced_weights(genuine: np.ndarray) -> np.ndarray:
     return len(genuine) / (2 * count)
 
 
+def check_method(method: str) -> None:
+    """Check the name of a way to fit probabilities. EvaluationError where it is not among METHODS."""
+    if method not in METHODS:
+        raise EvaluationError(f"method {method!r} is not known; choose one of {', '.join(METHODS)}")
+
+
 def fit_probability(pairs: DrawnPairs, method: str = "logistic") -> Logistic | Isotonic:
     """Fit the probability to pairs of both kinds, which weigh the same, so that it is that of prior 0.5.
 
@@ -53,8 +59,7 @@ def fit_probability(pairs: DrawnPairs, method: str = "logistic") -> Logistic | I
     Source: Platt 1999, "Probabilistic outputs for support vector machines"; Zadrozny and Elkan 2002, "Transforming
         classifier scores into accurate multiclass probability estimates".
     """
-    if method not in METHODS:
-        raise EvaluationError(f"method {method!r} is not known; choose one of {', '.join(METHODS)}")
+    check_method(method)
     weights = balanced_weights(pairs.genuine)
     if method == "isotonic":
         return _isotonic(pairs, weights)
