@@ -5,7 +5,7 @@
 ROOT_DIR holds PKU-Reid in Market-1501's layout, and the model was trained on its training people:
 
     svllreid train --config-file person/tiny_svllreid.yml DATASETS.NAMES market1501 DATASETS.ROOT_DIR ROOT_DIR \\
-        OUTPUT_DIR outputs/pku
+        SOLVER.SEED 1 OUTPUT_DIR outputs/pku
 
 First a calibration is made on some people and its thresholds are applied to others: from the training people to the 12
 test people, of images and of means of four, and from six test people to the six others. Then four of the 12 leave the
