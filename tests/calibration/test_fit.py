@@ -25,6 +25,12 @@ def test_kinds_and_camera_pairs_add_up(calibration):
         assert interval[0] <= group.points[0].interval[0] < group.points[0].interval[1] <= interval[1]
 
 
+def test_progress_ends_with_all_pairs(people, spec_of):
+    done = []
+    calibrate(*people, spec=spec_of(4), dataset="x", progress=lambda *numbers: done.append(numbers))
+    assert done[-1] == (3 * 240 * 239 // 2,) * 2
+
+
 def test_without_cameras_there_is_one_kind(people, spec_of):
     record = calibrate(people[0], people[1], spec=spec_of(4), dataset="x").record
     assert set(record.pairs) == {"all"} and record.cameras == () and record.camera_pairs == ()

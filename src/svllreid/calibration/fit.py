@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from svllreid.calibration.rates import RATES, curve_of, identity_intervals, poin
 from svllreid.calibration.record import ALL, PAIRS, CalibrationRecord, CameraPair, PairGroup, PairKind, RatePoint
 from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.ranking.blocks import ProgressCallback
+from svllreid.evaluation.ranking.blocks import ProgressCallback, ProgressCounter
 from svllreid.types import UNKNOWN
 
 Judged = tuple[DrawnPairs, np.ndarray]  # pairs of identities held out, and their probabilities
@@ -59,14 +59,16 @@ def calibrate(
         left_out: number of images that had no identity, for the record.
         mean_of: number of images of one identity and camera that are averaged to one feature before all comparisons, as
             `svllreid verify` does with several images; they are drawn, and what is left of an identity stays out.
-        progress: called as `progress(done, total)`, in pairs, each counted twice.
+        progress: called as `progress(done, total)`, in pairs, each counted three times.
     Raises: EvaluationError: labels or features that do not fit each other, no pair of one identity or none of two, or
         genuine pairs that are no nearer than impostors.
     """
     labelled = _labelled(features, pids, camids, spec)
     if whole_number(mean_of, "mean_of", EvaluationError) > 1:
         labelled = _means(labelled, mean_of, seed, normalized=spec.normalized)
-    kinds, by_cameras = count_pairs(labelled, progress)
+    images = len(labelled.pids)
+    counter = ProgressCounter(progress, 3 * images * (images - 1) // 2)
+    kinds, by_cameras = count_pairs(labelled, counter.add)
     if kinds[ALL].verification is None:
         found = kinds[ALL]
         raise EvaluationError(
@@ -76,11 +78,11 @@ def calibrate(
     drawn = {kind: _draw(labelled, kind, seed) for kind in PAIRS if kind in kinds and kinds[kind].verification}
     judged = {kind: held_out_probabilities(pairs, method, seed) for kind, pairs in drawn.items()}
     groups = {kind: _group(kinds[kind], pairs, method, judged[kind]) for kind, pairs in drawn.items()}
-    groups = _with_intervals(groups, labelled)
+    groups = _with_intervals(groups, labelled, counter.add)
     record = CalibrationRecord(
         dataset=dataset,
         embedding=spec.to_dict(),
-        images=len(labelled.pids),
+        images=images,
         left_out=left_out,
         identities=int(labelled.pids.max()) + 1,
         cameras=labelled.cameras,
@@ -160,13 +162,15 @@ def _group(counts: PairCounts, pairs: DrawnPairs, method: str, judged: Judged | 
     )
 
 
-def _with_intervals(groups: dict[PairKind, PairGroup], labelled: LabelledFeatures) -> dict[PairKind, PairGroup]:
+def _with_intervals(
+    groups: dict[PairKind, PairGroup], labelled: LabelledFeatures, count: Callable[[int], None]
+) -> dict[PairKind, PairGroup]:
     """The groups with the intervals over identities, at least as wide as those over pairs, at their thresholds."""
     thresholds = {
         kind: [point.threshold for point in group.points if point.threshold is not None]
         for kind, group in groups.items()
     }
-    found = identity_intervals(labelled, thresholds)
+    found = identity_intervals(labelled, thresholds, count)
 
     def widened(point: RatePoint, kind: PairKind) -> RatePoint:
         if point.threshold is None or point.interval is None:
