@@ -74,6 +74,23 @@ def test_labels_that_make_no_calibration_are_refused(spec_of, features, pids, ca
         calibrate(features, pids, camids, spec=spec_of(4), dataset="x")
 
 
+def test_distances_that_do_not_tell_identities_are_refused(spec_of):
+    features = np.eye(4)[[0, 1, 0, 1]]  # both people's first images are equal, and so are their second ones
+    with pytest.raises(EvaluationError, match="no nearer than pairs of two"):
+        calibrate(features, [1, 1, 2, 2], spec=spec_of(4), dataset="x")
+
+
+def test_one_odd_kind_of_pairs_does_not_stop_the_others(people, spec_of):
+    features, pids, _ = people
+    chosen = np.concatenate([np.flatnonzero(pids >= 1), [0, 1]])
+    camids = np.append(np.arange(len(chosen) - 2) % 4, [4, 4])  # one pair of one person within a camera
+    far = features[chosen].copy()
+    far[-1] += 100
+    record = calibrate(far, pids[chosen], camids, spec=spec_of(4), dataset="x").record
+    assert record.pairs["same-camera"].probability.slope == 0
+    assert record.pairs["all"].probability.slope < 0
+
+
 def test_missing_libraries_are_named_with_their_extra(people, spec_of, monkeypatch):
     real = builtins.__import__
     monkeypatch.setattr("svllreid.calibration.libraries.import_module", lambda name: real("there_is_no_such_module"))

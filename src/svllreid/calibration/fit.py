@@ -64,16 +64,22 @@ def calibrate(
         genuine pairs that are no nearer than impostors.
     """
     labelled = _labelled(features, pids, camids, spec)
-    if whole_number(mean_of, "mean_of", EvaluationError) > 1:
+    mean_of = whole_number(mean_of, "mean_of", EvaluationError)
+    if mean_of > 1:
         labelled = _means(labelled, mean_of, seed, normalized=spec.normalized)
     images = len(labelled.pids)
     counter = ProgressCounter(progress, 3 * images * (images - 1) // 2)
     kinds, by_cameras = count_pairs(labelled, counter.add)
-    if kinds[ALL].verification is None:
-        found = kinds[ALL]
+    whole = kinds[ALL]
+    if whole.verification is None:
         raise EvaluationError(
-            f"{dataset}: {found.genuine} pairs of one identity and {found.impostor} of two; calibrating needs both: "
+            f"{dataset}: {whole.genuine} pairs of one identity and {whole.impostor} of two; calibrating needs both: "
             "several identities, some with several images"
+        )
+    if whole.verification.auc <= 0.5:
+        raise EvaluationError(
+            f"{dataset}: pairs of one identity are no nearer than pairs of two, so distances of this model do not tell "
+            "identities; check the labels and the model"
         )
     drawn = {kind: _draw(labelled, kind, seed) for kind in PAIRS if kind in kinds and kinds[kind].verification}
     judged = {kind: held_out_probabilities(pairs, method, seed) for kind, pairs in drawn.items()}
