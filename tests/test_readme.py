@@ -48,7 +48,8 @@ def workplace(tmp_path_factory, market):
             shutil.copy(image, target)
             rows.append(f"{target.relative_to(folder / 'data')},{pid},{int(camera[1]) - 1},{split}")
     (folder / "data" / "mine.csv").write_text("\n".join(rows) + "\n")
-    for name, image in zip(("query.jpg", "a.jpg", "b.jpg"), sorted((source / "query").iterdir()), strict=False):
+    names = ("query.jpg", "a.jpg", "b.jpg", "door.jpg", "lift.jpg")
+    for name, image in zip(names, sorted((source / "query").iterdir()), strict=False):
         shutil.copy(image, folder / name)
     duke = folder / "data" / "dukemtmcreid" / "DukeMTMC-reID"
     for images in ("bounding_box_train", "query", "bounding_box_test"):

@@ -25,6 +25,12 @@ def test_kinds_and_camera_pairs_add_up(calibration):
         assert interval[0] <= group.points[0].interval[0] < group.points[0].interval[1] <= interval[1]
 
 
+def test_progress_ends_with_all_pairs(people, spec_of):
+    done = []
+    calibrate(*people, spec=spec_of(4), dataset="x", progress=lambda *numbers: done.append(numbers))
+    assert done[-1] == (3 * 240 * 239 // 2,) * 2
+
+
 def test_without_cameras_there_is_one_kind(people, spec_of):
     record = calibrate(people[0], people[1], spec=spec_of(4), dataset="x").record
     assert set(record.pairs) == {"all"} and record.cameras == () and record.camera_pairs == ()
@@ -66,6 +72,23 @@ def test_too_many_pairs_are_drawn(people, spec_of, monkeypatch):
 def test_labels_that_make_no_calibration_are_refused(spec_of, features, pids, camids, message):
     with pytest.raises(EvaluationError, match=message):
         calibrate(features, pids, camids, spec=spec_of(4), dataset="x")
+
+
+def test_distances_that_do_not_tell_identities_are_refused(spec_of):
+    features = np.eye(4)[[0, 1, 0, 1]]  # both people's first images are equal, and so are their second ones
+    with pytest.raises(EvaluationError, match="no nearer than pairs of two"):
+        calibrate(features, [1, 1, 2, 2], spec=spec_of(4), dataset="x")
+
+
+def test_one_odd_kind_of_pairs_does_not_stop_the_others(people, spec_of):
+    features, pids, _ = people
+    chosen = np.concatenate([np.flatnonzero(pids >= 1), [0, 1]])
+    camids = np.append(np.arange(len(chosen) - 2) % 4, [4, 4])  # one pair of one person within a camera
+    far = features[chosen].copy()
+    far[-1] += 100
+    record = calibrate(far, pids[chosen], camids, spec=spec_of(4), dataset="x").record
+    assert record.pairs["same-camera"].probability.slope == 0
+    assert record.pairs["all"].probability.slope < 0
 
 
 def test_missing_libraries_are_named_with_their_extra(people, spec_of, monkeypatch):

@@ -58,9 +58,13 @@ def test_isotonic_knots_by_hand():
     np.testing.assert_allclose(probability(model, [1, 2, 3, 4]), [0.75, 0.5, 0.5, 0.25])
 
 
-def test_distances_that_tell_nothing_are_refused():
-    with pytest.raises(EvaluationError, match="further apart than impostors"):
-        fit_probability(pairs_of([1, 2, 3, 4], [0, 0, 1, 1]))
+@pytest.mark.parametrize("method", ["logistic", "isotonic"])
+def test_a_probability_never_rises_with_the_distance(method):
+    model = fit_probability(pairs_of([1, 2, 3, 4], [0, 0, 1, 1]), method)
+    np.testing.assert_allclose(probability(model, [0, 1, 5]), 0.5)
+
+
+def test_an_unknown_method_is_refused():
     with pytest.raises(EvaluationError, match="method 'other' is not known; choose one of logistic, isotonic"):
         fit_probability(pairs_of([1, 2], [1, 0]), "other")
 

@@ -8,7 +8,7 @@ import pytest
 from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.features import FeatureSet
-from svllreid.evaluation.table_file import TableBlock, read_table, write_table
+from svllreid.evaluation.table_file import TableBlock, holds_features, read_features, read_table, write_table
 
 SPEC = EmbeddingSpec("a" * 64, 3, (8, 4), (0.5,) * 3, (0.5,) * 3, "before", False, True, False, False, 0.0, "", "32")
 
@@ -87,3 +87,23 @@ def test_splits_and_pids_are_needed_to_rank(tmp_path):
 def test_other_names_are_refused_before_anything_is_made(tmp_path):
     with pytest.raises(EvaluationError, match=r"written as \.parquet or \.npz"):
         write_table(tmp_path / "t.csv", [block(0, 2)], SPEC)
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.npz"])
+def test_all_rows_are_loaded_whatever_their_split(tmp_path, name):
+    write_table(tmp_path / name, [block(0, 3)], SPEC)
+    table, spec = read_features(tmp_path / name)
+    assert spec == SPEC and table.vectors.tolist() == block(0, 3).vectors.tolist()
+    assert table.columns["split"].tolist() == ["gallery", "query", "gallery"]
+    assert holds_features(tmp_path / name)
+
+
+def test_lists_of_images_hold_no_features(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table({"path": ["a.jpg"]}), tmp_path / "list.parquet")
+    (tmp_path / "damaged.parquet").write_bytes(b"PAR1")
+    (tmp_path / "list.csv").write_text("path")
+    for name in ("list.parquet", "damaged.parquet", "list.csv", "none.parquet"):
+        assert not holds_features(tmp_path / name)
+    with pytest.raises(EvaluationError, match="does not exist"):
+        read_features(tmp_path / "none.parquet")

@@ -100,6 +100,7 @@ def value_of(draw, parameter, files):
         "images": ("data", *files),
         "whole": ("market1501", "msmt17", "vehicleid", "x"),
         **dict.fromkeys(("root", "source", "features", "stage1_weights"), (*files, "data", "data")),
+        **dict.fromkeys(("first", "second", "calibration"), (*files, "data")),
         **dict.fromkeys(("identities", "cameras"), ("0", "1", "2", "3", "-1", "x", "2.5")),  # a large one takes hours
     }
     if draw.random() < 0.25 and parameter.name not in ("identities", "cameras"):

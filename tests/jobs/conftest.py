@@ -24,6 +24,5 @@ def labelled(tmp_path_factory):
 
 @pytest.fixture
 def weights(small_config, tmp_path):
-    return checkpoint(
-        small_config({"MODEL.USE_TEXT": False, "MODEL.SIE_CAMERA": False}), 2, tmp_path / "weights" / "model.pth"
-    )
+    config = small_config({"MODEL.USE_TEXT": False, "MODEL.SIE_CAMERA": False})
+    return checkpoint(config, 2, tmp_path / "weights" / "model.pth")

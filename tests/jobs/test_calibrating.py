@@ -78,6 +78,11 @@ def test_rows_of_a_split(labelled, weights, tmp_path):
     assert error.value.settings == ("splits",)
 
 
+def test_means_of_images(labelled, weights, tmp_path):
+    record = calibrate_to_file(labelled, weights, tmp_path / "c.json", replace(CPU, mean_of=2)).record
+    assert (record.images, record.mean_of, record.pairs["all"].genuine) == (24, 2, 12)
+
+
 def test_rows_without_a_path_are_all_kept(labelled, weights, tmp_path):
     embed_to_file(labelled, weights, tmp_path / "f.parquet", EmbedOptions(device="cpu"))
     table, spec = read_table(tmp_path / "f.parquet")

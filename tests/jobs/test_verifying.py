@@ -6,7 +6,7 @@ import pytest
 from svllreid import Calibration, Encoder, distances
 from svllreid.errors import DatasetError, EvaluationError
 from svllreid.jobs.calibrating import calibrate_to_file
-from svllreid.jobs.verifying import VerifyOptions, mean_feature, verify_images
+from svllreid.jobs.verifying import VerifyOptions, verify_images
 
 from .test_calibrating import CPU
 from .test_embedding_files import checkpoint
@@ -66,13 +66,11 @@ def test_a_folder_is_one_side(calibrated, tmp_path, capsys):
     mean = features[1:].mean(axis=0)
     assert verdict.images == (1, 2)
     assert verdict.distance == pytest.approx(np.linalg.norm(features[0] - mean / np.linalg.norm(mean)), abs=1e-5)
-    assert "the calibration is of single images" in capsys.readouterr().err
-
-
-def test_the_mean_of_features():
-    np.testing.assert_allclose(mean_feature([[3, 0], [0, 4]], normalized=True), [[0.6, 0.8]], rtol=1e-6)
-    np.testing.assert_allclose(mean_feature([[3, 0], [0, 4]], normalized=False), [[1.5, 2]])
-    np.testing.assert_array_equal(mean_feature([[1, 0], [-1, 0]], normalized=True), [[0, 0]])
+    assert "1 and 2 images are compared, and the calibration is of single images" in capsys.readouterr().err
+    Calibration(Calibration.load(file).record.model_copy(update={"mean_of": 2})).save(tmp_path / "means.json")
+    again = verify_images(several, several, weights, tmp_path / "means.json", HERE)
+    assert again.images == (2, 2)
+    assert "and the calibration is of" not in capsys.readouterr().err
 
 
 def test_another_model_or_missing_images_are_refused(calibrated, small_config, tmp_path):

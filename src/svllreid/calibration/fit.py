@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from svllreid.arguments import whole_number
 from svllreid.calibration.calibration import Calibration
+from svllreid.calibration.means import deal, mean_feature
 from svllreid.calibration.pairs import LabelledFeatures, PairCounts, count_pairs, distances_of, draw_pairs
 from svllreid.calibration.probability import (
     DrawnPairs,
@@ -19,7 +21,7 @@ from svllreid.calibration.rates import RATES, curve_of, identity_intervals, poin
 from svllreid.calibration.record import ALL, PAIRS, CalibrationRecord, CameraPair, PairGroup, PairKind, RatePoint
 from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.errors import EvaluationError
-from svllreid.evaluation.ranking.blocks import ProgressCallback
+from svllreid.evaluation.ranking.blocks import ProgressCallback, ProgressCounter
 from svllreid.types import UNKNOWN
 
 Judged = tuple[DrawnPairs, np.ndarray]  # pairs of identities held out, and their probabilities
@@ -38,6 +40,7 @@ def calibrate(
     method: str = "logistic",
     seed: int = 0,
     left_out: int = 0,
+    mean_of: int = 1,
     progress: ProgressCallback | None = None,
 ) -> Calibration:
     """Measure what distances of a model's features mean, from all pairs of labelled images.
@@ -54,30 +57,43 @@ def calibrate(
         method: `logistic` or `isotonic`, see `fit_probability`.
         seed: of the pairs that are drawn to fit the probability, and of the identities held out to judge it.
         left_out: number of images that had no identity, for the record.
-        progress: called as `progress(done, total)`, in pairs, each counted twice.
+        mean_of: number of images of one identity and camera that are averaged to one feature before all comparisons, as
+            `svllreid verify` does with several images; they are drawn, and what is left of an identity stays out.
+        progress: called as `progress(done, total)`, in pairs, each counted three times.
     Raises: EvaluationError: labels or features that do not fit each other, no pair of one identity or none of two, or
         genuine pairs that are no nearer than impostors.
     """
     labelled = _labelled(features, pids, camids, spec)
-    kinds, by_cameras = count_pairs(labelled, progress)
-    if kinds[ALL].verification is None:
-        found = kinds[ALL]
+    mean_of = whole_number(mean_of, "mean_of", EvaluationError)
+    if mean_of > 1:
+        labelled = _means(labelled, mean_of, seed, normalized=spec.normalized)
+    images = len(labelled.pids)
+    counter = ProgressCounter(progress, 3 * images * (images - 1) // 2)
+    kinds, by_cameras = count_pairs(labelled, counter.add)
+    whole = kinds[ALL]
+    if whole.verification is None:
         raise EvaluationError(
-            f"{dataset}: {found.genuine} pairs of one identity and {found.impostor} of two; calibrating needs both: "
+            f"{dataset}: {whole.genuine} pairs of one identity and {whole.impostor} of two; calibrating needs both: "
             "several identities, some with several images"
+        )
+    if whole.verification.auc <= 0.5:
+        raise EvaluationError(
+            f"{dataset}: pairs of one identity are no nearer than pairs of two, so distances of this model do not tell "
+            "identities; check the labels and the model"
         )
     drawn = {kind: _draw(labelled, kind, seed) for kind in PAIRS if kind in kinds and kinds[kind].verification}
     judged = {kind: held_out_probabilities(pairs, method, seed) for kind, pairs in drawn.items()}
     groups = {kind: _group(kinds[kind], pairs, method, judged[kind]) for kind, pairs in drawn.items()}
-    groups = _with_intervals(groups, labelled)
+    groups = _with_intervals(groups, labelled, counter.add)
     record = CalibrationRecord(
         dataset=dataset,
         embedding=spec.to_dict(),
-        images=len(labelled.pids),
+        images=images,
         left_out=left_out,
         identities=int(labelled.pids.max()) + 1,
         cameras=labelled.cameras,
         seed=seed,
+        mean_of=mean_of,
         pairs=groups,
         camera_pairs=tuple(
             _camera_pair(cameras, counts, judged[ALL]) for cameras, counts in sorted(by_cameras.items())
@@ -104,6 +120,17 @@ def _labelled(features: Any, pids: Any, camids: Any, spec: EmbeddingSpec) -> Lab
         raise EvaluationError(f"{len(values)} images with an identity make no pair; give more")
     codes = np.unique(names, return_inverse=True)[1]
     return LabelledFeatures(values, codes, np.maximum(cameras.astype(np.int64), UNKNOWN))
+
+
+def _means(labelled: LabelledFeatures, size: int, seed: int, *, normalized: bool) -> LabelledFeatures:
+    """Means of images of one identity and camera, as the images that are compared."""
+    groups = deal(labelled.pids, labelled.camids, size, seed)
+    if len(groups) < 2:
+        raise EvaluationError(f"fewer than two means of {size} images of one identity and camera; average fewer")
+    means = [mean_feature(labelled.features[rows], normalized=normalized) for rows in groups]
+    first = np.array([rows[0] for rows in groups])
+    codes = np.unique(labelled.pids[first], return_inverse=True)[1]
+    return LabelledFeatures(np.concatenate(means), codes, labelled.camids[first])
 
 
 def _draw(labelled: LabelledFeatures, kind: PairKind, seed: int) -> DrawnPairs:
@@ -141,13 +168,15 @@ def _group(counts: PairCounts, pairs: DrawnPairs, method: str, judged: Judged | 
     )
 
 
-def _with_intervals(groups: dict[PairKind, PairGroup], labelled: LabelledFeatures) -> dict[PairKind, PairGroup]:
+def _with_intervals(
+    groups: dict[PairKind, PairGroup], labelled: LabelledFeatures, count: Callable[[int], None]
+) -> dict[PairKind, PairGroup]:
     """The groups with the intervals over identities, at least as wide as those over pairs, at their thresholds."""
     thresholds = {
         kind: [point.threshold for point in group.points if point.threshold is not None]
         for kind, group in groups.items()
     }
-    found = identity_intervals(labelled, thresholds)
+    found = identity_intervals(labelled, thresholds, count)
 
     def widened(point: RatePoint, kind: PairKind) -> RatePoint:
         if point.threshold is None or point.interval is None:

@@ -5,13 +5,12 @@ Each unordered pair of two images counts once, and no image is paired with itsel
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from svllreid.calibration.record import ALL, CROSS_CAMERA, SAME_CAMERA, PairKind
-from svllreid.evaluation.ranking.blocks import ProgressCallback, ProgressCounter
 from svllreid.evaluation.ranking.distance import PairwiseDistances
 from svllreid.evaluation.ranking.matches import Matches
 from svllreid.evaluation.ranking.matrix import Features
@@ -100,7 +99,7 @@ def kinds_of(cameras: Cameras) -> tuple[PairKind, ...]:
 
 
 def count_pairs(
-    labelled: LabelledFeatures, progress: ProgressCallback | None = None
+    labelled: LabelledFeatures, count: Callable[[int], None] = lambda pairs: None
 ) -> tuple[dict[PairKind, PairCounts], dict[Cameras, PairCounts]]:
     """Count all pairs, by kind and by pair of known cameras.
 
@@ -108,13 +107,12 @@ def count_pairs(
 
     Args:
         labelled: the images.
-        progress: called as `progress(done, total)`, in pairs, each counted twice.
+        count: called with the number of pairs done since its last call; each pair is done twice.
     Raises: EvaluationError: features that cannot be compared.
     """
     blocks = CameraBlocks(labelled)
     by_cameras = {cameras: _Tally() for cameras in blocks.pairs}
     by_kind: dict[PairKind, _Tally] = {}
-    counter = ProgressCounter(progress, 2 * blocks.num_pairs)
     for cameras, tally in by_cameras.items():
         for _, _, block, rows, columns in blocks.read(cameras):
             chosen = block[rows, columns]
@@ -123,7 +121,7 @@ def count_pairs(
         number = blocks.number(cameras)
         for one in (tally, *(by_kind.setdefault(kind, _Tally()) for kind in kinds_of(cameras))):
             one.pairs += number
-        counter.add(number)
+        count(number)
     for one in (*by_cameras.values(), *by_kind.values()):
         one.close_genuine()
     for cameras, tally in by_cameras.items():
@@ -131,7 +129,7 @@ def count_pairs(
             block[rows, columns] = np.inf
             for one in (tally, *(by_kind[kind] for kind in kinds_of(cameras))):
                 one.add_impostors(block)
-        counter.add(blocks.number(cameras))
+        count(blocks.number(cameras))
     known = {cameras: tally.result() for cameras, tally in by_cameras.items() if UNKNOWN not in cameras}
     return {kind: tally.result() for kind, tally in by_kind.items()}, known
 
@@ -150,12 +148,6 @@ class CameraBlocks:
         self.rows = {int(c): np.flatnonzero(labelled.camids == c) for c in np.unique(labelled.camids)}
         cameras = sorted(self.rows)
         self.pairs = [(a, b) for place, a in enumerate(cameras) for b in cameras[place:]]
-
-    @property
-    def num_pairs(self) -> int:
-        """The number of all pairs of images."""
-        count = len(self.labelled.pids)
-        return count * (count - 1) // 2
 
     def number(self, cameras: Cameras) -> int:
         """The number of pairs of images of two cameras."""

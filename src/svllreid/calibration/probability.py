@@ -42,19 +42,24 @@ def balanced_weights(genuine: np.ndarray) -> np.ndarray:
     return len(genuine) / (2 * count)
 
 
+def check_method(method: str) -> None:
+    """Check the name of a way to fit probabilities. EvaluationError where it is not among METHODS."""
+    if method not in METHODS:
+        raise EvaluationError(f"method {method!r} is not known; choose one of {', '.join(METHODS)}")
+
+
 def fit_probability(pairs: DrawnPairs, method: str = "logistic") -> Logistic | Isotonic:
     """Fit the probability to pairs of both kinds, which weigh the same, so that it is that of prior 0.5.
 
     Args:
         pairs: at least one genuine pair and one impostor.
-        method: `logistic`: a logistic function of the distance. Or `isotonic`: any function that does not rise with it,
-            which needs more pairs.
-    Raises: EvaluationError: an unknown method; or genuine pairs are not nearer than impostors.
+        method: `logistic`: a logistic function that does not rise with the distance. Or `isotonic`: any function that
+            does not, which needs more pairs.
+    Raises: EvaluationError: an unknown method.
     Source: Platt 1999, "Probabilistic outputs for support vector machines"; Zadrozny and Elkan 2002, "Transforming
         classifier scores into accurate multiclass probability estimates".
     """
-    if method not in METHODS:
-        raise EvaluationError(f"method {method!r} is not known; choose one of {', '.join(METHODS)}")
+    check_method(method)
     weights = balanced_weights(pairs.genuine)
     if method == "isotonic":
         return _isotonic(pairs, weights)
@@ -63,11 +68,8 @@ def fit_probability(pairs: DrawnPairs, method: str = "logistic") -> Logistic | I
     model = need("sklearn.linear_model").LogisticRegression()
     model.fit(scaled[:, None], pairs.genuine, sample_weight=weights)
     slope = float(model.coef_[0, 0] / deviation)
-    if slope > 0:
-        raise EvaluationError(
-            "genuine pairs are further apart than impostors, so distances of this model do not tell identities; check "
-            "the labels and the model"
-        )
+    if slope > 0:  # of the functions that do not rise, the best is then the one that says 0.5 everywhere
+        return Logistic(slope=0.0, intercept=0.0)
     return Logistic(slope=slope, intercept=float(model.intercept_[0]) - slope * float(mean))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,9 @@ def curve_of(verification: Verification, points: tuple[RatePoint, ...]) -> Curve
 
 
 def identity_intervals(
-    labelled: LabelledFeatures, thresholds: dict[PairKind, list[float]]
+    labelled: LabelledFeatures,
+    thresholds: dict[PairKind, list[float]],
+    count: Callable[[int], None] = lambda pairs: None,
 ) -> dict[PairKind, list[Interval | None]]:
     """95 % intervals of the false-accept rate at thresholds, if identities are independent and pairs are not.
 
@@ -86,39 +89,44 @@ def identity_intervals(
     Args:
         labelled: the images.
         thresholds: of each kind of pairs.
+        count: called with the number of pairs done since its last call.
     Source: Arvesen 1969, "Jackknifing U-statistics", Annals of Mathematical Statistics 40.
     """
     identities = int(labelled.pids.max()) + 1
-    accepted = {kind: np.zeros((len(values) + 1, identities)) for kind, values in thresholds.items()}
-    totals = {kind: np.zeros(len(values) + 1) for kind, values in thresholds.items()}
+    accepted = {kind: np.zeros((len(values), identities)) for kind, values in thresholds.items()}
+    pairs = {kind: np.zeros(identities) for kind in thresholds}
     blocks = CameraBlocks(labelled)
     for cameras in blocks.pairs:
+        kinds = set(kinds_of(cameras)) & thresholds.keys()
+        largest = max((value for kind in kinds for value in thresholds[kind]), default=-1.0)
         for first, second, block, rows, columns in blocks.read(cameras):
             block[rows, columns] = np.inf
-            for kind in set(kinds_of(cameras)) & thresholds.keys():
-                for place, threshold in enumerate([*thresholds[kind], np.finfo(np.float32).max]):
-                    near = block <= threshold
-                    by_row, by_column = near.sum(axis=1), near.sum(axis=0)
-                    totals[kind][place] += by_row.sum()
-                    accepted[kind][place] += np.bincount(labelled.pids[first], by_row, identities)
-                    accepted[kind][place] += np.bincount(labelled.pids[second], by_column, identities)
+            there = np.isfinite(block)
+            one, other = labelled.pids[first], labelled.pids[second]
+            by_identity = np.bincount(one, there.sum(axis=1), identities)
+            by_identity += np.bincount(other, there.sum(axis=0), identities)
+            near = np.nonzero(block <= largest)
+            distances, both = block[near], np.stack([one[near[0]], other[near[1]]])
+            for kind in kinds:
+                pairs[kind] += by_identity
+                for place, threshold in enumerate(thresholds[kind]):
+                    accepted[kind][place] += np.bincount(both[:, distances <= threshold].ravel(), minlength=identities)
+        count(blocks.number(cameras))
     return {
-        kind: [
-            _jackknife(accepted[kind][place], totals[kind][place], accepted[kind][-1], totals[kind][-1])
-            for place in range(len(values))
-        ]
+        kind: [_jackknife(accepted[kind][place], pairs[kind]) for place in range(len(values))]
         for kind, values in thresholds.items()
     }
 
 
-def _jackknife(accepted: np.ndarray, total: float, pairs: np.ndarray, all_pairs: float) -> Interval | None:
-    """The interval of total / all_pairs, of which identity p is in accepted[p] and pairs[p]."""
+def _jackknife(accepted: np.ndarray, pairs: np.ndarray) -> Interval | None:
+    """The interval of a rate, from the numbers of accepted pairs, and of all, that each identity is in."""
+    total, all_pairs = accepted.sum() / 2, pairs.sum() / 2  # each pair is one of two identities
     there = pairs > 0
     left = all_pairs - pairs[there]
-    if not total or (left <= 0).any() or (total - accepted[there] <= 0).all():
+    if not total or (left <= 0).any():
         return None
     rates = (total - accepted[there]) / left
     count, rate = len(rates), total / all_pairs
     error = math.sqrt((count - 1) / count * float(((rates - rates.mean()) ** 2).sum()))
-    factor = math.exp(_NORMAL * error / rate)
+    factor = math.exp(min(_NORMAL * error / rate, 100.0))  # beyond that the interval is 0 to 1 anyway
     return float(rate / factor), float(min(1.0, rate * factor))

@@ -183,10 +183,11 @@ class CalibrationRecord(_Record):
         format, version: what the file is.
         dataset: the name of the labelled images.
         embedding: `EmbeddingSpec.to_dict()` of their features.
-        images: how many have been compared; `left_out`: how many had no identity.
+        images: how many images, or means of several, have been compared; `left_out`: how many had no identity.
         identities: number of identities.
         cameras: the camids; empty where they are unknown.
         seed: of the draws.
+        mean_of: a feature is the mean of so many images of one identity and camera; 1: that of an image.
         pairs: what was measured, by kind of pairs; `all` is always there.
         camera_pairs: the same by pair of cameras.
     """
@@ -200,6 +201,7 @@ class CalibrationRecord(_Record):
     identities: Count
     cameras: tuple[int, ...]
     seed: int
+    mean_of: Annotated[int, Field(ge=1)] = 1
     pairs: dict[PairKind, PairGroup]
     camera_pairs: tuple[CameraPair, ...] = ()
 

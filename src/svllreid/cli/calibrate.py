@@ -22,6 +22,10 @@ def calibrate(
         Path | None, typer.Option("--weights", metavar="FILE", help="The trained model; features need none.")
     ] = None,
     method: Annotated[str, typer.Option(help="How the probability is fitted: logistic or isotonic.")] = "logistic",
+    mean_of: Annotated[
+        int,
+        typer.Option("--mean-of", min=1, metavar="N", help="Compare means of N images of a person, as verify may."),
+    ] = 1,
     split: Annotated[
         list[str] | None, typer.Option("--split", help="Take only images of this split; may be given again.")
     ] = None,
@@ -51,9 +55,8 @@ def calibrate(
     """
     from svllreid.jobs.calibrating import CalibrateOptions, calibrate_to_file
 
-    options = CalibrateOptions(
-        device, precision, batch_size, cameras, skip_unreadable, tuple(split or ()), method=method, seed=seed
-    )
+    splits = tuple(split or ())
+    options = CalibrateOptions(device, precision, batch_size, cameras, skip_unreadable, splits, method, seed, mean_of)
     typer.echo("\n".join(lines_of(calibrate_to_file(source, weights, output, options, plot=plot))))
 
 
@@ -62,7 +65,8 @@ def lines_of(calibration: Calibration) -> list[str]:
     from svllreid.calibration.calibration import why_unstated
 
     record = calibration.record
-    lines = [f"{record.dataset}: {record.images:,} images, {record.identities:,} identities"]
+    compared = "images" if record.mean_of == 1 else f"means of {record.mean_of} images"
+    lines = [f"{record.dataset}: {record.images:,} {compared}, {record.identities:,} identities"]
     for kind, group in record.pairs.items():
         lines += ["", f"{kind} pairs: {group.genuine:,} genuine, {group.impostor:,} impostor"]
         lines.append("  false-accept rate  threshold  measured  95 % over identities  true accepts")

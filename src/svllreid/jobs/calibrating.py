@@ -14,6 +14,7 @@ from svllreid import build
 from svllreid.calibration.calibration import Calibration
 from svllreid.calibration.fit import calibrate
 from svllreid.calibration.libraries import need
+from svllreid.calibration.probability import check_method
 from svllreid.calibration.record import CalibrationRecord, Reliability
 from svllreid.data.duplicates import same_pictures
 from svllreid.data.readers.listed_images import list_images
@@ -37,7 +38,7 @@ class CalibrateOptions:
             model has any.
         skip_unreadable: leave out images that cannot be read, and count them.
         splits: only images of these splits; empty: all images.
-        method, seed: see `svllreid.calibration.fit.calibrate`.
+        method, seed, mean_of: see `svllreid.calibration.fit.calibrate`.
     """
 
     device: str = "auto"
@@ -48,6 +49,7 @@ class CalibrateOptions:
     splits: tuple[str, ...] = ()
     method: str = "logistic"
     seed: int = 0
+    mean_of: int = 1
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def calibrate_to_file(
     console, source, output = console or Console(stderr=True), user_path(source), user_path(output)
     if output.suffix.lower() != ".json":
         raise EvaluationError(f"{output}: a calibration is written as .json; give such a name")
+    check_method(options.method)
     need("sklearn.linear_model"), need("scipy.stats")  # before any image is embedded
     if plot is not None:
         from svllreid.viz.reliability import check_plot, draw_reliability
@@ -118,6 +121,7 @@ def calibrate_to_file(
                 method=options.method,
                 seed=options.seed,
                 left_out=left_out,
+                mean_of=options.mean_of,
                 progress=progress,
             )
         calibration.save(output)

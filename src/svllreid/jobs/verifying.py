@@ -6,13 +6,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from svllreid import build
 from svllreid.calibration.calibration import USUAL_RATE, Calibration
+from svllreid.calibration.means import mean_feature
 from svllreid.calibration.record import ALL, CROSS_CAMERA, SAME_CAMERA
 from svllreid.data.readers.listed_images import list_images
 from svllreid.errors import EvaluationError
@@ -115,11 +114,12 @@ def verify_images(
         if known is None:
             logger.info("a decision needs a calibration, which `svllreid calibrate` measures on labelled images")
             return Verdict(distance, counts)
-        if counts != (1, 1):
+        if counts != (size := known.record.mean_of, size):
             logger.warning(
-                "%d and %d images are compared by their mean features. Means of two people lie nearer together than "
-                "single images do, and the calibration is of single images: its false-accept rate is too small here",
+                "%d and %d images are compared, and the calibration is of %s: means of more images lie nearer "
+                "together, also those of two people, so its false-accept rate is another one here",
                 *counts,
+                "single images" if size == 1 else f"means of {size} images",
             )
         point = known.point(rate, pairs)
         return Verdict(
@@ -134,13 +134,6 @@ def verify_images(
             measured_rate=known.false_accept_rate(known.threshold(rate, pairs), pairs).rate,
             interval=point.identity_interval or point.interval,
         )
-
-
-def mean_feature(features: Any, *, normalized: bool) -> np.ndarray:
-    """The mean (1, D) float32 of features (n, D), of length 1 if they are; a zero mean stays zero."""
-    mean = np.asarray(features, np.float64).mean(axis=0, keepdims=True)
-    length = float(np.linalg.norm(mean))
-    return (mean / length if normalized and length else mean).astype(np.float32)
 
 
 def _images(side: Path) -> Sequence[Path]:
