@@ -67,7 +67,8 @@ def show(name: str, measured: Agreement | None) -> None:
         raise SystemExit("the features have no identities to compare with")
     print(
         f"| {name} | {measured.identities} | {measured.clusters} | {measured.found} | {measured.unclustered} "
-        f"| {measured.adjusted_rand_index:.3f} | {measured.precision:.3f} | {measured.recall:.3f} | {measured.f1:.3f} |",
+        f"| {measured.adjusted_rand_index:.3f} | {measured.precision:.3f} | {measured.recall:.3f} "
+        f"| {measured.f1:.3f} |",
         flush=True,
     )
 
