@@ -1,4 +1,4 @@
-"""Every command of the README and of four files of docs runs: small images, the backbone and the epochs made small."""
+"""Every command of the README and of five files of docs runs: small images, the backbone and the epochs made small."""
 
 import re
 import shlex
@@ -18,13 +18,13 @@ from svllreid.types import Sample
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TESTING, TRAINING, TINY, EXPORT = (
+TESTING, TRAINING, TINY, EXPORT, CLUSTERING = (
     (ROOT / "docs" / name).read_text(encoding="utf-8")
-    for name in ("testing.md", "training.md", "tiny-clip.md", "export.md")
+    for name in ("testing.md", "training.md", "tiny-clip.md", "export.md", "clustering.md")
 )
 COMMANDS = [
     line.split("#")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", README + TESTING + TRAINING + TINY + EXPORT, re.S)
+    for block in re.findall(r"```bash\n(.*?)```", README + TESTING + TRAINING + TINY + EXPORT + CLUSTERING, re.S)
     for line in block.splitlines()
     if line.strip()
 ]
