@@ -88,7 +88,8 @@ def _spanning_tree(distances: JaccardDistances, cores: np.ndarray, counter: Prog
         places = rows.astype(np.int32), columns.astype(np.int32)
         return sparse.csgraph.minimum_spanning_tree(sparse.csr_array((values, places), shape=(count, count))).tocoo()
 
-    waiting, entries = [Pairs(*np.empty((2, 0), np.int64), np.empty(0, np.float32))], 0
+    none = np.empty(0, np.int64)
+    waiting, entries = [Pairs(none, none, np.empty(0, np.float32))], 0
     for rows, columns, values in distances.blocks():
         upper = rows < columns
         pairs = Pairs(rows[upper], columns[upper], values[upper])
