@@ -18,13 +18,14 @@ from svllreid.types import Sample
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TESTING, TRAINING, TINY, EXPORT, GALLERY, PRIVACY = (
-    (ROOT / "docs" / name).read_text(encoding="utf-8")
-    for name in ("testing.md", "training.md", "tiny-clip.md", "export.md", "gallery.md", "privacy.md")
+TESTING, TRAINING, TINY, EXPORT, GALLERY, PRIVACY, CLUSTERING = (
+    (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    for name in ("testing", "training", "tiny-clip", "export", "gallery", "privacy", "clustering")
 )
+DOCUMENTS = "".join((README, TESTING, TRAINING, TINY, EXPORT, GALLERY, PRIVACY, CLUSTERING))
 COMMANDS = [
     line.split("#")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", README + TESTING + TRAINING + TINY + EXPORT + GALLERY + PRIVACY, re.S)
+    for block in re.findall(r"```bash\n(.*?)```", DOCUMENTS, re.S)
     for line in block.splitlines()
     if line.strip()
 ]

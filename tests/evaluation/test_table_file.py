@@ -3,6 +3,8 @@
 import dataclasses
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from svllreid.embedding.contract import EmbeddingSpec
@@ -89,21 +91,29 @@ def test_other_names_are_refused_before_anything_is_made(tmp_path):
         write_table(tmp_path / "t.csv", [block(0, 2)], SPEC)
 
 
-@pytest.mark.parametrize("name", ["t.parquet", "t.npz"])
-def test_all_rows_are_loaded_whatever_their_split(tmp_path, name):
-    write_table(tmp_path / name, [block(0, 3)], SPEC)
+@pytest.mark.parametrize("name", ["t.npz", "t.parquet"])
+def test_tracklets_and_columns_that_are_left_out(tmp_path, name):
+    vectors = np.ones((2, 3), np.float32)
+    write_table(
+        tmp_path / name, [TableBlock({"path": np.array(["a", "b"]), "tracklet": np.array(["7", ""])}, vectors)], SPEC
+    )
     table, spec = read_features(tmp_path / name)
-    assert spec == SPEC and table.vectors.tolist() == block(0, 3).vectors.tolist()
-    assert table.columns["split"].tolist() == ["gallery", "query", "gallery"]
-    assert holds_features(tmp_path / name)
+    assert spec == SPEC and holds_features(tmp_path / name)
+    assert table.columns["tracklet"].tolist() == ["7", ""] and table.columns["pid"].tolist() == ["", ""]
+    assert table.columns["camid"].tolist() == [-1, -1] and np.isnan(table.columns["time"]).all()
 
 
-def test_lists_of_images_hold_no_features(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
-    pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table({"path": ["a.jpg"]}), tmp_path / "list.parquet")
+def test_files_without_tracklets_are_read(tmp_path):
+    old = {"path": np.array(["a"]), "pid": np.array(["p"]), "split": np.array([""]), "time": np.array([np.nan])}
+    np.savez(tmp_path / "old.npz", vectors=np.ones((1, 3), np.float32), **old)
+    assert read_features(tmp_path / "old.npz")[0].columns["tracklet"].tolist() == [""]
+    table = pyarrow.table({"path": ["a"], "vector": pyarrow.array([[1.0, 2.0]], pyarrow.list_(pyarrow.float32(), 2))})
+    pyarrow.parquet.write_table(table, tmp_path / "old.parquet")
+    assert read_features(tmp_path / "old.parquet")[0].columns["tracklet"].tolist() == [""]
+
+
+def test_tables_of_images_hold_no_features(tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table({"path": ["a"]}), tmp_path / "images.parquet")
     (tmp_path / "damaged.parquet").write_bytes(b"PAR1")
-    (tmp_path / "list.csv").write_text("path")
-    for name in ("list.parquet", "damaged.parquet", "list.csv", "none.parquet"):
+    for name in ("images.parquet", "damaged.parquet", "absent.parquet", "images.csv"):
         assert not holds_features(tmp_path / name)
-    with pytest.raises(EvaluationError, match="does not exist"):
-        read_features(tmp_path / "none.parquet")

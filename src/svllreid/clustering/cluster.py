@@ -10,7 +10,7 @@ import numpy as np
 from svllreid.arguments import share, whole_number
 from svllreid.clustering.cameras import centred
 from svllreid.clustering.density import ALONE, dbscan, hdbscan
-from svllreid.clustering.jaccard import K1, K2, jaccard_distances
+from svllreid.clustering.jaccard import K1, K2, JaccardDistances
 from svllreid.clustering.tracklets import mean_features, simultaneous, split_simultaneous, tracklet_rows
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.ranking.blocks import ProgressCallback
@@ -27,7 +27,7 @@ class ClusterOptions:
         eps: of DBSCAN, the Jaccard distance up to which images are near, 0 to 1.
         min_samples: the fewest images of a cluster, and of the surroundings of an image that holds a cluster together;
             at least 2.
-        k1, k2: see `jaccard_distances`.
+        k1, k2: see `JaccardDistances`.
         centre_cameras: subtract each camera's mean feature, see `centred`.
         apart: whether images of one camera at one time are never put into one cluster.
     Raises: EvaluationError: a value is out of range.
@@ -100,7 +100,7 @@ def cluster(
         tracklets: (N,) texts, empty where unknown; None: all unknown. See `tracklet_rows`.
         options: of the clustering.
         device: the device that searches for neighbours; None: the CPU.
-        progress: see `jaccard_distances`.
+        progress: called as `progress(done, total)`, in units of work.
     Raises: EvaluationError: fewer than two images or tracklets, features that cannot be compared, or a missing library.
     Example:
         >>> import numpy as np
@@ -113,19 +113,19 @@ def cluster(
     camids = np.full(count, -1) if camids is None else camids
     times = np.full(count, np.nan) if times is None else times
     rows = tracklet_rows(camids, np.full(count, "") if tracklets is None else tracklets)
-    weights = np.bincount(rows, minlength=1)
+    weights = np.bincount(rows)
     if len(weights) < 2:
         raise EvaluationError(f"clustering: {count} images make {len(weights)} tracklets; give at least two")
     if options.centre_cameras:
         features = centred(features, camids)
-    at_most = options.eps if options.method == "dbscan" else 1.0
-    distances = jaccard_distances(
-        mean_features(features, rows), options.k1, options.k2, at_most=at_most, device=device, progress=progress
+    distances = JaccardDistances(
+        mean_features(features, rows), options.k1, options.k2, device=device, progress=progress
     )
     if options.method == "dbscan":
-        labels = dbscan(distances, options.eps, options.min_samples, weights)
+        near = distances.matrix(options.eps, progress)
+        labels = dbscan(near, options.eps, options.min_samples, weights)
     else:
-        labels = hdbscan(distances, options.min_samples)
+        labels = hdbscan(distances, options.min_samples, progress)
         whole = np.flatnonzero((labels == ALONE) & (weights >= options.min_samples))
         labels[whole] = labels.max() + 1 + np.arange(len(whole))
     pairs = simultaneous(camids, times, rows) if options.apart else np.empty((0, 2), np.int64)

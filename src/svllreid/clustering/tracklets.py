@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from svllreid.clustering.density import ALONE
+from svllreid.clustering.jaccard import JaccardDistances
 
 
 def tracklet_rows(camids: np.ndarray, tracklets: np.ndarray) -> np.ndarray:
@@ -76,7 +77,9 @@ def simultaneous(camids: np.ndarray, times: np.ndarray, rows: np.ndarray) -> np.
     return np.unique(np.concatenate(pairs), axis=0)
 
 
-def split_simultaneous(labels: np.ndarray, distances: Any, pairs: np.ndarray) -> tuple[np.ndarray, list[list[int]]]:
+def split_simultaneous(
+    labels: np.ndarray, distances: JaccardDistances, pairs: np.ndarray
+) -> tuple[np.ndarray, list[list[int]]]:
     """Split each cluster that holds simultaneous tracklets until none does, keeping near ones together.
 
     A cluster is taken apart into its tracklets, which are joined again pair by pair, the nearest first, wherever the
@@ -85,7 +88,7 @@ def split_simultaneous(labels: np.ndarray, distances: Any, pairs: np.ndarray) ->
 
     Args:
         labels: (M,) clusters of the tracklets, ALONE (-1) for none.
-        distances: (M, M) sparse distances, of which those of near pairs are stored.
+        distances: of the tracklets' mean features.
         pairs: (P, 2) from `simultaneous`.
     Returns: the new labels, and for each cluster that was split the labels of its parts, of which the first is the old
         one.
@@ -106,14 +109,14 @@ def split_simultaneous(labels: np.ndarray, distances: Any, pairs: np.ndarray) ->
     return labels, split
 
 
-def _joined(members: np.ndarray, distances: Any, apart: dict[int, set[int]]) -> list[list[int]]:
+def _joined(members: np.ndarray, distances: JaccardDistances, apart: dict[int, set[int]]) -> list[list[int]]:
     """The parts of a cluster in which no two are in each other's `apart`, the largest first."""
-    near = distances[members][:, members].tocoo()
-    order = np.lexsort((near.col, near.row, near.data))
+    near = distances.among(members)
+    order = np.argsort(near.distances, kind="stable")
     part = {number: {number} for number in members.tolist()}
     barred = {number: set(apart.get(number, ())) for number in part}
     names = members.tolist()
-    for row, column in zip(near.row[order].tolist(), near.col[order].tolist(), strict=True):
+    for row, column in zip(near.rows[order].tolist(), near.columns[order].tolist(), strict=True):
         one, two = part[names[row]], part[names[column]]
         if one is two or barred[min(one)] & two:
             continue

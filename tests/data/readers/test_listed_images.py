@@ -52,3 +52,18 @@ def test_a_table_needs_a_path_alone(tmp_path):
 def test_faulty_tables(tmp_path, text, message):
     with pytest.raises(DatasetError, match=message):
         list_images(write(tmp_path / "t.csv", text))
+
+
+def test_tracklets_of_a_table_and_times_in_names(tmp_path):
+    images, _ = list_images(write(tmp_path / "t.csv", "path,tracklet\na.jpg,7\nb.jpg,\n"))
+    assert [image.tracklet for image in images] == ["7", ""]
+    (tmp_path / "crops").mkdir()
+    for name in ("a_c1_t1777638600.25.jpg", "b_t1777638600.jpg", "c_t5_c2.jpg", "d_t177763860012.jpg"):
+        (tmp_path / "crops" / name).touch()
+    images, _ = list_images(tmp_path / "crops")
+    assert [(image.camid, image.time) for image in images] == [
+        (0, 1777638600.25),
+        (-1, 1777638600.0),
+        (1, None),
+        (-1, None),
+    ]

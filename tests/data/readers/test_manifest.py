@@ -248,3 +248,12 @@ def test_vehicle_pairs(real_data):
     assert [s.pid for s in splits.query] == [s.pid for s in splits.gallery]
     assert {s.camid for s in splits.query} == {0} and {s.camid for s in splits.gallery} == {1}
     assert splits.notes == ()
+
+
+def test_rows_of_train_with_an_empty_pid_are_left_out_and_counted(manifest):
+    dropped = manifest([ROWS[0].replace(",8,", ",,"), "images/absent.jpg,,0,train", *ROWS[1:]])
+    splits = read_manifest(dropped)
+    assert [sample.path.name for sample in splits.train] == ["t1.jpg"]
+    assert splits.notes == ("2 rows of train with an empty pid are left out",)
+    with pytest.raises(DatasetError, match="line 2: pid is empty"):
+        read_manifest(manifest(["images/t2.jpg,,1,", *ROWS]))
