@@ -155,6 +155,11 @@ def _print(answer: Answer) -> None:
         limit = "" if answer.threshold is None else f" within distance {answer.threshold:.4f}"
         typer.echo(f"nobody in the gallery{limit}")
         return
+    if answer.false_hits is not None:
+        typer.echo(
+            f"within distance {answer.threshold:.4f}: by chance {answer.false_hits:.2g} of the {answer.compared} crops "
+            f"compared (false-accept rate {answer.false_accept_rate:g})"
+        )
     known = any(hit.probability is not None for hit in answer.hits)
     table = Table("", "distance", *(["probability"] if known else []), "identity", "camera", "time", "path")
     table.box = box.SIMPLE_HEAD

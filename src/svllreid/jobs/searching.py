@@ -46,18 +46,32 @@ class Answer:
         query: what was searched for.
         hits: the crops, the best first; empty where nobody is near enough.
         threshold: the largest distance of a hit; None: any.
+        false_accept_rate: the share of pairs of different identities that the threshold accepts; None without a
+            calibration.
+        compared: how many crops met the conditions, and so were compared with the query.
     """
 
     query: Query
     hits: list[Hit]
-    threshold: float | None
+    threshold: float | None = None
+    false_accept_rate: float | None = None
+    compared: int | None = None
+
+    @property
+    def false_hits(self) -> float | None:
+        """How many crops of other identities are within the threshold by chance, on average; None if unknown."""
+        if self.false_accept_rate is None or self.compared is None:
+            return None
+        return self.false_accept_rate * self.compared
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as values that JSON can hold."""
         asked = {"images": [str(image) for image in self.query.images]} if self.query.images else {}
         if self.query.text:
             asked["text"] = self.query.text  # type: ignore[assignment]
-        return {**asked, "threshold": self.threshold, "hits": [asdict(hit) for hit in self.hits]}
+        decided = {"threshold": self.threshold, "false_accept_rate": self.false_accept_rate}
+        counted = {"compared": self.compared, "false_hits": self.false_hits}
+        return {**asked, **decided, **counted, "hits": [asdict(hit) for hit in self.hits]}
 
 
 def search(
@@ -85,6 +99,7 @@ def search(
     Raises: ReidError: anything that the user can fix.
     """
     decisions = None if calibration is None else Calibration.load(user_path(calibration))
+    rate = None
     if decisions is not None and options.threshold is None:
         rate = decisions.usual_rate() if false_accept_rate is None else false_accept_rate
         options = replace(options, threshold=decisions.threshold(rate))
@@ -105,7 +120,8 @@ def search(
             if other_cameras:
                 chosen = replace(where, not_camids=[*where.not_camids, *(_camera(image) for image in query.images)])
             hits = gallery.search_features(encoder.encode(query.images), options, chosen)
-            answers.append(Answer(query, hits, options.threshold))
+            compared = None if rate is None else gallery.store.count(chosen)
+            answers.append(Answer(query, hits, options.threshold, rate, compared))
         if picture is not None:
             _draw(user_path(picture), answers, gallery)
     return answers
@@ -135,7 +151,7 @@ def _search_words(
         check_same(gallery.spec, words.spec.without_side_information(), names)
         vectors = words.queries([query.text for query in queries])
         answers = [
-            Answer(query, gallery.search_features(vectors[row : row + 1], options, where), None)
+            Answer(query, gallery.search_features(vectors[row : row + 1], options, where))
             for row, query in enumerate(queries)
         ]
         if picture is not None:
