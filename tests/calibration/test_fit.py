@@ -93,6 +93,6 @@ def test_one_odd_kind_of_pairs_does_not_stop_the_others(people, spec_of):
 
 def test_missing_libraries_are_named_with_their_extra(people, spec_of, monkeypatch):
     real = builtins.__import__
-    monkeypatch.setattr("svllreid.calibration.libraries.import_module", lambda name: real("there_is_no_such_module"))
+    monkeypatch.setattr("svllreid.libraries.import_module", lambda name: real("there_is_no_such_module"))
     with pytest.raises(EvaluationError, match=r"svllreid\[decisions\]"):
         calibrate(*people, spec=spec_of(4), dataset="x")

@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +15,10 @@ from svllreid.clustering.cluster import ClusterOptions
 from svllreid.data.readers.listed_images import list_images
 from svllreid.data.readers.manifest import read_manifest
 from svllreid.embedding.contract import EmbeddingSpec
-from svllreid.errors import DatasetError, EvaluationError, OutputError
+from svllreid.errors import DatasetError, EvaluationError, GalleryError, OutputError
 from svllreid.evaluation.table_file import TableBlock, write_table
+from svllreid.gallery.gallery import Gallery
+from svllreid.gallery.milvus import GalleryRecord, MilvusStore
 from svllreid.jobs.clustering import COLUMNS, SourceOptions, cluster_to_file
 from svllreid.models.checkpoint import CheckpointInfo, save_checkpoint
 
@@ -142,13 +143,26 @@ def test_images_are_embedded(tmp_path, crops, small_config):
     assert summary["images"] == 15 and len((tmp_path / "c.csv").read_text().splitlines()) == 16
 
 
+def test_the_crops_of_a_gallery(tmp_path, crops):
+    _, columns, vectors = crops
+    table = TableBlock({**columns, "path": np.array([*columns["path"][:-1], ""])}, vectors)
+    store = MilvusStore(tmp_path / "people.db")
+    store.create(GalleryRecord(SPEC))
+    store.close()
+    with Gallery(tmp_path / "people.db") as gallery:
+        gallery.add_features([table], SPEC)
+    summary = cluster_to_file(str(tmp_path / "people.db"), tmp_path / "c.csv", OPTIONS)
+    assert (summary["images"], summary["clusters"], summary["agreement"]["adjusted_rand_index"]) == (15, 3, 1)
+    assert len(read_manifest(tmp_path / "c.csv").train) == 15
+
+
 def test_what_cannot_be_clustered_is_one_message(tmp_path, crops):
     _, columns, vectors = crops
     features = written(tmp_path, columns, vectors)
     for source, output, error, message in (
         (tmp_path / "crops", "c.csv", DatasetError, "holds images, which need a model"),
         (features, "c.parquet", OutputError, "clusters are written as .csv"),
-        (Path("people.db"), "c.csv", DatasetError, "galleries are not clustered"),
+        ("people.db", "c.csv", GalleryError, "there is no such gallery"),
         (tmp_path / "absent.npz", "c.csv", DatasetError, "absent.npz"),
     ):
         with pytest.raises(error, match=message):

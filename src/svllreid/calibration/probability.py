@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from svllreid.calibration.libraries import need
 from svllreid.calibration.record import Isotonic, Logistic, Reliability
 from svllreid.errors import EvaluationError
+from svllreid.libraries import need
 
 METHODS = ("logistic", "isotonic")
 BINS = 10

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from svllreid.calibration.libraries import need
 from svllreid.calibration.pairs import CameraBlocks, LabelledFeatures, kinds_of
 from svllreid.calibration.record import Curve, Interval, PairKind, RatePoint
 from svllreid.evaluation.verification import Verification
+from svllreid.libraries import need
 
 RATES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 FALSE_ACCEPTS = 10

@@ -14,8 +14,11 @@ from svllreid.cli.options import Device, SkipUnreadable
 
 def cluster(
     source: Annotated[
-        Path,
-        typer.Argument(metavar="FOLDER|TABLE|FEATURES", help="Images, or a file of features that `embed` wrote."),
+        str,
+        typer.Argument(
+            metavar="FOLDER|TABLE|FEATURES|GALLERY",
+            help="Images, or their features: a file that `embed` wrote, or a gallery (.db file or server).",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.csv", help="The manifest to write.")],
     weights: Annotated[
@@ -43,6 +46,7 @@ def cluster(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images at once; 64, on a GPU 256.")] = None,
     skip_unreadable: SkipUnreadable = False,
+    name: Annotated[str, typer.Option(help="Of a gallery; a server can hold several.")] = "crops",
 ) -> None:
     """Find identities in crops without labels, and write them as a manifest that `svllreid train` reads.
 
@@ -61,7 +65,7 @@ def cluster(
     from svllreid.jobs.clustering import SourceOptions, cluster_to_file
 
     options = ClusterOptions(method, eps, min_samples, k1, k2, centre_cameras, apart=not ignore_times)
-    reading = SourceOptions(weights, device, precision, batch_size, skip_unreadable)
+    reading = SourceOptions(weights, device, precision, batch_size, skip_unreadable, name)
     _print_summary(Console(), cluster_to_file(source, output, options, reading, sheets=sheets))
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from svllreid.clustering.density import ALONE
-from svllreid.clustering.libraries import scikit_learn
+from svllreid.libraries import need
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def agreement(labels: np.ndarray, pids: np.ndarray) -> Agreement | None:
         >>> measured.found, round(measured.precision, 3), measured.recall
         (1, 0.333, 0.5)
     """
-    metrics = scikit_learn().metrics
+    metrics = need("sklearn.metrics")
     known = pids != ""
     if not known.any():
         return None

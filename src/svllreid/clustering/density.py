@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from svllreid.clustering.jaccard import JaccardDistances, Pairs
-from svllreid.clustering.libraries import scikit_learn, scipy_sparse
 from svllreid.evaluation.ranking.blocks import ProgressCallback, ProgressCounter
+from svllreid.libraries import need
 
 ALONE = -1
 """The label of images that belong to no cluster."""
@@ -28,9 +28,8 @@ def dbscan(distances: Any, eps: float, min_samples: int, weights: np.ndarray | N
     Raises: EvaluationError: scikit-learn is not installed.
     Source: Ester et al., KDD 1996.
     """
-    sklearn = scikit_learn()
-    near = sklearn.neighbors.sort_graph_by_row_values(distances, copy=True, warn_when_not_sorted=False)
-    clusters = sklearn.cluster.DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed")
+    near = need("sklearn.neighbors").sort_graph_by_row_values(distances, copy=True, warn_when_not_sorted=False)
+    clusters = need("sklearn.cluster").DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed")
     return np.asarray(clusters.fit(near, sample_weight=weights).labels_, np.int64)
 
 
@@ -51,13 +50,12 @@ def hdbscan(distances: JaccardDistances, min_samples: int, progress: ProgressCal
     Raises: EvaluationError: scikit-learn is not installed.
     Source: Campello et al., PAKDD 2013.
     """
-    sklearn = scikit_learn()
     if distances.count < max(2, min_samples):
         return np.full(distances.count, ALONE)
     counter = ProgressCounter(progress, 2 * distances.count)
     tree = _spanning_tree(distances, _core_distances(distances, min_samples, counter), counter)
     # The tree's distances take the density into account already, so no further neighbour counts.
-    clusters = sklearn.cluster.HDBSCAN(
+    clusters = need("sklearn.cluster").HDBSCAN(
         min_cluster_size=min_samples, min_samples=1, metric="precomputed", algorithm="brute", copy=False
     )
     return np.asarray(clusters.fit(tree).labels_, np.int64)
@@ -81,12 +79,12 @@ def _spanning_tree(distances: JaccardDistances, cores: np.ndarray, counter: Prog
 
     The tree of two sets of edges is that of the first set's tree together with the second set.
     """
-    sparse, count = scipy_sparse(), distances.count
+    sparse, csgraph, count = need("scipy.sparse"), need("scipy.sparse.csgraph"), distances.count
 
     def tree_of(edges: list[Pairs]) -> Any:
         rows, columns, values = (np.concatenate(part) for part in zip(*edges, strict=True))
         places = rows.astype(np.int32), columns.astype(np.int32)
-        return sparse.csgraph.minimum_spanning_tree(sparse.csr_array((values, places), shape=(count, count))).tocoo()
+        return csgraph.minimum_spanning_tree(sparse.csr_array((values, places), shape=(count, count))).tocoo()
 
     none = np.empty(0, np.int64)
     waiting, entries = [Pairs(none, none, np.empty(0, np.float32))], 0
@@ -101,7 +99,7 @@ def _spanning_tree(distances: JaccardDistances, cores: np.ndarray, counter: Prog
             waiting, entries = [Pairs(tree.row, tree.col, tree.data)], 0
         counter.add(int(rows[-1] - rows[0]) + 1)
     tree = tree_of(waiting)
-    _, part = sparse.csgraph.connected_components(tree, directed=False)
+    _, part = csgraph.connected_components(tree, directed=False)
     heads = np.unique(part, return_index=True)[1]  # an image of each part; all pairs between parts are 1 apart
     rows, columns = np.concatenate([tree.row, heads[:-1]]), np.concatenate([tree.col, heads[1:]])
     values = np.concatenate([tree.data, np.ones(len(heads) - 1, tree.data.dtype)])

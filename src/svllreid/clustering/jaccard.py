@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from svllreid.arguments import whole_number
-from svllreid.clustering.libraries import scipy_sparse
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.ranking.blocks import ProgressCallback, ProgressCounter
 from svllreid.evaluation.ranking.matrix import Features
 from svllreid.evaluation.ranking.neighbourhoods import Neighbourhoods
 from svllreid.evaluation.ranking.neighbours import find_neighbours
+from svllreid.libraries import need
 
 K1, K2 = 30, 6
 _BLOCK_NUMBERS = 1 << 23  # of the dense block of rows from which the entries are taken
@@ -106,7 +106,7 @@ class JaccardDistances:
 
         Raises: EvaluationError: SciPy is not installed.
         """
-        sparse = scipy_sparse()
+        sparse = need("scipy.sparse")
         counts, columns, distances = np.zeros(self.count + 1, np.int64), list[np.ndarray](), list[np.ndarray]()
         for pairs in self.blocks(at_most, progress):
             counts[1:] += np.bincount(pairs.rows, minlength=self.count)

@@ -50,6 +50,13 @@ class TableBlock:
         left_out = {name: np.full(len(self.vectors), unknown[name]) for name in unknown if name not in self.columns}
         object.__setattr__(self, "columns", {**self.columns, **left_out})
 
+    @classmethod
+    def joined(cls, blocks: Iterable[TableBlock], dim: int) -> TableBlock:
+        """The rows of all blocks, whose vectors have `dim` numbers, in one."""
+        parts = [cls({}, np.empty((0, dim), np.float32)), *blocks]
+        columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+        return cls(columns, np.concatenate([part.vectors for part in parts]))
+
 
 def check_format(path: Path) -> None:
     """Check that a table of this name can be written.
@@ -75,13 +82,11 @@ def write_table(path: Path, blocks: Iterable[TableBlock], spec: EmbeddingSpec) -
     with atomic_write(path) as temporary:
         if path.suffix.lower() in PARQUET:
             return _write_parquet(path, temporary, blocks, spec)
-        parts = list(blocks)
-        names = (*TEXTS, *NUMBERS, "time")
-        arrays: dict[str, Any] = {name: np.concatenate([part.columns[name] for part in parts]) for name in names}
-        vectors = np.concatenate([part.vectors for part in parts])
+        whole = TableBlock.joined(blocks, spec.dim)
+        arrays: dict[str, Any] = whole.columns
         with temporary.open("wb") as file:
-            np.savez(file, vectors=vectors, embedding=json.dumps(spec.to_dict()), **arrays)
-        return len(vectors)
+            np.savez(file, vectors=whole.vectors, embedding=json.dumps(spec.to_dict()), **arrays)
+        return len(whole.vectors)
 
 
 def _write_parquet(path: Path, temporary: Path, blocks: Iterable[TableBlock], spec: EmbeddingSpec) -> int:

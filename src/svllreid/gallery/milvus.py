@@ -87,6 +87,11 @@ def is_server(uri: str | os.PathLike[str]) -> bool:
     return "://" in os.fspath(uri)
 
 
+def is_gallery(source: str | os.PathLike[str]) -> bool:
+    """Whether this is the address of a gallery, and not of a file or folder of something else."""
+    return is_server(source) or Path(source).suffix == _SUFFIX
+
+
 class MilvusStore:
     """A collection of crops with their vectors, in a file or on a server.
 

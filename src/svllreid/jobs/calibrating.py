@@ -13,7 +13,6 @@ from rich.console import Console
 from svllreid import build
 from svllreid.calibration.calibration import Calibration
 from svllreid.calibration.fit import calibrate
-from svllreid.calibration.libraries import need
 from svllreid.calibration.probability import check_method
 from svllreid.calibration.record import CalibrationRecord, Reliability
 from svllreid.data.duplicates import same_pictures
@@ -23,6 +22,7 @@ from svllreid.errors import DatasetError, EvaluationError
 from svllreid.evaluation.table_file import holds_features, read_features
 from svllreid.files import user_path
 from svllreid.jobs.encoding import fitting_config
+from svllreid.libraries import need
 from svllreid.runtime.progress import LiveReport, logging_to
 
 logger = logging.getLogger(__name__)

@@ -23,6 +23,8 @@ from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.errors import DatasetError, ImageError, OutputError
 from svllreid.evaluation.table_file import TableBlock, holds_features, read_features
 from svllreid.files import UNENCODABLE, atomic_write, is_file, user_path, write_json
+from svllreid.gallery.gallery import Gallery
+from svllreid.gallery.milvus import is_gallery
 from svllreid.jobs.cluster_sheets import cluster_name, write_sheets
 from svllreid.jobs.embedding_files import columns_of
 from svllreid.jobs.encoding import fitting_config
@@ -35,12 +37,13 @@ COLUMNS = ("path", "pid", "split", "camid", "time", "tracklet", "cluster")
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How the images of a folder or a table are embedded; a file of features needs none of this.
+    """How the images of a folder or a table are embedded; files of features and galleries need none of this.
 
     Args:
         weights: the trained model, see `Encoder.load`.
         device, precision, batch_size: see `Encoder.load`.
         skip_unreadable: leave out images that cannot be read, and count them.
+        name: of a gallery, see `Gallery`.
     """
 
     weights: Path | None = None
@@ -48,10 +51,11 @@ class SourceOptions:
     precision: str | None = None
     batch_size: int | None = None
     skip_unreadable: bool = False
+    name: str = "crops"
 
 
 def cluster_to_file(
-    source: Path,
+    source: str | Path,
     output: Path,
     options: ClusterOptions,
     reading: SourceOptions = SourceOptions(),
@@ -95,18 +99,20 @@ def cluster_to_file(
         return summary
 
 
-def features_of(source: Path, reading: SourceOptions, report: LiveReport) -> tuple[TableBlock, EmbeddingSpec | None]:
+def features_of(
+    source: str | Path, reading: SourceOptions, report: LiveReport
+) -> tuple[TableBlock, EmbeddingSpec | None]:
     """The features to cluster with what is known of their images, and the record of the model.
 
     Args:
-        source: a file of features that `svllreid embed` wrote, or a folder or a table of images, see `list_images`. A
-            gallery is not read yet.
+        source: a file of features that `svllreid embed` wrote; a gallery, see `Gallery`, whose crops without a file
+            are left out and counted; or a folder or a table of images, see `list_images`.
         reading: how images are embedded.
         report: shows progress.
     Raises: ReidError: the source cannot be read, or there is no model for images.
     """
-    if str(source).endswith(".db") or "://" in str(source):
-        raise DatasetError(f"{source}: galleries are not clustered; name a folder, a table or a file of features")
+    if is_gallery(source):
+        return _stored(str(source), reading, report)
     source = user_path(source)
     if is_file(source) and holds_features(source):
         if reading.weights is not None:
@@ -115,6 +121,20 @@ def features_of(source: Path, reading: SourceOptions, report: LiveReport) -> tup
     if reading.weights is None:
         raise DatasetError(f"{source} holds images, which need a model; name one", settings=("weights",))
     return _embedded(source, reading.weights, reading, report)
+
+
+def _stored(uri: str, reading: SourceOptions, report: LiveReport) -> tuple[TableBlock, EmbeddingSpec]:
+    """The crops of a gallery with their features."""
+    blocks = []
+    with Gallery(uri, name=reading.name) as gallery, report.counting("reading", len(gallery)) as count:
+        for block in gallery.table():
+            blocks.append(block)
+            count(len(block.vectors))
+        table, spec = TableBlock.joined(blocks, gallery.spec.dim), gallery.spec
+    listed = table.columns["path"] != ""
+    if not listed.all():
+        logger.warning("%d crops of the gallery have no file and were left out", np.count_nonzero(~listed))
+    return TableBlock({name: column[listed] for name, column in table.columns.items()}, table.vectors[listed]), spec
 
 
 def _embedded(
@@ -211,7 +231,7 @@ def _notes(clusters: Clusters, columns: dict[str, np.ndarray], options: ClusterO
 
 
 def _summary(
-    source: Path, options: ClusterOptions, spec: EmbeddingSpec | None, clusters: Clusters, pids: np.ndarray
+    source: str | Path, options: ClusterOptions, spec: EmbeddingSpec | None, clusters: Clusters, pids: np.ndarray
 ) -> dict[str, Any]:
     measured = agreement(clusters.labels, pids)
     return {
