@@ -2,8 +2,11 @@
 
 import os
 import socket
+import time
+from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -104,19 +107,41 @@ class Server:
         return f"http://127.0.0.1:{self.ports['proxy_port']}"
 
     def start(self):
+        """Start it, or start it again, and wait until it serves."""
         from milvus import MilvusServer, MilvusServerConfig
 
         keys = [key for key in MilvusServerConfig().configurable_items if key.endswith("_port")]
         if not self.ports:
-            self.ports = dict(zip([*keys, "web"], free_ports(len(keys) + 1), strict=True))
-        server = MilvusServer(MilvusServerConfig(**{key: self.ports[key] for key in keys}))
-        server.set_base_dir(str(self.folder))
-        server.webservice_port = self.ports["web"]
+            self.ports = dict(zip([*keys, "web", "peer"], free_ports(len(keys) + 2), strict=True))
+        config = MilvusServerConfig(**{key: self.ports[key] for key in keys})
+        self.process = MilvusServer(config, wait_for_started=False)
+        self.process.set_base_dir(str(self.folder))
+        self.process.webservice_port = self.ports["web"]
         for name, value in self.settings.items():
-            server.config.set(name.replace("__", "."), value)
-        server.start()
-        self.process = server
+            config.set(name.replace("__", "."), value)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ETCD_CONFIG_PATH", str(self._etcd_settings()))
+            self.process.start()
+        self._wait()
         return self
+
+    def _etcd_settings(self):
+        """The file with the addresses of its etcd, which else takes 2379 and 2380 whatever is configured."""
+        client, peer = (f"http://127.0.0.1:{self.ports[name]}" for name in ("etcd_port", "peer"))
+        urls = {"listen-client-urls": client, "advertise-client-urls": client, "listen-peer-urls": peer}
+        urls |= {"initial-advertise-peer-urls": peer, "initial-cluster": f"default={peer}", "name": "default"}
+        file = self.folder / "etcd.yaml"
+        file.write_text("".join(f"{key}: {value}\n" for key, value in urls.items()))
+        return file
+
+    def _wait(self):
+        end = time.monotonic() + 180
+        while time.monotonic() < end and self.process.server_proc.poll() is None:
+            with suppress(OSError), urlopen(f"http://127.0.0.1:{self.ports['web']}/healthz", timeout=5) as answer:
+                if b"OK" in answer.read():
+                    return
+            time.sleep(0.2)
+        raise RuntimeError((self.folder / "logs/milvus-stderr.log").read_text()[-2000:])
 
     def kill(self):
         """At once, as when the machine fails."""

@@ -182,7 +182,10 @@ def test_tracklets_of_crops():
     tracklets = tracklets_of(crops[::-1], 10)
     assert tracklets["0"] == tracklets["1"]
     assert len(set(tracklets.values())) == 5
-    assert len(set(tracklets_of([Crop("x", pid=7, camid=0, time=0), Crop("y", pid="7", camid=0, time=1)], 9).values())) == 2
+    assert (
+        len(set(tracklets_of([Crop("x", pid=7, camid=0, time=0), Crop("y", pid="7", camid=0, time=1)], 9).values()))
+        == 2
+    )
 
 
 def test_reranked_as_the_published_test_does(filled, random_vectors):

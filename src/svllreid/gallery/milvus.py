@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,10 +36,13 @@ INDEXES: dict[str, dict[str, Any]] = {
 """The indexes that file and server have, with their parameters: exact search first, then approximate ones."""
 MAX_HITS = 16_384
 """The most hits that one search can have, a limit of Milvus."""
+NEXT, OLD = "_next", "_old"
+"""What follows a gallery's name in those of the collections that replace it, and that it replaced."""
 _RECORD, _VERSION = "svllreid.gallery", 1
 _FIELDS = ["id", "path", "pid", "numeric", "camid", "time", "tracklet", "tags", "added"]
 _SUFFIX = ".db"
 _PAGE = 2048  # rows that are read at once
+_MANY = 4096  # added rows that a server is asked to index at once
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,10 @@ class MilvusStore:
         self.name, self.timeout, self.lock = name, timeout, None
         if not name.isidentifier() or not name.isascii():
             raise GalleryError(f"a gallery cannot be named {name!r}; give letters, digits and _, no digit first")
+        if name.endswith((NEXT, OLD)):
+            raise GalleryError(
+                f"a gallery cannot be named {name!r}: names in {NEXT} and {OLD} are those of unfinished ones"
+            )
         token = os.environ.get(TOKEN, "") if token is None else token
         self.server = is_server(uri)
         self.uri = os.fspath(uri) if self.server else str(user_path(uri).absolute())
@@ -115,6 +123,8 @@ class MilvusStore:
             if must_exist and not is_folder(Path(self.uri)):
                 raise GalleryError(f"{self.uri}: there is no such gallery; make it first, or check the name")
             self.lock = _lock(Path(self.uri), wait)
+            if self.lock.lock_counter == 1:
+                _remove_remains(Path(self.uri))
         try:
             with self._errors():
                 self.client: MilvusClient = milvus_client(self.uri, token=token if self.server else "", timeout=timeout)
@@ -312,6 +322,14 @@ class MilvusStore:
                 found |= {row["id"]: Crop.from_row(row) for row in rows}
         return found
 
+    def settle(self, added: int) -> None:
+        """After crops were added: write them to their final place.
+
+        A server does so by itself, limits how often it may be asked to, and is asked only after many.
+        """
+        if not self.server or added >= _MANY:
+            self.flush()
+
     def flush(self) -> None:
         """Write what was added since the last time to its final place, and index it."""
         with self._errors():
@@ -360,6 +378,13 @@ def _lock(file: Path, wait: bool) -> BaseFileLock:
     except OSError as error:
         raise GalleryError(f"{file} cannot be opened ({error.strerror or error}); give another file") from None
     return lock
+
+
+def _remove_remains(file: Path) -> None:
+    """Delete collections that a kill left half made or half dropped, which Milvus Lite neither opens nor replaces."""
+    for folder in file.glob("collections/*/"):
+        if not (folder / "schema.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _pymilvus() -> Any:
