@@ -318,9 +318,9 @@ def test_two_objects_in_one_process_see_each_other(opened, encoder, photos):
 
 
 def test_a_gallery_is_made_only_when_asked_for(place, encoder, tmp_path):
-    with pytest.raises(GalleryError, match="there is no such gallery|holds no gallery named"):
+    with pytest.raises(GalleryError, match=r"there is no such gallery|holds no gallery named"):
         Gallery(place.uri, name=place.name)
-    with pytest.raises(GalleryError, match="there is no such gallery|holds no gallery named"):
+    with pytest.raises(GalleryError, match=r"there is no such gallery|holds no gallery named"):
         Gallery(place.uri, encoder, name=place.name, create=False)
     with pytest.raises(GalleryError, match="needs the model"):
         Gallery(place.uri, name=place.name, create=True)

@@ -59,7 +59,7 @@ def test_missing_and_changed_files(opened, encoder, encoder_of, photos, tmp_path
     kept = photos[0].read_bytes()
     photos[0].unlink()
     Image.new("RGB", (2, 4)).save(photos[1])
-    with pytest.raises(GalleryError, match="3 crops cannot be embedded again.*or drop these crops"):
+    with pytest.raises(GalleryError, match=r"3 crops cannot be embedded again.*or drop these crops"):
         gallery.migrate(other)
     assert len(gallery) == 6 and gallery.spec == encoder.spec, "it serves as it was"
     photos[0].write_bytes(kept)
