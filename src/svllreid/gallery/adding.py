@@ -18,7 +18,7 @@ from svllreid.embedding.encoder import FeatureEncoder, several
 from svllreid.errors import GalleryError, ImageError
 from svllreid.files import user_path
 from svllreid.gallery.conditions import Moment, moment
-from svllreid.gallery.crop import AddReport, Crop, clean_tags, file_digest, pixels_digest
+from svllreid.gallery.crop import AddReport, Crop, camera, clean_tags, file_digest, pixels_digest
 from svllreid.gallery.milvus import MilvusStore
 from svllreid.gallery.thumbnails import Thumbnails
 from svllreid.types import UNKNOWN, Pid
@@ -91,7 +91,7 @@ def new_images(
             path or f"image {index}",
             path,
             _pid(values["pids"]),
-            int(values["camids"]),
+            camera(values["camids"]),
             moment(values["times"]),
             values["tracklets"] or "",
             clean_tags(values["tags"]),

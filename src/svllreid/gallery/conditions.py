@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time as clock
@@ -12,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from svllreid.errors import GalleryError
-from svllreid.gallery.crop import NO_TIME
+from svllreid.gallery.crop import NO_TIME, camera
 from svllreid.types import Pid
 
 Moment = float | datetime | str
@@ -22,6 +21,8 @@ Age = float | timedelta | str
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])", re.ASCII)
+# All that need it in the filter language; a file knows no other escapes.
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 _SECONDS = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 
 
@@ -55,10 +56,11 @@ class Conditions:
         """The conditions in Milvus' filter language; empty where there are none."""
         parts = []
         pids = None if self.pids is None else ["" if pid is None else str(pid) for pid in self.pids]
-        for name, values in (("id", self.ids), ("path", self.paths), ("pid", pids), ("camid", self.camids)):
+        camids = None if self.camids is None else map(camera, self.camids)
+        for name, values in (("id", self.ids), ("path", self.paths), ("pid", pids), ("camid", camids)):
             if values is not None:
                 parts.append(f"{name} in {_listed(values)}")
-        for name, excluded in (("id", list(self.not_ids)), ("camid", list(self.not_camids))):
+        for name, excluded in (("id", list(self.not_ids)), ("camid", list(map(camera, self.not_camids)))):
             if excluded:
                 parts.append(f"{name} not in {_listed(excluded)}")
         parts += [f"array_contains(tags, {_text(tag)})" for tag in self.tags]
@@ -143,8 +145,12 @@ def listed(given: Any) -> list[Any] | None:
 
 
 def _text(value: str) -> str:
-    """A text as a literal; the filter language escapes as JSON does."""
-    return json.dumps(value, ensure_ascii=False)
+    """A text as a literal. GalleryError where it is not Unicode, which no stored text is."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise GalleryError(f"{value!a} is not Unicode; no crop in a gallery has such a text") from None
+    return f'"{value.translate(_ESCAPES)}"'
 
 
 def _number(value: float) -> str:
@@ -152,4 +158,4 @@ def _number(value: float) -> str:
 
 
 def _listed(values: Iterable[Any]) -> str:
-    return f"[{', '.join(_text(value) if isinstance(value, str) else str(int(value)) for value in values)}]"
+    return f"[{', '.join(_text(value) if isinstance(value, str) else str(value) for value in values)}]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class Crop:
         tracklet: the name of its tracklet, images of one person or vehicle in one pass by a camera; may be empty.
         tags: any texts, for filters.
         added: when it was added to the gallery, in seconds since 1970.
-    Raises: GalleryError: a text is too long or not Unicode, or there are more than MAX_TAGS tags.
+    Raises: GalleryError: a text is too long or not Unicode or no text, or there are more than MAX_TAGS tags.
     """
 
     id: str
@@ -51,6 +52,8 @@ class Crop:
         name = self.path or f"crop {self.id[:12]}"
         texts = [("path", self.path), ("pid", str(self.pid)), ("tracklet", self.tracklet)]
         for kind, text in [*texts, *(("tag", tag) for tag in self.tags)]:
+            if not isinstance(text, str):
+                raise GalleryError(f"{name}: its {kind} {text!r} is no text")
             try:
                 length = len(text.encode())
             except UnicodeEncodeError:
@@ -173,12 +176,30 @@ def pixels_digest(pixels: np.ndarray) -> str:
     return digest.hexdigest()
 
 
+def camera(camid: Any) -> int:
+    """A camera's number; NumPy's become Python's. GalleryError for what is no whole number of 64 bits."""
+    try:
+        number = operator.index(camid)
+    except TypeError:
+        number = None
+    if number is None or not -(2**63) <= number < 2**63:
+        raise GalleryError(f"the camera {camid!r} is no whole number; give camids from 0, and -1 for unknown")
+    return number
+
+
 def clean_tags(tags: Iterable[str] | str | None) -> tuple[str, ...]:
     """Tags sorted and without repetition; of one text alone, those that semicolons separate.
 
     >>> clean_tags("night; entrance"), clean_tags(["b", "a", "b"])
     (('entrance', 'night'), ('a', 'b'))
+
+    Raises: GalleryError: they are not texts.
     """
     if isinstance(tags, str):
         tags = [part.strip() for part in tags.split(TAG_END) if part.strip()]
-    return tuple(sorted(set(tags or ())))
+    if tags is None:
+        return ()
+    tags = list(tags) if isinstance(tags, Iterable) else [tags]
+    if not all(isinstance(tag, str) for tag in tags):
+        raise GalleryError(f"the tags {tags!r} are not texts")
+    return tuple(sorted(set(tags)))

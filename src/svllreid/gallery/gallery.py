@@ -186,7 +186,7 @@ class Gallery:
                 "%d images are in the gallery with other labels, which were kept; update them to replace these",
                 report.differing,
             )
-        self.store.flush()
+        self.store.settle(report.added)
         return report
 
     def add_features(
@@ -219,7 +219,7 @@ class Gallery:
             report += AddReport(added=len(new), present=len(crops) - len(new))
             if progress is not None:
                 progress(len(crops))
-        self.store.flush()
+        self.store.settle(report.added)
         return report
 
     def search(
@@ -378,7 +378,7 @@ class Gallery:
             self.store.flush()
             self.store.compact()
         else:
-            rewrite(self.store, self.record, lambda following: copy_rows(self.store, following, count))
+            rewrite(self.store, self.record, lambda following: copy_rows(self.store, following, count), continued=False)
             self.store.open()
         return self._sweep()
 

@@ -16,12 +16,12 @@ import numpy as np
 
 from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.errors import EvaluationError, GalleryError
-from svllreid.files import is_folder, user_path
+from svllreid.files import user_path
 from svllreid.gallery.conditions import Conditions
 from svllreid.gallery.crop import MAX_BYTES, MAX_TAGS, Crop
+from svllreid.gallery.database_file import SUFFIX, DatabaseFile
 
 if TYPE_CHECKING:
-    from filelock import BaseFileLock
     from pymilvus import MilvusClient
 
 TOKEN = "MILVUS_TOKEN"
@@ -35,11 +35,13 @@ INDEXES: dict[str, dict[str, Any]] = {
 """The indexes that file and server have, with their parameters: exact search first, then approximate ones."""
 MAX_HITS = 16_384
 """The most hits that one search can have, a limit of Milvus."""
+NEXT, OLD = "_next", "_old"
+"""What follows a gallery's name in those of the collections that replace it, and that it replaced."""
 _RECORD, _VERSION = "svllreid.gallery", 1
 _FIELDS = ["id", "path", "pid", "numeric", "camid", "time", "tracklet", "tags", "added"]
-_SUFFIX = ".db"
 _PAGE = 2048  # rows that are read at once
 _QUERIES = 64  # at once; by distances a file computes all differences, so there it is one
+_MANY = 4096  # added rows that a server is asked to index at once
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class GalleryRecord:
                     "use that version, or make the gallery anew"
                 )
             spec = EmbeddingSpec.from_dict(content["embedding"], origin)
+            if content["index"] not in INDEXES or not isinstance(content["thumbnails"], str):
+                raise ValueError(f"index {content['index']!r}, thumbnails {content['thumbnails']!r}")
             return cls(spec, content["index"], content["thumbnails"])
         except (ValueError, TypeError, KeyError, EvaluationError) as error:
             raise GalleryError(f"{origin} has a damaged record ({error}); make the gallery anew") from None
@@ -89,7 +93,7 @@ def is_server(uri: str | os.PathLike[str]) -> bool:
 
 def is_gallery(source: str | os.PathLike[str]) -> bool:
     """Whether this is the address of a gallery, and not of a file or folder of something else."""
-    return is_server(source) or Path(source).suffix == _SUFFIX
+    return is_server(source) or Path(source).suffix == SUFFIX
 
 
 class MilvusStore:
@@ -115,22 +119,25 @@ class MilvusStore:
         timeout: float = 30,
         must_exist: bool = False,
     ) -> None:
-        self.name, self.timeout, self.lock = name, timeout, None
+        self.name, self.timeout = name, timeout
         if not name.isidentifier() or not name.isascii():
             raise GalleryError(f"a gallery cannot be named {name!r}; give letters, digits and _, no digit first")
+        if name.endswith((NEXT, OLD)):
+            raise GalleryError(
+                f"a gallery cannot be named {name!r}: names in {NEXT} and {OLD} are those of unfinished ones"
+            )
         token = os.environ.get(TOKEN, "") if token is None else token
         self.server = is_server(uri)
         self.uri = os.fspath(uri) if self.server else str(user_path(uri).absolute())
         milvus_client = _pymilvus().MilvusClient
-        if not self.server:
-            if must_exist and not is_folder(Path(self.uri)):
-                raise GalleryError(f"{self.uri}: there is no such gallery; make it first, or check the name")
-            self.lock = _lock(Path(self.uri), wait)
+        path = Path(self.uri)
+        self.file = None if self.server else DatabaseFile(path, wait=wait, must_exist=must_exist)
         try:
             with self._errors():
                 self.client: MilvusClient = milvus_client(self.uri, token=token if self.server else "", timeout=timeout)
-        except GalleryError:
-            self._unlock()
+        except BaseException:
+            if self.file is not None:
+                self.file.close()
             raise
 
     def named(self, name: str) -> MilvusStore:
@@ -141,18 +148,9 @@ class MilvusStore:
 
     def close(self) -> None:
         """Let go of the file, or of the connection."""
-        with self._errors():
-            self.client.close()
-        self._unlock()
-
-    def _unlock(self) -> None:
-        if self.lock is None:
-            return
-        if self.lock.lock_counter == 1:  # nobody else in this process has it open
-            from milvus_lite.server_manager import server_manager_instance
-
-            server_manager_instance.release_server(self.uri)
-        self.lock.release()
+        self.client.close()
+        if self.file is not None:
+            self.file.close()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -327,6 +325,14 @@ class MilvusStore:
                 found |= {row["id"]: Crop.from_row(row) for row in rows}
         return found
 
+    def settle(self, added: int) -> None:
+        """After crops were added: write them to their final place.
+
+        A server does so by itself, limits how often it may be asked to, and is asked only after many.
+        """
+        if not self.server or added >= _MANY:
+            self.flush()
+
     def flush(self) -> None:
         """Write what was added since the last time to its final place, and index it."""
         with self._errors():
@@ -354,29 +360,6 @@ def _crops(rows: list[dict[str, Any]], dim: int) -> tuple[list[Crop], np.ndarray
     return [Crop.from_row(row) for row in rows], vectors
 
 
-def _lock(file: Path, wait: bool) -> BaseFileLock:
-    """The lock of a gallery's file, held by this process. GalleryError where the file cannot be used."""
-    from filelock import FileLock, Timeout
-
-    if file.suffix != _SUFFIX:
-        raise GalleryError(f"{file}: a gallery's file ends in {_SUFFIX}; name it {file.name}{_SUFFIX}")
-    if file.exists() and not file.is_dir():
-        raise GalleryError(f"{file} is no gallery, but another file; give another name")
-    lock = FileLock(file.with_name(f".{file.name}.lock"), is_singleton=True, thread_local=False)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        raise GalleryError(
-            f"{file} is open in another process; wait for it, or put the gallery on a Milvus server, which serves "
-            "several",
-            settings=("waiting",),
-        ) from None
-    except OSError as error:
-        raise GalleryError(f"{file} cannot be opened ({error.strerror or error}); give another file") from None
-    return lock
-
-
 def _pymilvus() -> Any:
     try:
         import pymilvus
@@ -385,4 +368,10 @@ def _pymilvus() -> Any:
     # They print the errors that they also raise.
     for name in ("pymilvus", "milvus_lite"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("grpc._server").addFilter(_is_no_lack)
     return pymilvus
+
+
+def _is_no_lack(record: logging.LogRecord) -> bool:
+    """Whether a log record is no complaint about a method that Milvus Lite lacks; pymilvus does without it."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], NotImplementedError)

@@ -10,38 +10,38 @@ from pathlib import Path
 from svllreid.embedding.encoder import FeatureEncoder
 from svllreid.errors import GalleryError
 from svllreid.gallery.crop import Crop, file_digest
-from svllreid.gallery.milvus import GalleryRecord, MilvusStore
+from svllreid.gallery.milvus import NEXT, OLD, GalleryRecord, MilvusStore
 
 logger = logging.getLogger(__name__)
 
-_NEXT = "_next"
-
 
 def finish_swap(store: MilvusStore) -> None:
-    """Finish the replacement of a gallery that was killed after the old one was removed."""
-    following = store.named(store.name + _NEXT)
+    """Finish the replacement of a gallery that was killed in the middle."""
+    following, replaced = store.named(store.name + NEXT), store.named(store.name + OLD)
     if not store.exists() and following.exists():
         following.rename(store.name)
+    if replaced.exists() and store.exists():
+        replaced.drop()
 
 
 def rewrite(
-    store: MilvusStore,
-    record: GalleryRecord,
-    copy: Callable[[MilvusStore], int],
+    store: MilvusStore, record: GalleryRecord, copy: Callable[[MilvusStore], int], *, continued: bool = True
 ) -> int:
     """Fill a new collection, and put it in the place of the old one.
 
-    The old one serves until the new one is whole. A call that was killed goes on where it stopped.
+    The old one serves until the new one is whole.
 
     Args:
         store: the gallery.
         record: of the new collection.
         copy: fills the new collection, and returns how many crops of the old one it left out.
+        continued: whether a call that was killed goes on where it stopped, instead of from the start.
     Returns: what `copy` returned.
+    Raises: GalleryError: the gallery was changed meanwhile.
     """
-    following = store.named(store.name + _NEXT)
-    if following.exists() and following.open() != record:
-        logger.info("an unfinished rewrite for another model or index is dropped")
+    following, replaced = store.named(store.name + NEXT), store.named(store.name + OLD)
+    if following.exists() and not (continued and following.open() == record):
+        logger.info("an unfinished rewrite is dropped")
         following.drop()
     if not following.exists():
         following.create(record)
@@ -53,8 +53,10 @@ def rewrite(
         raise GalleryError(
             f"{store.uri}: {old} crops became {new}, as the gallery was changed meanwhile; give the same command again"
         )
-    store.drop()
+    # Dropping is no single step: a kill in the middle of it must not leave half a gallery under this name.
+    store.named(store.name).rename(replaced.name)
     following.rename(store.name)
+    replaced.drop()
     return left_out
 
 
@@ -79,8 +81,10 @@ def embed_again(
     Raises: GalleryError: files are missing or have changed, and their crops are not to be dropped.
     """
     missing: list[str] = []
+    _drop_removed(store, following)
     for crops in store.crops():
         done = following.find([crop.id for crop in crops])
+        _relabel({crop.id: crop for crop in crops if done.get(crop.id, crop) != crop}, following)
         todo = [crop for crop in crops if crop.id not in done]
         whole = [crop for crop in todo if _is_unchanged(crop)]
         missing += [crop.path or crop.id for crop in todo if crop not in whole]
@@ -94,6 +98,21 @@ def embed_again(
             settings=("missing crops",),
         )
     return len(missing)
+
+
+def _drop_removed(store: MilvusStore, following: MilvusStore) -> None:
+    """Remove what an earlier, unfinished call embedded and was removed from the gallery since."""
+    gone: list[str] = []
+    for crops in following.crops():
+        kept = store.find([crop.id for crop in crops])
+        gone += [crop.id for crop in crops if crop.id not in kept]
+    following.delete(gone)
+
+
+def _relabel(changed: dict[str, Crop], following: MilvusStore) -> None:
+    """Give crops that an earlier, unfinished call embedded the labels that they have now."""
+    for crops, vectors in following.vectors_of(list(changed)):
+        following.upsert([changed[crop.id] for crop in crops], vectors)
 
 
 def _is_unchanged(crop: Crop) -> bool:

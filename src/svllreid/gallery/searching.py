@@ -48,6 +48,10 @@ class SearchOptions:
     def __post_init__(self) -> None:
         if not 1 <= self.k <= MAX_HITS:
             raise GalleryError(f"k is {self.k}; give 1 to {MAX_HITS} hits")
+        if not self.gap >= 0:
+            raise GalleryError(f"gap is {self.gap}; give seconds, 0 or more")
+        if self.threshold is not None and np.isnan(self.threshold):
+            raise GalleryError("threshold is no number; give a distance")
         for name, value, choices in (
             ("combine", self.combine, ("mean", "best")),
             ("group_by", self.group_by, (None, "pid", "tracklet")),
