@@ -1,6 +1,6 @@
 """A calibration from labelled features: kinds of pairs, camera pairs, and labels that make none."""
 
-import builtins
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -92,7 +92,6 @@ def test_one_odd_kind_of_pairs_does_not_stop_the_others(people, spec_of):
 
 
 def test_missing_libraries_are_named_with_their_extra(people, spec_of, monkeypatch):
-    real = builtins.__import__
-    monkeypatch.setattr("svllreid.libraries.import_module", lambda name: real("there_is_no_such_module"))
-    with pytest.raises(EvaluationError, match=r"svllreid\[decisions\]"):
+    monkeypatch.setattr("svllreid.libraries.import_module", lambda name: import_module("there_is_no_such_module"))
+    with pytest.raises(EvaluationError, match=r"svllreid\[search\]"):
         calibrate(*people, spec=spec_of(4), dataset="x")
