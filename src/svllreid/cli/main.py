@@ -23,6 +23,7 @@ from svllreid.cli import (
     models,
     pretrain,
     search,
+    serve,
     test,
     train,
 )
@@ -47,6 +48,7 @@ app.command("test")(test.test)
 app.command("embed")(embed.embed)
 app.command("cluster")(cluster.cluster)
 app.command("search")(search.search)
+app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("pretrain")(pretrain.pretrain)
 app.command("bench")(bench.bench)

@@ -38,6 +38,9 @@ SETTINGS = {
     "missing crops": ("--drop-missing",),
     "weights": ("--weights",),
     "calibration images": ("--calibrate",),
+    "state folder": ("--folder",),
+    "TLS files": ("--tls-certificate", "--tls-key"),
+    "address": ("--host", "--port"),
 }
 """Keys and options by setting; a test compares them with the schema, and the settings with the errors in the source."""
 

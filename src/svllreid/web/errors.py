@@ -17,3 +17,7 @@ class WebError(ReidError):
     def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status, self.retry_after = status, retry_after
+
+
+class ServeError(ReidError):
+    """A server that cannot be started."""
