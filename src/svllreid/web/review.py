@@ -126,17 +126,17 @@ class Review:
         return [_asked(False, left, right, distance) for distance, left, right in chosen[:_MOST_PAIRS]]
 
     def _parts(self, crops: list[Crop], vectors: np.ndarray, rows: list[list[int]], means: np.ndarray) -> list[Asked]:
-        """The crop of each identity that is farthest from its mean, with the nearest one to it, the farthest first."""
+        """The crop of each identity that is farthest from its mean, with the one farthest from it, the most distant
+        pairs first."""
         pairs = []
         for members, mean in zip(rows, means, strict=True):
             if len(members) < 2:
                 continue
-            from_mean = np.asarray(distances(mean[None], vectors[members]))[0]
-            far, middle = members[int(from_mean.argmax())], members[int(from_mean.argmin())]
-            if far == middle:  # all are equal
-                continue
-            apart = float(np.asarray(distances(vectors[[far]], vectors[[middle]]))[0, 0])
-            pairs.append((apart, crops[far].id, crops[middle].id))
+            far = members[int(np.asarray(distances(mean[None], vectors[members])).argmax())]
+            apart = np.asarray(distances(vectors[[far]], vectors[members]))[0]
+            other = members[int(apart.argmax())]
+            if other != far:  # else all are equal
+                pairs.append((float(apart.max()), crops[far].id, crops[other].id))
         chosen = [pair for pair in sorted(pairs, reverse=True) if self.likely(pair[0], True)]
         return [_asked(True, left, right, distance) for distance, left, right in chosen[:_MOST_PAIRS]]
 
