@@ -210,8 +210,9 @@ form.addEventListener("submit", () => {
   say(form.dataset.busy);
 });
 addEventListener("pageshow", (event) => {
-  // Back from the results: the browser may keep the page with its pictures.
+  // Back from the results: the browser may keep the page, or fill the field again.
   if (event.persisted) say("");
   submit.disabled = pictures.length === 0;
+  if (!pictures.length && field.files.length) add(field.files);
 });
 refresh();
