@@ -11,7 +11,7 @@ from svllreid.embedding.encoder import FeatureEncoder
 from svllreid.errors import EvaluationError
 from svllreid.types import SideRows
 from svllreid.web.batching import BatchingEncoder
-from svllreid.web.errors import WebError
+from svllreid.web.errors import Refusal
 
 
 class Gate:
@@ -57,7 +57,7 @@ def test_pictures_that_wait_are_embedded_together_and_each_gets_its_own_feature(
         assert [one.result().ravel().tolist() for one in others] == [[value, value + 1] for value in range(0, 20, 2)]
     batching.close()
     assert (sizes[0], sum(sizes), max(sizes)) == (1, 21, 8)
-    with pytest.raises(WebError, match="busy"):
+    with pytest.raises(Refusal, match="busy"):
         batching.encode([shade(1)])
 
 
@@ -66,7 +66,7 @@ def test_more_pictures_than_may_wait_are_refused_at_once(gate, service):
     with ThreadPoolExecutor(2) as pool:
         waiting = pool.submit(batching.encode, [shade(1)] * 2)
         assert gate.entered.wait(20)
-        with pytest.raises(WebError, match="busy") as error:
+        with pytest.raises(Refusal, match="busy") as error:
             batching.encode([shade(1)] * 2)
         assert (error.value.status, error.value.retry_after) == (503, 2)
         gate.open.set()

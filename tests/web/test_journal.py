@@ -5,7 +5,7 @@ import json
 import pytest
 
 from svllreid.gallery.crop import Crop
-from svllreid.web.errors import WebError
+from svllreid.web.errors import Refusal
 from svllreid.web.folder import append_line, lines
 from svllreid.web.journal import Journal
 
@@ -41,11 +41,11 @@ def test_changes_are_undone_one_after_the_other_also_by_a_later_server(shelf, tm
     assert shelf.pids() == {"a": 7, "b": 7, "c": "new"}
     later = Journal(tmp_path / "j", shelf.read, shelf.write)
     later.undo()
-    with pytest.raises(WebError, match="other changes came after"):
+    with pytest.raises(Refusal, match="other changes came after"):
         later.undo(2)
     later.undo(1)
     assert shelf.pids() == {"a": "rita", "b": 7, "c": None}
-    with pytest.raises(WebError, match="no change to undo"):
+    with pytest.raises(Refusal, match="no change to undo"):
         later.undo()
     assert [change.undone for change in later.changes(10)] == [False, False, True, True]
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 PEOPLE = ("rita", "greta", "bob", "gil")

@@ -15,7 +15,7 @@ from typing import Any
 
 from svllreid.errors import ReidError
 from svllreid.gallery.crop import AddReport
-from svllreid.web.errors import WebError
+from svllreid.web.errors import Refusal
 from svllreid.web.folder import write_durably
 from svllreid.web.records import AddJob
 
@@ -68,7 +68,7 @@ class AddQueue:
             files: the pictures.
             labels: of all of them.
             reasons: why other pictures were refused.
-        Raises: WebError: too many jobs wait.
+        Raises: Refusal: too many jobs wait.
         """
         job = AddJob(
             secrets.token_hex(16),
@@ -80,7 +80,7 @@ class AddQueue:
         )
         with self.lock:
             if sum(one.state in ("waiting", "running") for one in self.jobs.values()) >= self.most:
-                raise WebError(503, "many pictures are being added; try again in a minute", 60)
+                raise Refusal(503, "many pictures are being added; try again in a minute", 60)
         self._save(job, files, labels)
         with self.lock:
             self._remember(job)
@@ -88,10 +88,10 @@ class AddQueue:
         return job
 
     def job(self, job_id: str) -> AddJob:
-        """A job. WebError where it is unknown."""
+        """A job. Refusal where it is unknown."""
         with self.lock:
             if job_id not in self.jobs:
-                raise WebError(404, "this job is unknown, or was done long ago")
+                raise Refusal(404, "this job is unknown, or was done long ago")
             return self.jobs[job_id]
 
     def close(self) -> None:

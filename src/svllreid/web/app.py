@@ -18,7 +18,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from svllreid import __version__
 from svllreid.errors import ReidError
 from svllreid.web.api import api
-from svllreid.web.errors import WebError
+from svllreid.web.errors import Refusal
 from svllreid.web.metrics import Metrics, WatchMiddleware
 from svllreid.web.pages import add_pages, error_page
 from svllreid.web.schemas import Status
@@ -64,7 +64,7 @@ def create_app(
     app.include_router(api)
     _add_health(app, service, metrics)
     add_pages(app, service)
-    for kind in (WebError, ReidError, RequestValidationError, HTTPException):
+    for kind in (Refusal, ReidError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _handler)
     limit = service.limits.request_bytes
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=limit)
@@ -112,7 +112,7 @@ def error_response(request: Request, error: Exception) -> Response:
 
 def _described(error: Exception) -> tuple[int, str, dict[str, str]]:
     """Status, sentence and headers for an error."""
-    if isinstance(error, WebError):
+    if isinstance(error, Refusal):
         headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
         if error.status == 401:
             headers["WWW-Authenticate"] = "Bearer"

@@ -17,7 +17,7 @@ from svllreid.embedding.contract import Embedder, EmbeddingSpec
 from svllreid.embedding.encoder import FeatureEncoder
 from svllreid.embedding.loop import check_finite, embed_batch
 from svllreid.types import UNKNOWN, Batch
-from svllreid.web.errors import WebError
+from svllreid.web.errors import Refusal
 
 _WAIT = 0.004  # seconds that a first picture waits for others
 
@@ -74,11 +74,11 @@ class BatchingEncoder:
     def encode(self, images: Sequence[Image.Image]) -> np.ndarray:
         """Features (n, D) float32 of n upright RGB images.
 
-        Raises: WebError: too many pictures wait. EvaluationError: features are NaN or infinite.
+        Raises: Refusal: too many pictures wait. EvaluationError: features are NaN or infinite.
         """
         with self.lock:
             if self.closed or self.number + len(images) > self.limit:
-                raise WebError(503, "the server is busy; try again in a few seconds", 2)
+                raise Refusal(503, "the server is busy; try again in a few seconds", 2)
             self.number += len(images)
         try:
             futures = [Future[np.ndarray]() for _ in images]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from svllreid.errors import ReidError
 
 
-class WebError(ReidError):
+class Refusal(ReidError):
     """A request that is refused.
 
     Args:

@@ -12,7 +12,7 @@ from svllreid.types import Pid
 from svllreid.web.audit import Audit
 from svllreid.web.checks import clean_name
 from svllreid.web.crops import Crops
-from svllreid.web.errors import WebError
+from svllreid.web.errors import Refusal
 from svllreid.web.journal import Entry, Journal
 from svllreid.web.records import Change, Verdict
 from svllreid.web.review import Asked
@@ -43,25 +43,25 @@ class Identities:
         Args:
             pids: two or more identities; one is enough if `into` is another one.
             into: the name of the result; empty: the first of `pids`.
-        Raises: WebError: an identity is unknown, or there is nothing to merge.
+        Raises: Refusal: an identity is unknown, or there is nothing to merge.
         """
         with self.lock:
             into = clean_name(into or (pids[0] if pids else ""))
             pids = list(dict.fromkeys(pids))
             crops = [crop for pid in pids for crop in self._of(pid)]
             if not set(pids) - {into}:
-                raise WebError(422, "name two or more identities to merge")
+                raise Refusal(422, "name two or more identities to merge")
             return self._change("merge", f"merged {_listed(pids)} into {into}", crops, into)
 
     def rename(self, pid: str, name: str) -> Change:
         """Give an identity another name.
 
-        Raises: WebError: it is unknown, or another identity has that name, with which it can be merged instead.
+        Raises: Refusal: it is unknown, or another identity has that name, with which it can be merged instead.
         """
         with self.lock:
             name = clean_name(name)
             if name != pid and self.crops.has(name):
-                raise WebError(409, f"there is an identity {name} already; merge the two instead")
+                raise Refusal(409, f"there is an identity {name} already; merge the two instead")
             return self._change("rename", f"renamed {pid} to {name}", self._of(pid), name)
 
     def split(self, crop_ids: Sequence[str], name: str = "") -> Change:
@@ -70,15 +70,15 @@ class Identities:
         Args:
             crop_ids: of the crops.
             name: a new one; empty: one is made.
-        Raises: WebError: a crop is unknown, or an identity has that name.
+        Raises: Refusal: a crop is unknown, or an identity has that name.
         """
         with self.lock:
             found = [self.crops.get(crop_id) for crop_id in dict.fromkeys(crop_ids)]
             crops = [crop for crop in found if crop is not None]
             if not crops or len(crops) < len(found):
-                raise WebError(404, "there are no such crops; load the page again")
+                raise Refusal(404, "there are no such crops; load the page again")
             if name and self.crops.has(clean_name(name)):
-                raise WebError(409, f"there is an identity {name} already; choose another name, or merge the two")
+                raise Refusal(409, f"there is an identity {name} already; choose another name, or merge the two")
             name = clean_name(name) if name else self._fresh(crops[0])
             olds = (
                 _listed(sorted({str(crop.pid) for crop in crops if crop.pid is not None})) or "crops without identity"
@@ -94,7 +94,7 @@ class Identities:
         with self.lock:
             left, right = (self.crops.get(crop_id) for crop_id in (pair.left, pair.right))
             if left is None or right is None or (left.pid == right.pid and left.pid is not None) != pair.part:
-                raise WebError(409, "these crops were changed meanwhile; go on with the next pair")
+                raise Refusal(409, "these crops were changed meanwhile; go on with the next pair")
             crops, pid, text = (
                 list[Crop](),
                 "",
@@ -111,7 +111,7 @@ class Identities:
             return self._change("review", text, crops, pid, (pair.id, verdict))
 
     def undo(self, number: int | None = None) -> Change:
-        """Take back the latest change. WebError where there is none, or `number` is not the latest."""
+        """Take back the latest change. Refusal where there is none, or `number` is not the latest."""
         with self.lock:
             entry = self.journal.undo(number)
             return self._noted(entry)
@@ -129,7 +129,7 @@ class Identities:
     def _of(self, pid: str) -> list[Crop]:
         crops = self.crops.of(pid)
         if not crops:
-            raise WebError(404, f"there is no identity {pid}; it may have been renamed or merged")
+            raise Refusal(404, f"there is no identity {pid}; it may have been renamed or merged")
         return crops
 
     def _known(self, name: str) -> Pid | None:

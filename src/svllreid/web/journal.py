@@ -10,7 +10,7 @@ from typing import Any
 
 from svllreid.gallery.crop import Crop
 from svllreid.types import Pid
-from svllreid.web.errors import WebError
+from svllreid.web.errors import Refusal
 from svllreid.web.folder import append_line, lines
 from svllreid.web.records import Change
 
@@ -89,13 +89,13 @@ class Journal:
 
         Args:
             number: of the change, if only that one is meant.
-        Raises: WebError: there is none, or another one is the latest.
+        Raises: Refusal: there is none, or another one is the latest.
         """
         latest = self.latest()
         if latest is None:
-            raise WebError(409, "there is no change to undo")
+            raise Refusal(409, "there is no change to undo")
         if number is not None and number != latest.number:
-            raise WebError(409, "other changes came after this one; undo them first")
+            raise Refusal(409, "other changes came after this one; undo them first")
         return self._add("undo", f"undid: {latest.text}", "", latest.after, latest.before, undoes=latest.number)
 
     def latest(self) -> Entry | None:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from svllreid.gallery.thumbnails import SIZE
-from svllreid.web.errors import WebError
+from svllreid.web.errors import Refusal
 from svllreid.web.folder import write_durably
 from svllreid.web.records import Query, QueryKind
 
@@ -53,7 +53,7 @@ class KeptQueries:
         return Query(query_id, kind, words, "", len(pictures), now, now + self.seconds)
 
     def get(self, query_id: str) -> tuple[Query, np.ndarray]:
-        """A query with its features (n, D) float32. WebError where it is unknown or was forgotten."""
+        """A query with its features (n, D) float32. Refusal where it is unknown or was forgotten."""
         with self._open(query_id) as arrays:
             content = json.loads(str(arrays["content"]))
             kind, words, pictures, created = (content[name] for name in ("kind", "words", "pictures", "created"))
@@ -61,11 +61,11 @@ class KeptQueries:
             return query, arrays["features"]
 
     def picture(self, query_id: str, number: int) -> bytes:
-        """A picture of a query as JPEG. WebError where there is none."""
+        """A picture of a query as JPEG. Refusal where there is none."""
         with self._open(query_id) as arrays:
             name = f"picture{number}"
             if name not in arrays:
-                raise WebError(404, "this query has no such picture")
+                raise Refusal(404, "this query has no such picture")
             return arrays[name].tobytes()
 
     def forget(self, query_id: str) -> None:
@@ -86,7 +86,7 @@ class KeptQueries:
         return self.folder / f"{query_id}.npz"
 
     def _open(self, query_id: str) -> np.lib.npyio.NpzFile:
-        unknown = WebError(404, "this search is unknown or was forgotten; search again")
+        unknown = Refusal(404, "this search is unknown or was forgotten; search again")
         if not _ID.fullmatch(query_id):
             raise unknown
         path = self._path(query_id)

@@ -8,7 +8,7 @@ from fastapi import Form, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from svllreid.web.checks import LARGEST
-from svllreid.web.errors import WebError
+from svllreid.web.errors import Refusal
 from svllreid.web.records import IdentitySummary, SearchOptions, ShownCrop, Verdict
 from svllreid.web.searches import MOST_HITS
 from svllreid.web.uploads import Box
@@ -107,7 +107,7 @@ def box_of(text: str) -> Box | None:
     try:
         x1, y1, x2, y2 = (float(part) for part in text.split(","))
     except ValueError:
-        raise WebError(422, "a box is four numbers x1,y1,x2,y2 in pixels") from None
+        raise Refusal(422, "a box is four numbers x1,y1,x2,y2 in pixels") from None
     return x1, y1, x2, y2
 
 

@@ -20,7 +20,7 @@ from svllreid.gallery.gallery import Gallery
 from svllreid.web.batching import BatchingEncoder
 from svllreid.web.checks import search_filter
 from svllreid.web.crops import Crops
-from svllreid.web.errors import WebError
+from svllreid.web.errors import Refusal
 from svllreid.web.queries import CROP, CROP_ID, KeptQueries, jpeg
 from svllreid.web.records import Answer, Limits, Query, SearchOptions, ShownCrop, ShownHit
 from svllreid.web.uploads import Box, cut, decode
@@ -67,11 +67,9 @@ class Searches:
         """See `Service.keep_pictures`."""
         features, pictures = self._before(also)
         if not len(contents) >= 1 or len(contents) + len(pictures) > self.limits.query_pictures:
-            raise WebError(422, f"a query has 1 to {self.limits.query_pictures} pictures")
+            raise Refusal(422, f"a query has 1 to {self.limits.query_pictures} pictures")
         if boxes and len(boxes) != len(contents):
-            raise WebError(
-                422, f"{len(boxes)} boxes were sent for {len(contents)} pictures; send one for each, or none"
-            )
+            raise Refusal(422, f"{len(boxes)} boxes were sent for {len(contents)} pictures; send one for each, or none")
         images = [decode(content, number, self.limits).image for number, content in enumerate(contents, 1)]
         images = [cut(image, box) if box else image for image, box in zip_longest(images, boxes)]
         features.append(self.batching.encode(images))
@@ -83,16 +81,16 @@ class Searches:
             return [], []
         query, features = self.query(query_id)
         if query.kind != "images":
-            raise WebError(422, "pictures can be added to a search by pictures alone")
+            raise Refusal(422, "pictures can be added to a search by pictures alone")
         return [features], [self.queries.picture(query_id, number) for number in range(query.pictures)]
 
     def keep_words(self, text: str) -> Query:
         """See `Service.keep_words`."""
         text = text.strip()
         if self.words is None:
-            raise WebError(422, "this model understands no words; search with a picture")
+            raise Refusal(422, "this model understands no words; search with a picture")
         if not text or not text.isprintable() or len(text) > _MOST_WORDS:
-            raise WebError(422, f"describe somebody with 1 to {_MOST_WORDS} printable characters")
+            raise Refusal(422, f"describe somebody with 1 to {_MOST_WORDS} printable characters")
         with self.words_lock:
             features = np.asarray(self.words.queries([text]), np.float32)
         return self.queries.keep("words", features, words=text)
@@ -107,7 +105,7 @@ class Searches:
         except GalleryError:
             features = None
         if features is None or self.crops.get(crop_id) is None:
-            raise WebError(404, "there is no such crop; it may have been removed")
+            raise Refusal(404, "there is no such crop; it may have been removed")
         now = time.time()
         return Query(query_id, "crop", "", crop_id, 0, now, now + self.queries.seconds), features
 
@@ -116,9 +114,9 @@ class Searches:
         query, features = self.query(query_id)
         words = query.kind == "words"
         if words and options.rerank:
-            raise WebError(422, "re-ranking says nothing about words; switch it off")
+            raise Refusal(422, "re-ranking says nothing about words; switch it off")
         if not 1 <= options.k <= MOST_HITS:
-            raise WebError(422, f"ask for 1 to {MOST_HITS} hits")
+            raise Refusal(422, f"ask for 1 to {MOST_HITS} hits")
         where = replace(search_filter(options), not_ids=[query.crop_id] if query.crop_id else ())
         rerank = RerankOptions() if options.rerank else None
         chosen = searching.SearchOptions(options.k, options.combine, options.group_by, rerank=rerank)
@@ -131,18 +129,18 @@ class Searches:
     def threshold(self, rate: float | None) -> tuple[float | None, float | None]:
         """The threshold for a false-accept rate, and the rate; None takes the usual one. (None, None): no calibration.
 
-        Raises: WebError: the calibration does not support this rate, or there is none.
+        Raises: Refusal: the calibration does not support this rate, or there is none.
         """
         if self.calibration is None:
             if rate is not None:
-                raise WebError(422, "there is no calibration, so no false-accept rate can be chosen")
+                raise Refusal(422, "there is no calibration, so no false-accept rate can be chosen")
             return None, None
         try:
             rate = self.calibration.usual_rate() if rate is None else rate
             return self.calibration.threshold(rate), rate
         except EvaluationError:
             supported = ", ".join(f"{one:g}" for one in self.calibration.supported_rates()) or "none"
-            raise WebError(422, f"the calibration supports these false-accept rates: {supported}") from None
+            raise Refusal(422, f"the calibration supports these false-accept rates: {supported}") from None
 
     def _shown(self, hit: Hit, threshold: float | None, words: bool) -> ShownHit:
         crop = self.crops.get(hit.id) or Crop(hit.id, "", hit.pid, hit.camid, hit.time, hit.tracklet, hit.tags)

@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from svllreid.web.errors import WebError
+from svllreid.web.errors import Refusal
 from svllreid.web.rates import RateLimit, client_of
 
 logger = logging.getLogger(__name__)
@@ -115,10 +115,10 @@ class Guard:
     def knows(self, token: str, client: str) -> bool:
         """Whether this is the token, compared in constant time.
 
-        Raises: WebError: the client has tried wrong ones too often.
+        Raises: Refusal: the client has tried wrong ones too often.
         """
         if wait := self.tries.wait(client, cost=0):
-            raise WebError(429, "too many wrong tokens; wait a minute", math.ceil(wait))
+            raise Refusal(429, "too many wrong tokens; wait a minute", math.ceil(wait))
         right = hmac.compare_digest(_digest(token), _digest(self.token))
         if not right:
             self.tries.wait(client)
@@ -132,7 +132,7 @@ def _digest(text: str) -> bytes:
 def sign_in(request: Request, token: str) -> bool:
     """Give the browser a session if the token is right; whether it was.
 
-    Raises: WebError: too many wrong tokens.
+    Raises: Refusal: too many wrong tokens.
     """
     guard: Guard = request.state.guard
     if not guard.token or not guard.knows(token, client_of(_address(request.scope))):
@@ -159,7 +159,7 @@ def safe_next(path: str) -> str:
 async def check_not_forged(request: Request) -> None:
     """A dependency of all routes: a request that changes something comes from our own page, or from no browser.
 
-    Raises: WebError: the form lacks the text that only our pages know.
+    Raises: Refusal: the form lacks the text that only our pages know.
     """
     if request.method in _SAFE or request.state.bearer:
         return
@@ -172,7 +172,7 @@ async def check_not_forged(request: Request) -> None:
     # Browsers send an origin with every such request, so this is a program on this machine.
     browser = any(request.headers.get(name) for name in ("origin", "sec-fetch-site", "cookie"))
     if browser or request.state.guard.token:
-        raise WebError(403, "this form is too old, or not from this server; load the page again and repeat")
+        raise Refusal(403, "this form is too old, or not from this server; load the page again and repeat")
 
 
 class GuardMiddleware:
@@ -211,7 +211,7 @@ class GuardMiddleware:
         answer = self._answering(request, send)
         try:
             self._check(request, session)
-        except WebError as error:
+        except Refusal as error:
             browser = error.status == 401 and request.method in _SAFE and not API.fullmatch(scope["path"])
             response = _to_login(request) if browser else self.refuse(request, error)
             await response(scope, receive, answer)
@@ -231,20 +231,20 @@ class GuardMiddleware:
         client = client_of(_address(request.scope))
         path, headers = request.scope["path"], request.headers
         if path != "/healthz" and (wait := self.guard.rate.wait(client)):
-            raise WebError(429, "too many requests; wait a little", math.ceil(wait))
+            raise Refusal(429, "too many requests; wait a little", math.ceil(wait))
         if self.active >= self.most and not OPEN.fullmatch(path):
-            raise WebError(503, "the server is busy; try again in a few seconds", 2)
+            raise Refusal(503, "the server is busy; try again in a few seconds", 2)
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self.request_bytes:
-            raise WebError(413, f"the request is larger than {self.request_bytes >> 20} MiB; send less at once")
+            raise Refusal(413, f"the request is larger than {self.request_bytes >> 20} MiB; send less at once")
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self.guard.token:
             request.state.bearer = self.guard.knows(token.strip(), client)
             if not request.state.bearer:
-                raise WebError(401, "the token is wrong")
+                raise Refusal(401, "the token is wrong")
         if not request.state.bearer:
             if self.guard.token and not session.signed_in and not OPEN.fullmatch(path):
-                raise WebError(401, "give the token: Authorization: Bearer …")
+                raise Refusal(401, "give the token: Authorization: Bearer …")
             if request.method not in _SAFE:
                 _check_origin(headers)
 
@@ -293,7 +293,7 @@ def _check_origin(headers: Headers) -> None:
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "same-origin")
     foreign = origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
     if foreign or site not in ("same-origin", "none"):
-        raise WebError(403, "this request came from another site")
+        raise Refusal(403, "this request came from another site")
 
 
 def _comes_from_elsewhere(headers: Headers) -> bool:

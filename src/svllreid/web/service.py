@@ -17,7 +17,7 @@ from svllreid.gallery.thumbnails import SIZE
 from svllreid.web.audit import Audit
 from svllreid.web.batching import BatchingEncoder
 from svllreid.web.crops import Crops
-from svllreid.web.errors import WebError
+from svllreid.web.errors import Refusal
 from svllreid.web.export import write_archive
 from svllreid.web.folder import StateFolder
 from svllreid.web.identities import Identities
@@ -69,7 +69,7 @@ class Settings:
 class Service:
     """Searches a gallery, changes its identities, adds and removes crops. All methods may be called in any thread.
 
-    Methods raise WebError where a request is refused, and other ReidErrors where the gallery cannot be used.
+    Methods raise Refusal where a request is refused, and other ReidErrors where the gallery cannot be used.
 
     Args:
         gallery: the gallery, opened with `encoder` and `calibration`; `close` closes it.
@@ -171,7 +171,7 @@ class Service:
                 return jpeg(open_image(path), SIZE if small else None)
             except ImageError:
                 continue
-        raise WebError(404, "there is no picture of this crop any more")
+        raise Refusal(404, "there is no picture of this crop any more")
 
     def identities(self, contains: str = "", offset: int = 0, limit: int = 60) -> tuple[list[IdentitySummary], int]:
         """Some identities, sorted by name, and the number of all of them; see `Crops.identities`."""
@@ -181,7 +181,7 @@ class Service:
         """The crops of an identity across all cameras, sorted by time."""
         crops = self.crops.of(pid)
         if not crops:
-            raise WebError(404, "there is no such identity; it may have been renamed or merged")
+            raise Refusal(404, "there is no such identity; it may have been renamed or merged")
         return [ShownCrop.of(crop) for crop in crops]
 
     def merge(self, pids: Sequence[str], into: str = "") -> Change:
@@ -214,7 +214,7 @@ class Service:
         """Answer whether a pair is the same, see `Identities.judge`. Durable when it returns."""
         pair = self.reviewing.pair(pair_id)
         if pair is None:
-            raise WebError(409, "this pair is not asked any more; load the page again")
+            raise Refusal(409, "this pair is not asked any more; load the page again")
         return self.changing.judge(pair, verdict)
 
     def archive(self) -> tuple[Path, int, int]:
@@ -259,7 +259,7 @@ class Service:
     def _crop(self, crop_id: str) -> Crop:
         crop = self.crops.get(crop_id)
         if crop is None:
-            raise WebError(404, "there is no such crop; it may have been removed")
+            raise Refusal(404, "there is no such crop; it may have been removed")
         return crop
 
     def _relabel(self, crops: Sequence[Crop]) -> None:
@@ -299,7 +299,7 @@ class Service:
             pass
         try:
             return self.crop_picture(crop.id), ".jpg"
-        except WebError:
+        except Refusal:
             return None
 
 

@@ -18,7 +18,7 @@ from svllreid.web.adding import AddQueue, Labels
 from svllreid.web.audit import Audit
 from svllreid.web.checks import checked_camera, checked_tags, checked_time, clean_text, removal_filter
 from svllreid.web.crops import Crops
-from svllreid.web.errors import WebError
+from svllreid.web.errors import Refusal
 from svllreid.web.folder import StateFolder, write_durably
 from svllreid.web.queries import CROP_ID
 from svllreid.web.records import AddJob, Limits, Removal, RemovalConditions, ShownCrop
@@ -60,7 +60,7 @@ class Stock:
     ) -> AddJob:
         """See `Service.start_adding`."""
         if not 1 <= len(contents) <= self.limits.add_pictures:
-            raise WebError(422, f"add 1 to {self.limits.add_pictures} pictures at once")
+            raise Refusal(422, f"add 1 to {self.limits.add_pictures} pictures at once")
         labels = Labels(
             pid_of(clean_text(pid, "name", MAX_BYTES["pid"])),
             checked_camera(camid),
@@ -72,7 +72,7 @@ class Stock:
         for number, content in enumerate(contents, 1):
             try:
                 files.append(self._keep(decode(content, number, self.limits)))
-            except WebError as error:
+            except Refusal as error:
                 if len(contents) == 1:
                     raise
                 reasons.append(str(error))
@@ -83,7 +83,7 @@ class Stock:
     def plan_removal(self, conditions: RemovalConditions) -> Removal:
         """See `Service.plan_removal`."""
         if any(not CROP_ID.fullmatch(crop_id) for crop_id in conditions.ids):
-            raise WebError(422, "the id of a crop has 64 hexadecimal digits")
+            raise Refusal(422, "the id of a crop has 64 hexadecimal digits")
         crops = sorted(self.gallery.crops(removal_filter(conditions)), key=lambda crop: crop.id)
         if not crops:
             return Removal(0, (), "")
@@ -99,7 +99,7 @@ class Stock:
         with self.lock:
             ids, until = self.plans.pop(confirmation, ([], 0.0))
             if until < time.monotonic():
-                raise WebError(409, "this confirmation is unknown or too old; look at what would be removed again")
+                raise Refusal(409, "this confirmation is unknown or too old; look at what would be removed again")
             files = [Path(crop.path) for crop in self.gallery.store.find(ids).values() if crop.path]
             count = self.gallery.remove(ids=ids)
             self.crops.drop(ids)

@@ -15,7 +15,7 @@ from starlette.datastructures import UploadFile
 from svllreid.data.images import HEIF_BRANDS, any_image
 from svllreid.embedding.boxes import crop_boxes
 from svllreid.errors import ImageError
-from svllreid.web.errors import WebError
+from svllreid.web.errors import Refusal
 from svllreid.web.records import Limits
 
 FORMATS = {
@@ -59,17 +59,17 @@ def read(files: Sequence[UploadFile], limits: Limits, most: int) -> list[bytes]:
         files: of a form; empty ones, which a form sends where no file was chosen, are left out if others are there.
         limits: what the server accepts.
         most: files.
-    Raises: WebError: no file, too many, or too large ones.
+    Raises: Refusal: no file, too many, or too large ones.
     """
     given = [file for file in files if file.size or file.filename]
     if not given:
-        raise WebError(422, "no picture was sent; choose one or more")
+        raise Refusal(422, "no picture was sent; choose one or more")
     if len(given) > most:
-        raise WebError(413, f"{len(given)} pictures were sent; send {most} at most at once")
+        raise Refusal(413, f"{len(given)} pictures were sent; send {most} at most at once")
     contents = []
     for number, file in enumerate(given, 1):
         if (file.size or 0) > limits.file_bytes:
-            raise WebError(413, f"picture {number} is larger than {limits.file_bytes >> 20} MiB; make it smaller")
+            raise Refusal(413, f"picture {number} is larger than {limits.file_bytes >> 20} MiB; make it smaller")
         contents.append(file.file.read(limits.file_bytes + 1))
     return contents
 
@@ -81,33 +81,33 @@ def decode(content: bytes, number: int, limits: Limits) -> Picture:
         content: the bytes of the file.
         number: of the picture in the request, for messages.
         limits: what the server accepts.
-    Raises: WebError: it is empty, too large, animated, no picture, or damaged.
+    Raises: Refusal: it is empty, too large, animated, no picture, or damaged.
     """
     name = f"picture {number}"
     if not content:
-        raise WebError(422, f"{name} is empty")
+        raise Refusal(422, f"{name} is empty")
     if len(content) > limits.file_bytes:
-        raise WebError(413, f"{name} is larger than {limits.file_bytes >> 20} MiB; make it smaller")
+        raise Refusal(413, f"{name} is larger than {limits.file_bytes >> 20} MiB; make it smaller")
     with _decoders, _opened(content, name) as image:
         if image.width * image.height > limits.pixels:
-            raise WebError(
+            raise Refusal(
                 413, f"{name} has {image.width} x {image.height} pixels; {limits.pixels // 1_000_000} million are taken"
             )
         if image.format != "MPO" and _is_animated(image):
-            raise WebError(422, f"{name} has several frames; send one of them as a picture of its own")
+            raise Refusal(422, f"{name} has several frames; send one of them as a picture of its own")
         try:
             # A copy, since an upright RGB picture is otherwise the opened file itself, which is closed here.
             return Picture(content, any_image(image, name).copy(), FORMATS[image.format or ""])
         except ImageError:
-            raise WebError(422, f"{name} is damaged or incomplete; send it again") from None
+            raise Refusal(422, f"{name} is damaged or incomplete; send it again") from None
 
 
 def cut(image: Image.Image, box: Box) -> Image.Image:
-    """The part of an upright picture in a box. WebError where it has no pixel in it."""
+    """The part of an upright picture in a box. Refusal where it has no pixel in it."""
     try:
         return Image.fromarray(crop_boxes(np.asarray(image), [box])[0])
     except ImageError:
-        raise WebError(
+        raise Refusal(
             422, f"the box has no pixel in the picture of {image.width} x {image.height}; draw it again"
         ) from None
 
@@ -118,12 +118,12 @@ def _opened(content: bytes, name: str) -> Image.Image:
         return Image.open(io.BytesIO(content), formats=known)
     except UnidentifiedImageError:
         if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS:
-            raise WebError(415, f"{name} is HEIC, which this server does not read; send it as JPEG") from None
-        raise WebError(415, f"{name} is no picture that is read here; send JPEG, PNG or WebP") from None
+            raise Refusal(415, f"{name} is HEIC, which this server does not read; send it as JPEG") from None
+        raise Refusal(415, f"{name} is no picture that is read here; send JPEG, PNG or WebP") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise WebError(413, f"{name} has too many pixels; make it smaller") from None
+        raise Refusal(413, f"{name} has too many pixels; make it smaller") from None
     except Exception:  # decoders raise anything
-        raise WebError(422, f"{name} is damaged or incomplete; send it again") from None
+        raise Refusal(422, f"{name} is damaged or incomplete; send it again") from None
 
 
 @cache
