@@ -24,6 +24,7 @@ from svllreid.cli import (
     models,
     pretrain,
     search,
+    serve,
     test,
     train,
     verify,
@@ -51,6 +52,7 @@ app.command("cluster")(cluster.cluster)
 app.command("search")(search.search)
 app.command("calibrate")(calibrate.calibrate)
 app.command("verify")(verify.verify)
+app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("pretrain")(pretrain.pretrain)
 app.command("bench")(bench.bench)

@@ -41,6 +41,9 @@ SETTINGS = {
     "calibration": ("--calibration",),
     "splits": ("--split",),
     "cameras of the two": ("--camids",),
+    "state folder": ("--folder",),
+    "TLS files": ("--tls-certificate", "--tls-key"),
+    "address": ("--host", "--port"),
 }
 """Keys and options by setting; a test compares them with the schema, and the settings with the errors in the source."""
 

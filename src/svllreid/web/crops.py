@@ -1,0 +1,143 @@
+"""All crops of a gallery in memory, by id and by identity, so that lists and counts need no scan of the gallery."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from svllreid.gallery.crop import Crop
+from svllreid.types import UNKNOWN
+from svllreid.web.records import IdentitySummary
+
+_STALE = 60.0  # seconds after which a gallery that others may change too is read again
+
+
+class Crops:
+    """The crops of a gallery.
+
+    Args:
+        scan: gives all crops.
+        shared: whether other processes may change the gallery, as those of a Milvus server.
+    """
+
+    def __init__(self, scan: Callable[[], Iterable[Crop]], *, shared: bool) -> None:
+        self.scan, self.shared = scan, shared
+        self.lock = threading.RLock()
+        self.version = 0
+        self.read = float("-inf")
+        self.crops: dict[str, Crop] = {}
+        self.by_pid: dict[str, set[str]] = {}
+        self._refresh()
+
+    def put(self, crops: Iterable[Crop]) -> None:
+        """Remember crops, in the place of those with their ids."""
+        with self.lock:
+            for crop in crops:
+                self._forget(crop.id)
+                self.crops[crop.id] = crop
+                if crop.pid is not None:
+                    self.by_pid.setdefault(str(crop.pid), set()).add(crop.id)
+            self.version += 1
+
+    def drop(self, ids: Iterable[str]) -> None:
+        """Forget crops."""
+        with self.lock:
+            for crop_id in ids:
+                self._forget(crop_id)
+            self.version += 1
+
+    def get(self, crop_id: str) -> Crop | None:
+        """A crop; None where it is not there."""
+        with self.lock:
+            self._refresh()
+            return self.crops.get(crop_id)
+
+    def all(self) -> list[Crop]:
+        """All crops."""
+        with self.lock:
+            self._refresh()
+            return list(self.crops.values())
+
+    def of(self, pid: str) -> list[Crop]:
+        """The crops of an identity, sorted by time and camera, those without a time last."""
+        with self.lock:
+            self._refresh()
+            crops = [self.crops[crop_id] for crop_id in self.by_pid.get(pid, ())]
+        return sorted(crops, key=_by_time)
+
+    def has(self, pid: str) -> bool:
+        """Whether an identity has crops."""
+        with self.lock:
+            self._refresh()
+            return pid in self.by_pid
+
+    def identities(self, contains: str, offset: int, limit: int) -> tuple[list[IdentitySummary], int]:
+        """Some identities, sorted by name, and how many there are.
+
+        Args:
+            contains: only those with this text in their name, in upper or lower case.
+            offset, limit: leave out so many, and return so many at most.
+        """
+        with self.lock:
+            self._refresh()
+            names = [pid for pid in self.by_pid if contains.casefold() in pid.casefold()]
+            names.sort(key=_by_number)
+            return [self._summary(pid) for pid in names[offset : offset + limit]], len(names)
+
+    def counts(self) -> tuple[dict[int, int], dict[str, int], float | None, float | None]:
+        """Number of crops by known camera and by tag, and the earliest and latest time."""
+        cameras, tags, times = Counter[int](), Counter[str](), list[float]()
+        for crop in self.all():
+            cameras[crop.camid] += 1
+            tags.update(crop.tags)
+            if crop.time is not None:
+                times.append(crop.time)
+        del cameras[UNKNOWN]
+        ends = min(times, default=None), max(times, default=None)
+        return dict(sorted(cameras.items())), dict(sorted(tags.items())), *ends
+
+    def fresh_name(self, base: str) -> str:
+        """A name for a new identity that none has: base-2, base-3 …"""
+        with self.lock:
+            number = 2
+            while f"{base}-{number}" in self.by_pid:
+                number += 1
+            return f"{base}-{number}"
+
+    def _summary(self, pid: str) -> IdentitySummary:
+        crops = self.of(pid)
+        times = [crop.time for crop in crops if crop.time is not None]
+        cameras = tuple(sorted({crop.camid for crop in crops} - {UNKNOWN}))
+        return IdentitySummary(
+            pid, len(crops), cameras, min(times, default=None), max(times, default=None), crops[0].id
+        )
+
+    def _forget(self, crop_id: str) -> None:
+        crop = self.crops.pop(crop_id, None)
+        if crop is None or crop.pid is None:
+            return
+        ids = self.by_pid[str(crop.pid)]
+        ids.discard(crop_id)
+        if not ids:
+            del self.by_pid[str(crop.pid)]
+
+    def _refresh(self) -> None:
+        """Reads the gallery at first, and again after a while if others may change it."""
+        now = time.monotonic()
+        if now - self.read < (_STALE if self.shared else float("inf")):
+            return
+        self.read = now
+        self.crops, self.by_pid = {}, {}
+        self.put(self.scan())
+
+
+def _by_time(crop: Crop) -> tuple[bool, float, int, str]:
+    return crop.time is None, crop.time or 0.0, crop.camid, crop.id
+
+
+def _by_number(pid: str) -> tuple[bool, int, str]:
+    """Numbers first, by size, then names."""
+    number = pid.isascii() and pid.isdigit() and len(pid) < 19
+    return (not number, int(pid) if number else 0, pid.casefold())

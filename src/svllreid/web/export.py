@@ -1,0 +1,52 @@
+"""The identities of a gallery as an archive that `svllreid train` reads once unpacked: pictures and a manifest."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from svllreid.gallery.crop import Crop
+from svllreid.types import UNKNOWN
+
+COLUMNS = ("path", "pid", "split", "camid", "time", "tracklet")
+MANIFEST = "manifest.csv"
+
+
+def write_archive(crops: Iterable[Crop], picture: Callable[[Crop], tuple[bytes, str] | None]) -> tuple[Path, int, int]:
+    """Write an archive of all crops that have an identity; its file is temporary, and the caller deletes it.
+
+    In it are `manifest.csv` with COLUMNS, and the pictures in `images`. Cameras are written if all are known, since
+    manifests have them in all rows or in none.
+
+    Args:
+        crops: of the gallery.
+        picture: gives the bytes of a crop's picture and the suffix of their format; None where there is no picture.
+    Returns: the file, the number of crops in it, and the number of crops that were left out as they have no picture.
+    """
+    named = sorted((crop for crop in crops if crop.pid is not None), key=lambda crop: (str(crop.pid), crop.id))
+    cameras = all(crop.camid != UNKNOWN for crop in named)
+    text, missing = io.StringIO(), 0
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    with (
+        tempfile.NamedTemporaryFile(prefix="svllreid-", suffix=".zip", delete=False) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
+    ):
+        for crop in named:
+            found = picture(crop)
+            if found is None:
+                missing += 1
+                continue
+            content, suffix = found
+            name = f"images/{crop.id}{suffix}"
+            archive.writestr(name, content)
+            time = "" if crop.time is None else np.format_float_positional(crop.time, trim="-")
+            rows.writerow([name, crop.pid, "train", crop.camid if cameras else "", time, crop.tracklet])
+        archive.writestr(MANIFEST, text.getvalue(), zipfile.ZIP_DEFLATED)
+    return Path(file.name), len(named) - missing, missing

@@ -1,0 +1,129 @@
+"""The pages of identities: the list, the timeline of one, and the review of doubtful pairs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
+from starlette.background import BackgroundTask
+
+from svllreid.web import security
+from svllreid.web.errors import Refusal
+from svllreid.web.forms import Text, Texts, find_change, page_router, send_to
+from svllreid.web.records import Change
+from svllreid.web.rendering import identity_address, page
+from svllreid.web.service import Service
+from svllreid.web.timeline import lanes_of, stops_of
+
+LISTED = 60
+"""Identities on one page."""
+NAMES = 200
+"""Identities that a form suggests."""
+
+
+def identity_routes(service: Service) -> APIRouter:
+    """The routes, for a service."""
+    routes = page_router()
+
+    @routes.get("/identities")
+    def identities(
+        request: Request, contains: str = "", start: Annotated[int, Query(ge=0)] = 0, changed: int = 0
+    ) -> HTMLResponse:
+        summaries, total = service.identities(contains, start, LISTED)
+        starts = [("Previous", start - LISTED), ("Next", start + LISTED)]
+        links = [
+            (name, f"/identities?{urlencode({'contains': contains, 'start': place})}")
+            for name, place in starts
+            if 0 <= place < total
+        ]
+        return page(
+            request,
+            "identities",
+            "Identities",
+            summaries=summaries,
+            total=total,
+            contains=contains,
+            pages=links,
+            change=find_change(service, changed),
+            changes=service.changes(10),
+            back="/identities",
+        )
+
+    @routes.get("/identity")
+    def identity(request: Request, pid: str = "", changed: int = 0) -> HTMLResponse:
+        crops = service.identity(pid)
+        times = [crop.time for crop in crops if crop.time is not None]
+        return page(
+            request,
+            "identity",
+            "Identities",
+            pid=pid,
+            crops=crops,
+            lanes=lanes_of(crops),
+            span=(min(times), max(times)) if times else None,
+            stops=stops_of(crops),
+            names=[one.pid for one in service.identities("", 0, NAMES)[0] if one.pid != pid],
+            remove=f"/gallery/remove?{urlencode({'pid': pid})}",
+            change=find_change(service, changed),
+            back="/identities",
+        )
+
+    @routes.post("/identities/merge")
+    def merge(pid: Texts = None, into: Text = "") -> RedirectResponse:
+        pids = pid or []
+        if not pids or (len(pids) == 1 and not into.strip()):
+            raise Refusal(422, "select two identities or more, or name the one to merge into")
+        return _after(service.merge(pids, into.strip() or pids[0]))
+
+    @routes.post("/identities/split")
+    def split(crop: Texts = None, name: Text = "", back: Text = "") -> RedirectResponse:
+        if not crop:
+            raise Refusal(422, "select the crops that show somebody else")
+        change = service.split(crop, name.strip())
+        return send_to(security.safe_next(back), changed=change.number) if back else _after(change)
+
+    @routes.post("/identities/rename")
+    def rename(pid: Text = "", name: Text = "") -> RedirectResponse:
+        return _after(service.rename(pid, name.strip()))
+
+    @routes.post("/changes/undo")
+    def undo(number: Annotated[int | None, Form()] = None, back: Text = "/identities") -> RedirectResponse:
+        return send_to(security.safe_next(back), changed=service.undo(number).number)
+
+    return routes
+
+
+def _after(change: Change) -> RedirectResponse:
+    """On to the identity that came of a change, where the change is shown."""
+    return send_to(identity_address(change.pid) if change.pid else "/identities", changed=change.number)
+
+
+def review_routes(service: Service) -> APIRouter:
+    """The routes, for a service."""
+    routes = page_router()
+
+    @routes.get("/review")
+    def review(request: Request, changed: int = 0) -> HTMLResponse:
+        undoable = next((one for one in service.changes(20) if one.can_undo and one.kind == "review"), None)
+        change = find_change(service, changed)
+        return page(request, "review", "Review", pair=service.next_pair(), change=change, undoable=undoable)
+
+    @routes.post("/review")
+    def answer(pair: Text = "", answer: Annotated[str, Form()] = "") -> RedirectResponse:
+        if answer not in ("same", "different", "skip"):
+            raise Refusal(422, "the answers are same, different and skip")
+        return send_to("/review", changed=service.answer_pair(pair, answer).number)  # type: ignore[arg-type]
+
+    @routes.get("/review/manifest")
+    def manifest() -> FileResponse:
+        file = service.archive()[0]
+        return FileResponse(
+            file,
+            media_type="application/zip",
+            filename="identities.zip",
+            background=BackgroundTask(file.unlink, missing_ok=True),
+        )
+
+    return routes

@@ -1,0 +1,58 @@
+"""The pages: HTML that works without scripts. Each address calls the service and fills a template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import RedirectResponse
+from fastapi.staticfiles import StaticFiles
+
+from svllreid.web import security
+from svllreid.web.forms import Text, page_router, send_to
+from svllreid.web.gallery_pages import gallery_routes
+from svllreid.web.identity_pages import identity_routes, review_routes
+from svllreid.web.rendering import error_page, page
+from svllreid.web.search_pages import search_routes
+from svllreid.web.service import Service
+
+__all__ = ["add_pages", "error_page"]
+
+STATIC = Path(__file__).parent / "static"
+
+
+def add_pages(app: FastAPI, service: Service) -> None:
+    """Give an application the pages.
+
+    Args:
+        app: its middleware sets what `security` says of a request's state.
+        service: what the pages show and change.
+    """
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.include_router(_sign_in_routes())
+    for routes in (search_routes, identity_routes, review_routes, gallery_routes):
+        app.include_router(routes(service))
+
+
+def _sign_in_routes() -> APIRouter:
+    routes = page_router()
+
+    @routes.get("/login")
+    def login(request: Request, next: str = "/") -> Any:
+        if not request.state.needs_token:
+            return send_to(security.safe_next(next))
+        return page(request, "login", next=security.safe_next(next), wrong=False)
+
+    @routes.post("/login")
+    def signed_in(request: Request, token: Text = "", next: Text = "/") -> Any:
+        if security.sign_in(request, token):
+            return send_to(security.safe_next(next))
+        return page(request, "login", "", 403, next=security.safe_next(next), wrong=True)
+
+    @routes.post("/logout")
+    def logout(request: Request) -> RedirectResponse:
+        security.sign_out(request)
+        return send_to("/login")
+
+    return routes

@@ -1,0 +1,209 @@
+"""A server from start to end: the checks, the gallery, the model, and uvicorn."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from rich.console import Console
+
+from svllreid import build
+from svllreid.calibration.calibration import Calibration
+from svllreid.errors import ReidError
+from svllreid.files import is_file, user_path
+from svllreid.gallery.gallery import Gallery
+from svllreid.jobs.gallery import GalleryOptions
+from svllreid.runtime.progress import logging_to
+from svllreid.web.app import create_app
+from svllreid.web.batching import OneAtATime
+from svllreid.web.errors import ServeError
+from svllreid.web.folder import StateFolder, state_root
+from svllreid.web.metrics import Metrics
+from svllreid.web.rates import RateLimit
+from svllreid.web.searches import Words
+from svllreid.web.security import LEAST_TOKEN, Guard
+from svllreid.web.service import Service, Settings
+
+logger = logging.getLogger(__name__)
+
+TOKEN = "SVLLREID_TOKEN"
+"""The environment variable with the token that clients have to give."""
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1", "[::1]")
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """How a server listens.
+
+    Args:
+        host, port: the address; port 0 takes a free one.
+        certificate, key: files for TLS; both or none.
+        folder: where the server keeps its state; None: beside the gallery.
+        names: the names under which browsers may reach it; empty: any with a token, those of this machine without.
+        proxy: the address of a reverse proxy whose X-Forwarded-For and X-Forwarded-Proto are believed; empty: none.
+        rate, burst: requests that a client may make a second, and at once; rate 0 switches the limit off.
+        most_requests: requests that are handled at the same time.
+        settings: how the service behaves.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    certificate: Path | None = None
+    key: Path | None = None
+    folder: Path | None = None
+    names: tuple[str, ...] = ()
+    proxy: str = ""
+    rate: float = 50.0
+    burst: float = 500.0
+    most_requests: int = 200
+    settings: Settings = field(default_factory=Settings)
+
+
+def serve(
+    gallery: GalleryOptions,
+    options: ServeOptions,
+    calibration: Path | None = None,
+    *,
+    started: Callable[[str], None] = lambda address: None,
+) -> None:
+    """Serve a gallery until the process is told to end; what runs then is finished.
+
+    Args:
+        gallery: which gallery, and which model.
+        options: how the server listens.
+        calibration: a file that `svllreid calibrate` wrote.
+        started: called with the address before requests are answered.
+    Raises: ReidError: anything that the user can fix.
+    """
+    token = os.environ.get(TOKEN, "")
+    check_token(options.host, token)
+    tls = _tls(options)
+    with logging_to(None, Console(stderr=True)):
+        listening = _listen(options.host, options.port)
+        try:
+            folder = StateFolder(state_root(gallery.uri, options.folder).absolute())
+            guard, metrics = Guard(token, folder.key(), RateLimit(options.rate, options.burst)), Metrics()
+            service = open_service(gallery, folder, calibration, options.settings, metrics.batch)
+        except BaseException:
+            listening.close()
+            raise
+        if service.journal.repaired:
+            logger.info("%d changes that were not finished before were carried out", service.journal.repaired)
+        app = create_app(
+            service, guard, metrics, hosts=allowed_names(options.names, token), most_requests=options.most_requests
+        )
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,  # it would show addresses with names and words
+            server_header=False,
+            proxy_headers=bool(options.proxy),
+            forwarded_allow_ips=options.proxy or None,
+            timeout_graceful_shutdown=30,
+            **tls,
+        )
+        host, port = listening.getsockname()[:2]
+        started(f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/")
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def open_service(
+    options: GalleryOptions,
+    folder: StateFolder,
+    calibration: Path | None = None,
+    settings: Settings | None = None,
+    observe: Callable[[int], None] = lambda size: None,
+) -> Service:
+    """The service of a gallery, which must be there, with its model.
+
+    Args:
+        options: the gallery and the model.
+        folder: where the server keeps its state.
+        calibration: a file that `svllreid calibrate` wrote.
+        settings, observe: see `Service`.
+    Raises: ReidError: anything that the user can fix.
+    """
+    decisions = None if calibration is None else Calibration.load(user_path(calibration))
+    encoder = options.encoder()
+    encoder.embedder = OneAtATime(encoder.embedder)  # adding and searching share it
+    gallery = Gallery(options.uri, encoder, name=options.name, calibration=decisions, create=False, wait=options.wait)
+    try:
+        words = _words(options, gallery)
+        given: dict[str, Any] = {"calibration": decisions, "words": words, "settings": settings, "observe": observe}
+        return Service(gallery, encoder, folder, **given)
+    except BaseException:
+        gallery.close()
+        raise
+
+
+def check_token(host: str, token: str) -> None:
+    """Refuse to be reached from other machines without a token, and tokens that can be guessed. ServeError."""
+    if not token and not _is_loopback(host):
+        raise ServeError(
+            f"{host} can be reached from other machines, so clients need a token; set the environment variable {TOKEN} "
+            f"to {LEAST_TOKEN} random characters or more, such as: {TOKEN}=$(openssl rand -hex 32)"
+        )
+    if token and (len(token) < LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
+        raise ServeError(f"{TOKEN} needs {LEAST_TOKEN} ASCII characters or more, without spaces; give a random one")
+
+
+def allowed_names(names: Sequence[str], token: str) -> tuple[str, ...]:
+    """The names in a request's Host header that are answered."""
+    if names:
+        return (*names, *LOCAL_NAMES)
+    return ("*",) if token else LOCAL_NAMES
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _tls(options: ServeOptions) -> dict[str, Any]:
+    """uvicorn's settings for TLS. ServeError where a file is missing."""
+    if options.certificate is None and options.key is None:
+        return {}
+    if options.certificate is None or options.key is None:
+        raise ServeError("TLS needs a certificate and its key; give both files", ("TLS files",))
+    for file in (options.certificate, options.key):
+        if not is_file(user_path(file)):
+            raise ServeError(f"{file} does not exist; give a PEM file", ("TLS files",))
+    return {"ssl_certfile": str(user_path(options.certificate)), "ssl_keyfile": str(user_path(options.key))}
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket at the address. ServeError where it cannot be had."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ServeError(f"cannot listen at {host}, port {port} ({reason}); give another one", ("address",)) from None
+    return listening
+
+
+def _words(options: GalleryOptions, gallery: Gallery) -> Words | None:
+    """The model's text encoder; None where it has none, which the log says."""
+    text_encoder = getattr(build, "TextEncoder", None)
+    if text_encoder is None:
+        return None
+    try:
+        words = text_encoder.load(options.weights, options.config, options.device)
+    except ReidError as error:
+        logger.info("searches by words are switched off: %s", error)
+        return None
+    if words.spec.without_side_information().fingerprint != gallery.spec.fingerprint:
+        logger.info("searches by words are switched off: the gallery has features of other settings")
+        return None
+    return words

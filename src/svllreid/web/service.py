@@ -1,0 +1,310 @@
+"""What the server does, without HTTP: the JSON API and the pages both call `Service`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from svllreid.calibration.calibration import Calibration
+from svllreid.data.images import open_image
+from svllreid.embedding.encoder import FeatureEncoder
+from svllreid.errors import ImageError
+from svllreid.gallery.crop import Crop
+from svllreid.gallery.gallery import Gallery
+from svllreid.gallery.thumbnails import SIZE
+from svllreid.web.audit import Audit
+from svllreid.web.batching import BatchingEncoder
+from svllreid.web.crops import Crops
+from svllreid.web.errors import Refusal
+from svllreid.web.export import write_archive
+from svllreid.web.folder import StateFolder
+from svllreid.web.identities import Identities
+from svllreid.web.journal import Journal
+from svllreid.web.queries import CROP, KeptQueries, jpeg
+from svllreid.web.records import (
+    About,
+    AddJob,
+    Answer,
+    CalibrationShown,
+    Change,
+    Facets,
+    IdentitySummary,
+    Limits,
+    Pair,
+    Query,
+    Removal,
+    RemovalConditions,
+    SearchOptions,
+    ShownCrop,
+    Verdict,
+)
+from svllreid.web.review import Asked, Review
+from svllreid.web.searches import Searches, Words
+from svllreid.web.stock import Stock
+from svllreid.web.uploads import FORMATS, Box
+
+_SHOWN_OF_A_SIDE = 6  # crops of an identity that the review shows
+_SURE = 0.95  # the review does not ask what the calibration is surer of
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server behaves.
+
+    Args:
+        limits: what it accepts.
+        query_seconds: how long queries are kept.
+        most_queries: how many are kept.
+        waiting: pictures that may wait for the model.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    query_seconds: float = 24 * 3600.0
+    most_queries: int = 2000
+    waiting: int = 256
+
+
+class Service:
+    """Searches a gallery, changes its identities, adds and removes crops. All methods may be called in any thread.
+
+    Methods raise Refusal where a request is refused, and other ReidErrors where the gallery cannot be used.
+
+    Args:
+        gallery: the gallery, opened with `encoder` and `calibration`; `close` closes it.
+        encoder: the model.
+        folder: where the server keeps its state.
+        calibration: what distances mean; None: hits have no probability, and nothing is decided.
+        words: searches by words; None: the model has no text encoder.
+        settings: how the server behaves.
+        observe: called with the number of pictures of each batch that the model embeds.
+    """
+
+    def __init__(
+        self,
+        gallery: Gallery,
+        encoder: FeatureEncoder,
+        folder: StateFolder,
+        *,
+        calibration: Calibration | None = None,
+        words: Words | None = None,
+        settings: Settings | None = None,
+        observe: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        settings = settings or Settings()
+        self.gallery, self.calibration, self.limits = gallery, calibration, settings.limits
+        lock, audit = threading.RLock(), Audit(folder.audit)
+        self.lock = lock
+        # Changes that a killed server left unfinished are carried out before the crops are read.
+        self.journal = Journal(folder.journal, gallery.store.find, self._relabel)
+        self.crops = Crops(gallery.crops, shared=gallery.store.server)
+        self.batching = BatchingEncoder(encoder, limit=settings.waiting, observe=observe)
+        queries = KeptQueries(folder.queries, settings.query_seconds, settings.most_queries)
+        self.searches = Searches(gallery, self.crops, self.batching, queries, self.limits, calibration, words)
+        self.changing = Identities(self.crops, self.journal, audit, lock)
+        scan = gallery.store.crops_with_vectors
+        self.reviewing = Review(self.crops, scan, self.journal.answers, self._is_doubtful)
+        self.stock = Stock(gallery, self.crops, folder, audit, self.limits, lock)
+
+    def close(self) -> None:
+        """Finish what runs, and let go of the gallery. Pictures that still wait are added at the next start."""
+        self.stock.adding.close()
+        self.batching.close()
+        with self.lock:
+            self.gallery.close()
+
+    def check(self) -> None:
+        """Whether the gallery answers. GalleryError where it does not."""
+        self.gallery.store.exists()
+
+    def keep_pictures(self, contents: Sequence[bytes], boxes: Sequence[Box | None] = (), also: str = "") -> Query:
+        """Embed one or several pictures of one person or vehicle, and keep the query.
+
+        Args:
+            contents: the files.
+            boxes: of each picture the part that is the query, or None: all of it. Empty: all of every picture.
+            also: the id of a query by pictures, whose pictures come first.
+        """
+        return self.searches.keep_pictures(contents, boxes, also)
+
+    def keep_words(self, text: str) -> Query:
+        """Embed a description, and keep the query."""
+        return self.searches.keep_words(text)
+
+    def keep_crop(self, crop_id: str) -> Query:
+        """The query that is a crop of the gallery, to search onward from a hit."""
+        return self.query(CROP + crop_id)
+
+    def query(self, query_id: str) -> Query:
+        """A query by its id."""
+        return self.searches.query(query_id)[0]
+
+    def query_picture(self, query_id: str, number: int) -> bytes:
+        """A small picture of a query, JPEG."""
+        return self.searches.queries.picture(query_id, number)
+
+    def forget_query(self, query_id: str) -> None:
+        """Delete a query, if it is there."""
+        self.searches.queries.forget(query_id)
+
+    def search(self, query_id: str, options: SearchOptions | None = None) -> Answer:
+        """The crops that are nearest to a query, the best first, also those that are too far to be the same."""
+        return self.searches.search(query_id, options or SearchOptions())
+
+    def facets(self) -> Facets:
+        """What searches can be filtered by."""
+        rates = () if self.calibration is None else self.calibration.supported_rates()
+        return Facets(*self.crops.counts(), rates, self.searches.words is not None)
+
+    def crop(self, crop_id: str) -> ShownCrop:
+        """A crop of the gallery."""
+        return ShownCrop.of(self._crop(crop_id))
+
+    def crop_picture(self, crop_id: str, *, small: bool = False) -> bytes:
+        """The picture of a crop as JPEG; a small one fits into 128 x 256 pixels."""
+        crop, thumbnails = self._crop(crop_id), self.gallery.thumbnails
+        thumbnail = [] if thumbnails is None else [thumbnails.path(crop_id)]
+        files = [Path(crop.path)] if crop.path else []
+        for path in thumbnail + files if small else files + thumbnail:
+            try:
+                return jpeg(open_image(path), SIZE if small else None)
+            except ImageError:
+                continue
+        raise Refusal(404, "there is no picture of this crop any more")
+
+    def identities(self, contains: str = "", offset: int = 0, limit: int = 60) -> tuple[list[IdentitySummary], int]:
+        """Some identities, sorted by name, and the number of all of them; see `Crops.identities`."""
+        return self.crops.identities(contains, offset, limit)
+
+    def identity(self, pid: str) -> list[ShownCrop]:
+        """The crops of an identity across all cameras, sorted by time."""
+        crops = self.crops.of(pid)
+        if not crops:
+            raise Refusal(404, "there is no such identity; it may have been renamed or merged")
+        return [ShownCrop.of(crop) for crop in crops]
+
+    def merge(self, pids: Sequence[str], into: str = "") -> Change:
+        """Make one identity of several, see `Identities.merge`."""
+        return self.changing.merge(pids, into)
+
+    def split(self, crop_ids: Sequence[str], name: str = "") -> Change:
+        """Make crops an identity of their own, see `Identities.split`."""
+        return self.changing.split(crop_ids, name)
+
+    def rename(self, pid: str, name: str) -> Change:
+        """Give an identity another name, see `Identities.rename`."""
+        return self.changing.rename(pid, name)
+
+    def undo(self, number: int | None = None) -> Change:
+        """Take back the latest change, see `Identities.undo`."""
+        return self.changing.undo(number)
+
+    def changes(self, limit: int = 20) -> list[Change]:
+        """The latest changes, the last one first."""
+        with self.lock:
+            return self.journal.changes(limit)
+
+    def next_pair(self) -> Pair | None:
+        """The next two crops to judge; None where nothing is doubtful."""
+        waiting = self.reviewing.open()
+        return self._pair(waiting[0], len(waiting)) if waiting else None
+
+    def answer_pair(self, pair_id: str, verdict: Verdict) -> Change:
+        """Answer whether a pair is the same, see `Identities.judge`. Durable when it returns."""
+        pair = self.reviewing.pair(pair_id)
+        if pair is None:
+            raise Refusal(409, "this pair is not asked any more; load the page again")
+        return self.changing.judge(pair, verdict)
+
+    def archive(self) -> tuple[Path, int, int]:
+        """The identities as a temporary .zip file with manifest.csv, see `write_archive`; the caller deletes it."""
+        return write_archive(self.crops.all(), self._file)
+
+    def start_adding(
+        self,
+        contents: Sequence[bytes],
+        *,
+        pid: str = "",
+        camid: int | None = None,
+        time: str = "",
+        tracklet: str = "",
+        tags: Sequence[str] = (),
+    ) -> AddJob:
+        """Accept pictures that are then added in the background, also after a restart.
+
+        Pictures that cannot be used are left out, and the job says why. The labels are those of all pictures.
+        """
+        return self.stock.start_adding(contents, pid, camid, time, tracklet, tags)
+
+    def add_job(self, job_id: str) -> AddJob:
+        """How far an adding is."""
+        return self.stock.adding.job(job_id)
+
+    def plan_removal(self, conditions: RemovalConditions) -> Removal:
+        """Which crops would be removed, and a confirmation that `remove` takes."""
+        return self.stock.plan_removal(conditions)
+
+    def remove(self, confirmation: str) -> int:
+        """Remove the crops that a confirmation names, with thumbnails and pictures that were added here; how many."""
+        return self.stock.remove(confirmation)
+
+    def about(self) -> About:
+        """The gallery, the model and the calibration in use."""
+        stats = self.gallery.stats()
+        spec, numbers = stats.spec, (stats.crops, stats.identities, stats.unidentified, stats.index, stats.bytes)
+        shown = None if self.calibration is None else calibration_shown(self.calibration)
+        return About(*numbers, spec.fingerprint, spec.dim, spec.precision, shown, self.facets(), self.limits)
+
+    def _crop(self, crop_id: str) -> Crop:
+        crop = self.crops.get(crop_id)
+        if crop is None:
+            raise Refusal(404, "there is no such crop; it may have been removed")
+        return crop
+
+    def _relabel(self, crops: Sequence[Crop]) -> None:
+        self.gallery.relabel(crops)
+        if hasattr(self, "crops"):  # else the journal repairs the gallery, before the crops are read
+            self.crops.put(crops)
+
+    def _is_doubtful(self, distance: float, part: bool) -> bool:
+        """Whether the calibration leaves open if crops at this distance are the same."""
+        if self.calibration is None:
+            return True
+        probability = float(self.calibration.probability(distance))
+        return probability < _SURE if part else probability > 1 - _SURE
+
+    def _pair(self, pair: Asked, waiting: int) -> Pair:
+        left, right = self._side(pair.left), self._side(pair.right)
+        probability = None if self.calibration is None else float(self.calibration.probability(pair.distance))
+        if pair.part:  # the first crop is judged against the others
+            left, right = left[:1], tuple(crop for crop in right if crop.id != pair.left)
+        question, answered = "part" if pair.part else "join", len(self.journal.answers())
+        return Pair(pair.id, question, left, right, pair.distance, probability, answered, waiting)  # type: ignore[arg-type]
+
+    def _side(self, crop_id: str) -> tuple[ShownCrop, ...]:
+        """A crop, and some more of its identity."""
+        crop = self._crop(crop_id)
+        others = self.crops.of(str(crop.pid)) if crop.pid is not None else []
+        chosen = [crop, *(other for other in others if other.id != crop_id)][:_SHOWN_OF_A_SIDE]
+        return tuple(ShownCrop.of(one) for one in chosen)
+
+    def _file(self, crop: Crop) -> tuple[bytes, str] | None:
+        """The picture of a crop as it lies on the disk, and its suffix."""
+        try:
+            path = Path(crop.path)
+            if crop.path and path.suffix.lower() in (*FORMATS.values(), ".jpeg", ".tiff"):
+                return path.read_bytes(), path.suffix.lower()
+        except OSError:
+            pass
+        try:
+            return self.crop_picture(crop.id), ".jpg"
+        except Refusal:
+            return None
+
+
+def calibration_shown(calibration: Calibration) -> CalibrationShown:
+    """What is shown of a calibration."""
+    thresholds = {rate: calibration.threshold(rate) for rate in calibration.supported_rates()}
+    usual = calibration.usual_rate() if thresholds else 0.0
+    return CalibrationShown(Path(calibration.record.dataset).name, thresholds, usual)

@@ -1,0 +1,135 @@
+"""Crops that come into the gallery and leave it."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from svllreid.gallery.crop import MAX_BYTES, AddReport
+from svllreid.gallery.gallery import Gallery
+from svllreid.gallery.tables import pid_of
+from svllreid.web.adding import AddQueue, Labels
+from svllreid.web.audit import Audit
+from svllreid.web.checks import checked_camera, checked_tags, checked_time, clean_text, removal_filter
+from svllreid.web.crops import Crops
+from svllreid.web.errors import Refusal
+from svllreid.web.folder import StateFolder, write_durably
+from svllreid.web.queries import CROP_ID
+from svllreid.web.records import AddJob, Limits, Removal, RemovalConditions, ShownCrop
+from svllreid.web.uploads import Picture, decode
+
+_CONFIRM_SECONDS = 600
+_MOST_PLANS = 100  # removals that wait for their confirmation
+_EXAMPLES = 12
+
+
+class Stock:
+    """Adds crops to a gallery and removes them.
+
+    Args:
+        gallery: the gallery.
+        crops: its crops.
+        folder: where added pictures and unfinished jobs are kept.
+        audit: the record of who changed what.
+        limits: what the server accepts.
+        lock: held while the gallery is changed.
+    """
+
+    def __init__(
+        self,
+        gallery: Gallery,
+        crops: Crops,
+        folder: StateFolder,
+        audit: Audit,
+        limits: Limits,
+        lock: threading.RLock,
+    ) -> None:
+        self.gallery, self.crops, self.folder = gallery, crops, folder
+        self.audit, self.limits, self.lock = audit, limits, lock
+        self.plans: OrderedDict[str, tuple[list[str], float]] = OrderedDict()
+        self.adding = AddQueue(folder.jobs, self._add)
+
+    def start_adding(
+        self, contents: Sequence[bytes], pid: str, camid: int | None, moment: str, tracklet: str, tags: Sequence[str]
+    ) -> AddJob:
+        """See `Service.start_adding`."""
+        if not 1 <= len(contents) <= self.limits.add_pictures:
+            raise Refusal(422, f"add 1 to {self.limits.add_pictures} pictures at once")
+        labels = Labels(
+            pid_of(clean_text(pid, "name", MAX_BYTES["pid"])),
+            checked_camera(camid),
+            checked_time(moment),
+            clean_text(tracklet, "tracklet", MAX_BYTES["tracklet"]),
+            checked_tags(tags),
+        )
+        files, reasons = list[Path](), list[str]()
+        for number, content in enumerate(contents, 1):
+            try:
+                files.append(self._keep(decode(content, number, self.limits)))
+            except Refusal as error:
+                if len(contents) == 1:
+                    raise
+                reasons.append(str(error))
+        job = self.adding.accept(files, labels, reasons)
+        self.audit.note("add", job=job.id, pictures=len(files), refused=len(reasons))
+        return job
+
+    def plan_removal(self, conditions: RemovalConditions) -> Removal:
+        """See `Service.plan_removal`."""
+        if any(not CROP_ID.fullmatch(crop_id) for crop_id in conditions.ids):
+            raise Refusal(422, "the id of a crop has 64 hexadecimal digits")
+        crops = sorted(self.gallery.crops(removal_filter(conditions)), key=lambda crop: crop.id)
+        if not crops:
+            return Removal(0, (), "")
+        token = secrets.token_hex(16)
+        with self.lock:
+            self.plans[token] = ([crop.id for crop in crops], time.monotonic() + _CONFIRM_SECONDS)
+            while len(self.plans) > _MOST_PLANS:
+                self.plans.popitem(last=False)
+        return Removal(len(crops), tuple(ShownCrop.of(crop) for crop in islice(crops, _EXAMPLES)), token)
+
+    def remove(self, confirmation: str) -> int:
+        """See `Service.remove`."""
+        with self.lock:
+            ids, until = self.plans.pop(confirmation, ([], 0.0))
+            if until < time.monotonic():
+                raise Refusal(409, "this confirmation is unknown or too old; look at what would be removed again")
+            files = [Path(crop.path) for crop in self.gallery.store.find(ids).values() if crop.path]
+            count = self.gallery.remove(ids=ids)
+            self.crops.drop(ids)
+            for file in files:
+                self._delete_own(file)
+            self.audit.note("remove", crops=ids)
+        return count
+
+    def _keep(self, picture: Picture) -> Path:
+        """The file of an added picture, named by its content."""
+        digest = hashlib.sha256(picture.content).hexdigest()
+        path = self.folder.pictures.absolute() / digest[:2] / f"{digest}{picture.suffix}"
+        if not path.exists():
+            write_durably(path, picture.content)
+        return path
+
+    def _add(self, files: Sequence[Path], labels: Labels) -> AddReport:
+        """Adds files to the gallery; those whose content is there under another path are deleted again."""
+        with self.lock:
+            report = self.gallery.add(
+                list(files), labels.pid, labels.camid, labels.time, [labels.tags] * len(files), labels.tracklet
+            )
+            stored = self.gallery.store.find(file.stem for file in files)
+            self.crops.put(stored.values())
+            for file in files:
+                if file.stem not in stored or stored[file.stem].path != str(file):
+                    self._delete_own(file)
+        return report
+
+    def _delete_own(self, file: Path) -> None:
+        """Deletes a picture that was added here; files of others stay."""
+        if file.is_relative_to(self.folder.pictures.absolute()):
+            file.unlink(missing_ok=True)
