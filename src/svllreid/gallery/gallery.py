@@ -75,7 +75,7 @@ class Gallery:
         >>> with svllreid.Gallery("people.db", encoder) as gallery:
         ...     report = gallery.add([red, blue], pids=["rita", "bob"], camids=[0, 1])
         ...     hit = gallery.search(blue, k=1)[0]
-        >>> report.added, hit.pid, hit.camid, hit.distance
+        >>> report.added, hit.pid, hit.camid, round(hit.distance, 2)
         (2, 'bob', 1, 0.0)
     """
 

@@ -18,7 +18,7 @@ from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.errors import EvaluationError, GalleryError
 from svllreid.files import user_path
 from svllreid.gallery.conditions import Conditions
-from svllreid.gallery.crop import MAX_BYTES, MAX_TAGS, Crop
+from svllreid.gallery.crop import MAX_BYTES, MAX_CODED_TAGS, MAX_TAGS, Crop, coded_tags
 from svllreid.gallery.database_file import DatabaseFile
 
 if TYPE_CHECKING:
@@ -150,8 +150,11 @@ class MilvusStore:
         try:
             yield
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError, OSError) as error:
-            text = " ".join(str(getattr(error, "message", "") or error).split())
-            if "auth" in text.lower() or "permission" in text.lower():
+            # Of a refused connection the reason is only in the error behind it.
+            cause = error.__cause__ if isinstance(error.__cause__, grpc.Call) else None
+            refused = cause is not None and cause.code() == grpc.StatusCode.UNAUTHENTICATED
+            text = " ".join(str((cause.details() if refused else getattr(error, "message", "")) or error).split())
+            if refused or "auth" in text.lower() or "permission" in text.lower():
                 advice = f"set the environment variable {TOKEN} to its token, user:password or an API key"
             elif self.server:
                 advice = "check that the server runs at this address, then give the same command again; nothing is lost"
@@ -181,8 +184,11 @@ class MilvusStore:
         schema.add_field("camid", types.INT64)
         schema.add_field("time", types.DOUBLE)
         schema.add_field("added", types.DOUBLE)
-        tags = {"element_type": types.VARCHAR, "max_capacity": MAX_TAGS, "max_length": MAX_BYTES["tag"]}
-        schema.add_field("tags", types.ARRAY, **tags)
+        if self.server:
+            tags = {"element_type": types.VARCHAR, "max_capacity": MAX_TAGS, "max_length": MAX_BYTES["tag"]}
+            schema.add_field("tags", types.ARRAY, **tags)
+        else:
+            schema.add_field("tags", types.VARCHAR, max_length=MAX_CODED_TAGS)
         index = client.prepare_index_params()
         index.add_index(
             "vector", index_type=record.index, metric_type="L2", params=dict(INDEXES[record.index]["build"])
@@ -213,6 +219,8 @@ class MilvusStore:
     def upsert(self, crops: Sequence[Crop], vectors: np.ndarray) -> None:
         """Store crops with their vectors (n, D) float32; those with a known id are replaced. Stored when it returns."""
         rows = [crop.to_row(vector) for crop, vector in zip(crops, vectors, strict=True)]
+        if not self.server:
+            rows = [{**row, "tags": coded_tags(row["tags"])} for row in rows]
         with self._errors():
             self.client.upsert(self.name, rows, timeout=self.timeout)
 
@@ -228,7 +236,7 @@ class MilvusStore:
         with self._errors():
             rows = self.client.query(
                 self.name,
-                filter=conditions.expression(),
+                filter=self._where(conditions),
                 output_fields=["count(*)"],
                 consistency_level="Strong",
                 timeout=self.timeout,
@@ -244,13 +252,16 @@ class MilvusStore:
                 self.name,
                 data=list(np.ascontiguousarray(vectors, np.float32)),
                 limit=min(limit, MAX_HITS),
-                filter=conditions.expression(),
+                filter=self._where(conditions),
                 output_fields=[*_FIELDS, "vector"],
                 search_params={"metric_type": "L2", "params": self._search_params(limit)},
                 consistency_level="Strong",
                 timeout=self.timeout,
             )
         return [_crops([{"id": hit["id"], **hit["entity"]} for hit in hits], vectors.shape[1]) for hits in answers]
+
+    def _where(self, conditions: Conditions) -> str:
+        return conditions.expression(coded=not self.server)
 
     def _search_params(self, limit: int) -> dict[str, Any]:
         """The index' parameters; HNSW has to look at no fewer crops than it returns."""
@@ -274,7 +285,7 @@ class MilvusStore:
             pages = self.client.query_iterator(
                 self.name,
                 batch_size=_PAGE,
-                filter=conditions.expression(),
+                filter=self._where(conditions),
                 output_fields=fields,
                 consistency_level="Strong",
                 timeout=self.timeout,
@@ -302,7 +313,7 @@ class MilvusStore:
             for start in range(0, len(ids), _PAGE):
                 rows = self.client.query(
                     self.name,
-                    filter=Conditions(ids=ids[start : start + _PAGE]).expression(),
+                    filter=self._where(Conditions(ids=ids[start : start + _PAGE])),
                     output_fields=_FIELDS,
                     consistency_level="Strong",
                     timeout=self.timeout,
