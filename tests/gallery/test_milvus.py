@@ -3,6 +3,7 @@
 import builtins
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -195,6 +196,23 @@ def test_a_server_that_is_not_there(encoder):
 def test_records_are_read_as_written(spec):
     record = GalleryRecord(spec, "HNSW", "/small")
     assert GalleryRecord.from_json(record.to_json(), "it") == record
+
+
+def test_a_gallery_moves_with_its_thumbnails(tmp_path, encoder, photos):
+    with Gallery(tmp_path / "people.db", encoder, thumbnails=True) as gallery:
+        gallery.add(photos[:2])
+        assert gallery.thumbnails.folder == tmp_path / "people.thumbnails"
+    shutil.copytree(tmp_path / "people.db", tmp_path / "copy.db")
+    with Gallery(tmp_path / "copy.db") as gallery:
+        assert gallery.remove(older_than=0) == 2
+    with Gallery(tmp_path / "people.db") as gallery:
+        assert gallery.stats().thumbnails == 2, "those of the original stay"
+    (tmp_path / "moved").mkdir()
+    for name in ("people.db", "people.thumbnails"):
+        (tmp_path / name).rename(tmp_path / "moved" / name)
+    with Gallery(tmp_path / "moved" / "people.db") as gallery:
+        assert all(gallery.thumbnails.path(crop.id).is_file() for crop in gallery.crops())
+        assert gallery.remove(older_than=0) == gallery.stats().thumbnails + 2 == 2
 
 
 def test_many_pages(tmp_path, random_vectors, block_of, spec, encoder):

@@ -35,6 +35,8 @@ INDEXES: dict[str, dict[str, Any]] = {
 """The indexes that file and server have, with their parameters: exact search first, then approximate ones."""
 MAX_HITS = 16_384
 """The most hits that one search can have, a limit of Milvus."""
+BESIDE = ".thumbnails"
+"""In a record: thumbnails lie beside the gallery's file, in the folder that ends so, wherever both are moved."""
 NEXT, OLD = "_next", "_old"
 """What follows a gallery's name in those of the collections that replace it, and that it replaced."""
 _RECORD, _VERSION = "svllreid.gallery", 1
@@ -50,7 +52,7 @@ class GalleryRecord:
     Args:
         spec: the record of the model and settings that made its vectors.
         index: one of INDEXES.
-        thumbnails: the folder of its thumbnails; empty where it has none.
+        thumbnails: the folder of its thumbnails, or BESIDE; empty where it has none.
     """
 
     spec: EmbeddingSpec
