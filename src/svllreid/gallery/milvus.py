@@ -153,10 +153,11 @@ class MilvusStore:
             yield
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError, OSError) as error:
             # Of a refused connection the reason is only in the error behind it.
-            cause = error.__cause__ if isinstance(error.__cause__, grpc.Call) else None
-            refused = cause is not None and cause.code() == grpc.StatusCode.UNAUTHENTICATED
-            text = " ".join(str((cause.details() if refused else getattr(error, "message", "")) or error).split())
-            if refused or "auth" in text.lower() or "permission" in text.lower():
+            text, cause = getattr(error, "message", ""), error.__cause__
+            if isinstance(cause, grpc.Call) and cause.code() == grpc.StatusCode.UNAUTHENTICATED:
+                text = cause.details()
+            text = " ".join(str(text or error).split())
+            if "auth" in text.lower() or "permission" in text.lower():
                 advice = f"set the environment variable {TOKEN} to its token, user:password or an API key"
             elif self.server:
                 advice = "check that the server runs at this address, then give the same command again; nothing is lost"
@@ -191,15 +192,10 @@ class MilvusStore:
             schema.add_field("tags", types.ARRAY, **tags)
         else:
             schema.add_field("tags", types.VARCHAR, max_length=MAX_CODED_TAGS)
-        index = client.prepare_index_params()
-        index.add_index(
-            "vector", index_type=record.index, metric_type="L2", params=dict(INDEXES[record.index]["build"])
-        )
         with self._errors():
             client.create_collection(
                 self.name,
                 schema=schema,
-                index_params=index,
                 properties={_RECORD: record.to_json()},
                 consistency_level="Strong",
                 timeout=self.timeout,
@@ -213,10 +209,21 @@ class MilvusStore:
                 raise GalleryError(
                     f"{self.uri}: its collection {self.name} is no gallery of svllreid; give another name"
                 )
-            self.client.load_collection(self.name, timeout=max(self.timeout, 600))
         record = GalleryRecord.from_json(properties[_RECORD], f"{self.uri} ({self.name})")
+        with self._errors():
+            if not self.client.list_indexes(self.name, timeout=self.timeout):
+                self._make_index(record)
+            self.client.load_collection(self.name, timeout=max(self.timeout, 600))
         self._index = record.index
         return record
+
+    def _make_index(self, record: GalleryRecord) -> None:
+        """Say how vectors are indexed, when a collection is first opened; its creation may have been killed before."""
+        index = self.client.prepare_index_params()
+        index.add_index(
+            "vector", index_type=record.index, metric_type="L2", params=dict(INDEXES[record.index]["build"])
+        )
+        self.client.create_index(self.name, index, timeout=self.timeout, sync=False)
 
     def upsert(self, crops: Sequence[Crop], vectors: np.ndarray) -> None:
         """Store crops with their vectors (n, D) float32; those with a known id are replaced. Stored when it returns."""
