@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import svllreid
 from svllreid.errors import GalleryError
 from svllreid.evaluation.ranking.rerank import RerankOptions
+from svllreid.gallery import milvus
 from svllreid.gallery.conditions import search_conditions
 from svllreid.gallery.crop import Crop
 from svllreid.gallery.searching import SearchOptions, tracklets_of
@@ -145,6 +146,14 @@ def test_only_the_first_of_each_identity_is_a_hit(filled, random_vectors):
         seen.add(pids[row])
     assert rows(gallery.search_features(query, SearchOptions(k=6, group_by="pid"))) == firsts[:6]
     assert rows(gallery.search_features(query, SearchOptions(k=999, group_by="pid"))) == firsts
+
+
+def test_vectors_that_do_not_fit_into_one_answer(filled, random_vectors, monkeypatch):
+    gallery, _ = filled
+    options = SearchOptions(k=20, combine="best")
+    hits = gallery.search_features(random_vectors(3, 10), options)
+    monkeypatch.setattr(milvus, "_ANSWER_BYTES", 100)
+    assert gallery.search_features(random_vectors(3, 10), options) == hits
 
 
 def test_groups_need_more_crops_than_hits(opened, block_of, random_vectors, spec):

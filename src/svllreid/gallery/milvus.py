@@ -42,6 +42,7 @@ NEXT, OLD = "_next", "_old"
 _RECORD, _VERSION = "svllreid.gallery", 1
 _FIELDS = ["id", "path", "pid", "numeric", "camid", "time", "tracklet", "tags", "added"]
 _PAGE = 2048  # rows that are read at once
+_ANSWER_BYTES = 2**25  # vectors of more are read apart, as a server sends 64 MiB at most in one answer
 _MANY = 4096  # added rows that a server is asked to index at once
 
 
@@ -256,18 +257,26 @@ class MilvusStore:
         self, vectors: np.ndarray, limit: int, conditions: Conditions = Conditions()
     ) -> list[tuple[list[Crop], np.ndarray]]:
         """For each of some vectors (n, D) the nearest crops, nearest first, with their vectors (≤ limit, D)."""
+        apart = 4 * vectors.size * min(limit, MAX_HITS) > _ANSWER_BYTES
         with self._errors():
             answers = self.client.search(
                 self.name,
                 data=list(np.ascontiguousarray(vectors, np.float32)),
                 limit=min(limit, MAX_HITS),
                 filter=self._where(conditions),
-                output_fields=[*_FIELDS, "vector"],
+                output_fields=_FIELDS if apart else [*_FIELDS, "vector"],
                 search_params={"metric_type": "L2", "params": self._search_params(limit)},
                 consistency_level="Strong",
                 timeout=self.timeout,
             )
-        return [_crops([{"id": hit["id"], **hit["entity"]} for hit in hits], vectors.shape[1]) for hits in answers]
+        rows = [[{"id": hit["id"], **hit["entity"]} for hit in hits] for hits in answers]
+        if apart:
+            known: dict[str, np.ndarray] = {}
+            for crops, found in self.vectors_of(list(dict.fromkeys(row["id"] for hits in rows for row in hits))):
+                known |= dict(zip([crop.id for crop in crops], found, strict=True))
+            # A crop that was removed in between is no hit.
+            rows = [[{**row, "vector": known[row["id"]]} for row in hits if row["id"] in known] for hits in rows]
+        return [_crops(hits, vectors.shape[1]) for hits in rows]
 
     def _where(self, conditions: Conditions) -> str:
         return conditions.expression(coded=not self.server)
