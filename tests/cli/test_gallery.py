@@ -111,7 +111,8 @@ def test_a_gallery_from_begin_to_end(cli, crops, weights, tmp_path):
     assert (code, out) == (0, "people.parquet: 2 crops\n")
     table, spec = read_table(tmp_path / "people.parquet")
     assert set(table.columns["pid"]) == {"anna"} and spec.fingerprint == found["spec"]["fingerprint"]
-    assert cli("gallery", "export", "--gallery", "people.db", "-o", "people.parquet")[0] == 2
+    code, _, messages = cli("gallery", "export", "--gallery", "people.db", "-o", "people.parquet")
+    assert code == 2 and "people.parquet is there already; name another output" in messages
     code, _, messages = cli("gallery", "export", "--gallery", "people.db", "-o", "no.parquet", "--pid", "nobody")
     assert code == 2 and "no crop meets the conditions" in messages
 
@@ -222,6 +223,10 @@ def test_picture_of_a_search(cli, filled, crops, tmp_path):
     [
         (("search", "--gallery", "people.db"), "nothing to search for"),
         (("search", "a.png", "--gallery", "people.db"), "needs the model that embeds images (--weights)"),
+        (
+            ("search", "a.png", "--gallery", "people.db", "--far", "0.01"),
+            "--far chooses the threshold of a --calibration",
+        ),
         (("search", "a.png", "--text", "red", "--gallery", "people.db"), "searched for apart"),
         (("gallery", "stats", "--gallery", "absent.db"), "there is no such gallery"),
         (("gallery", "stats", "--gallery", "people.txt"), "ends in .db"),
