@@ -106,7 +106,11 @@ def test_what_changed_after_an_unfinished_migration_counts(opened, encoder, enco
         killed_at(patch, MilvusStore, "rename")
         with pytest.raises(Killed):
             gallery.migrate(other)
+    following = gallery.store.named(gallery.store.name + "_next")
+    gone = [crop.id for crop in gallery.crops(Conditions(pids=[0]))]
+    assert set(following.find(gone)) == set(gone)
     gallery.remove(pid=0)
+    assert following.find(gone) == {}, "gone from both at once"
     first = next(gallery.crops(Conditions(pids=[1])))
     gallery.relabel([replace(first, pid="one", tags=("seen",))])
     gallery.add(photos[6:8], [6, 7])

@@ -22,7 +22,7 @@ from svllreid.gallery.adding import Adding, new_images
 from svllreid.gallery.conditions import Age, Conditions, Moment, listed, moment_before, search_conditions
 from svllreid.gallery.crop import AddReport, Crop, Hit
 from svllreid.gallery.milvus import BESIDE, GalleryRecord, MilvusStore
-from svllreid.gallery.rewriting import copy_rows, embed_again, finish_swap, rewrite, with_encoder
+from svllreid.gallery.rewriting import copy_rows, embed_again, finish_swap, forget, rewrite, with_encoder
 from svllreid.gallery.searching import Combine, GroupBy, SearchOptions, nearest_crops
 from svllreid.gallery.stats import GalleryStats, count_crops
 from svllreid.gallery.tables import crops_of_table, table_of_crops
@@ -323,6 +323,7 @@ class Gallery:
             if self.thumbnails is not None:
                 self.thumbnails.remove(chosen)  # first: a kill in between leaves no picture without a row
             self.store.delete(chosen)
+            forget(self.store, chosen)
         return len(chosen)
 
     def relabel(self, crops: Sequence[Crop]) -> None:
