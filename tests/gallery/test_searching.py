@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import svllreid
@@ -101,6 +101,8 @@ def test_filters_are_those_of_plain_python(filled, random_vectors):
 
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
     @given(conditions, st.integers(0, 99))
+    @example({"after": 50}, 0)
+    @example({"before": 50}, 0)
     def check(chosen, seed):
         where, query = search_conditions(**chosen), random_vectors(1, seed)
         order, _ = exact(query, vectors, plainly(chosen))
