@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -97,33 +98,45 @@ def random_vectors():
 
 
 class Server:
-    """A Milvus server of its own, with its data in a folder; ports are free ones, and stay when it starts again."""
+    """A Milvus server of its own, from the wheel `milvus`, with its data in a folder and on ports that were free."""
 
     def __init__(self, folder, **settings):
-        self.folder, self.settings, self.ports, self.process = folder, settings, {}, None
+        import milvus
 
-    @property
-    def uri(self):
-        return f"http://127.0.0.1:{self.ports['proxy_port']}"
+        self.folder, self.process = folder, None
+        keys = [key for key in milvus.MilvusServerConfig().configurable_items if key.endswith("_port")]
+        self.ports = dict(zip([*keys, "web", "peer"], free_ports(len(keys) + 2), strict=True))
+        config = milvus.MilvusServerConfig(data_dir=str(folder), **{key: self.ports[key] for key in keys})
+        for name, value in settings.items():
+            config.set(name.replace("__", "."), value)
+        config.resolve()
+        milvus._initialize_data_files(str(folder))
+        self.uri = f"http://127.0.0.1:{self.ports['proxy_port']}"
 
     def start(self):
         """Start it, or start it again, and wait until it serves."""
-        from milvus import MilvusServer, MilvusServerConfig
-
-        keys = [key for key in MilvusServerConfig().configurable_items if key.endswith("_port")]
-        if not self.ports:
-            self.ports = dict(zip([*keys, "web", "peer"], free_ports(len(keys) + 2), strict=True))
-        config = MilvusServerConfig(**{key: self.ports[key] for key in keys})
-        self.process = MilvusServer(config, wait_for_started=False)
-        self.process.set_base_dir(str(self.folder))
-        self.process.webservice_port = self.ports["web"]
-        for name, value in self.settings.items():
-            config.set(name.replace("__", "."), value)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("ETCD_CONFIG_PATH", str(self._etcd_settings()))
-            self.process.start()
-        self._wait()
-        return self
+        environment = {
+            "DEPLOY_MODE": "STANDALONE",
+            "ETCD_CONFIG_PATH": str(self._etcd_settings()),
+            "LD_LIBRARY_PATH": str(self.folder / "bin"),
+            "METRICS_PORT": str(self.ports["web"]),
+            "MILVUS_RUN_DIR": str(self.folder / "run"),
+        }
+        with (self.folder / "logs/all.log").open("a") as log:
+            self.process = subprocess.Popen(
+                [self.folder / "bin/milvus", "run", "standalone"],
+                cwd=self.folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment},
+            )
+        end = time.monotonic() + 180
+        while time.monotonic() < end and self.process.poll() is None:
+            with suppress(OSError), urlopen(f"http://127.0.0.1:{self.ports['web']}/healthz", timeout=5) as answer:
+                if b"OK" in answer.read():
+                    return self
+            time.sleep(0.2)
+        raise RuntimeError((self.folder / "logs/all.log").read_text()[-2000:])
 
     def _etcd_settings(self):
         """The file with the addresses of its etcd, which else takes 2379 and 2380 whatever is configured."""
@@ -134,24 +147,10 @@ class Server:
         file.write_text("".join(f"{key}: {value}\n" for key, value in urls.items()))
         return file
 
-    def _wait(self):
-        end = time.monotonic() + 180
-        while time.monotonic() < end and self.process.server_proc.poll() is None:
-            with suppress(OSError), urlopen(f"http://127.0.0.1:{self.ports['web']}/healthz", timeout=5) as answer:
-                if b"OK" in answer.read():
-                    return
-            time.sleep(0.2)
-        raise RuntimeError((self.folder / "logs/milvus-stderr.log").read_text()[-2000:])
-
     def kill(self):
         """At once, as when the machine fails."""
-        self.process.server_proc.kill()
-        self.process.server_proc.wait()
-        self.process.stop()
-
-    def stop(self):
-        if self.process is not None and self.process.running:
-            self.kill()
+        self.process.kill()
+        self.process.wait()
 
 
 def free_ports(count):
@@ -176,7 +175,8 @@ def new_server(tmp_path_factory):
 
     yield start
     for server in started:
-        server.stop()
+        if server.process is not None:
+            server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from svllreid.errors import EvaluationError, GalleryError
+from svllreid.gallery import gallery as gallery_module
 from svllreid.gallery import rewriting
 from svllreid.gallery.conditions import Conditions
 from svllreid.gallery.gallery import Gallery
@@ -106,13 +107,21 @@ def test_what_changed_after_an_unfinished_migration_counts(opened, encoder, enco
         killed_at(patch, MilvusStore, "rename")
         with pytest.raises(Killed):
             gallery.migrate(other)
+    following = gallery.store.named(gallery.store.name + "_next")
+    gone = [crop.id for crop in gallery.crops(Conditions(pids=[0]))]
+    assert set(following.find(gone)) == set(gone)
     gallery.remove(pid=0)
+    assert following.find(gone) == {}, "gone from both at once"
+    with monkeypatch.context() as patch:
+        killed_at(patch, gallery_module, "forget")
+        with pytest.raises(Killed):
+            gallery.remove(pid=5)
     first = next(gallery.crops(Conditions(pids=[1])))
     gallery.relabel([replace(first, pid="one", tags=("seen",))])
     gallery.add(photos[6:8], [6, 7])
     before, seen = labels(gallery), sum(other.embedder.batches)
     gallery.migrate(other)
-    assert labels(gallery) == before and len(before) == 7
+    assert labels(gallery) == before and len(before) == 6
     assert sum(other.embedder.batches) - seen == 2, "only the new ones"
 
 

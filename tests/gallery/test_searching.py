@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import svllreid
 from svllreid.errors import GalleryError
 from svllreid.evaluation.ranking.rerank import RerankOptions
+from svllreid.gallery import milvus
 from svllreid.gallery.conditions import search_conditions
 from svllreid.gallery.crop import Crop
 from svllreid.gallery.searching import SearchOptions, tracklets_of
@@ -100,6 +101,8 @@ def test_filters_are_those_of_plain_python(filled, random_vectors):
 
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
     @given(conditions, st.integers(0, 99))
+    @example({"after": 50}, 0)
+    @example({"before": 50}, 0)
     def check(chosen, seed):
         where, query = search_conditions(**chosen), random_vectors(1, seed)
         order, _ = exact(query, vectors, plainly(chosen))
@@ -145,6 +148,14 @@ def test_only_the_first_of_each_identity_is_a_hit(filled, random_vectors):
         seen.add(pids[row])
     assert rows(gallery.search_features(query, SearchOptions(k=6, group_by="pid"))) == firsts[:6]
     assert rows(gallery.search_features(query, SearchOptions(k=999, group_by="pid"))) == firsts
+
+
+def test_vectors_that_do_not_fit_into_one_answer(filled, random_vectors, monkeypatch):
+    gallery, _ = filled
+    options = SearchOptions(k=20, combine="best")
+    hits = gallery.search_features(random_vectors(3, 10), options)
+    monkeypatch.setattr(milvus, "_ANSWER_BYTES", 100)
+    assert gallery.search_features(random_vectors(3, 10), options) == hits
 
 
 def test_groups_need_more_crops_than_hits(opened, block_of, random_vectors, spec):

@@ -98,7 +98,8 @@ def create(
     ] = "FLAT",
     thumbnails: Annotated[bool, typer.Option("--thumbnails", help="Keep a small picture of each crop.")] = False,
     thumbnail_folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where; without it beside the file, FILE.thumbnails.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Where; without it beside the file, people.thumbnails of people.db."),
     ] = None,
     name: Name = "crops",
     config_file: ConfigFile = None,
@@ -117,7 +118,7 @@ def create(
         thumbnails=thumbnails,
         thumbnail_folder=thumbnail_folder,
     )
-    kept = f", thumbnails in {made.record.thumbnails}" if made.record.thumbnails else ""
+    kept = f", thumbnails in {made.thumbnails.folder}" if made.thumbnails is not None else ""
     typer.echo(f"{uri}: an empty gallery for features of {made.spec.dim} numbers, index {made.record.index}{kept}")
 
 

@@ -119,6 +119,8 @@ def search(
     from svllreid.jobs.searching import Query
     from svllreid.jobs.searching import search as search_gallery
 
+    if far is not None and (calibration is None or threshold is not None):
+        raise GalleryError("--far chooses the threshold of a --calibration; give that, and no --threshold")
     if bool(images) == bool(text):
         raise GalleryError(
             "nothing to search for; name images, or describe somebody with --text"

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from svllreid.errors import GalleryError
-from svllreid.gallery.crop import NO_TIME, camera
+from svllreid.gallery.crop import NO_TIME, camera, coded_tags
 from svllreid.types import Pid
 
 Moment = float | datetime | str
@@ -52,8 +52,11 @@ class Conditions:
     before: float | None = None
     recorded_before: float | None = None
 
-    def expression(self) -> str:
-        """The conditions in Milvus' filter language; empty where there are none."""
+    def expression(self, *, coded: bool = False) -> str:
+        """The conditions in Milvus' filter language; empty where there are none.
+
+        `coded` says that tags are stored as `coded_tags` makes them, instead of as lists.
+        """
         parts = []
         pids = None if self.pids is None else ["" if pid is None else str(pid) for pid in self.pids]
         camids = None if self.camids is None else map(camera, self.camids)
@@ -63,7 +66,9 @@ class Conditions:
         for name, excluded in (("id", list(self.not_ids)), ("camid", list(map(camera, self.not_camids)))):
             if excluded:
                 parts.append(f"{name} not in {_listed(excluded)}")
-        parts += [f"array_contains(tags, {_text(tag)})" for tag in self.tags]
+        for tag in self.tags:
+            pattern = f"%{coded_tags([_unicode(tag)])}%"
+            parts.append(f"tags like {_text(pattern)}" if coded else f"array_contains(tags, {_text(tag)})")
         if self.after is not None:
             parts.append(f"time >= {_number(self.after)}")
         if self.before is not None:
@@ -145,12 +150,17 @@ def listed(given: Any) -> list[Any] | None:
 
 
 def _text(value: str) -> str:
-    """A text as a literal. GalleryError where it is not Unicode, which no stored text is."""
+    """A text as a literal."""
+    return f'"{_unicode(value).translate(_ESCAPES)}"'
+
+
+def _unicode(value: str) -> str:
+    """The text itself. GalleryError where it is not Unicode, which no stored text is."""
     try:
         value.encode()
     except UnicodeEncodeError:
         raise GalleryError(f"{value!a} is not Unicode; no crop in a gallery has such a text") from None
-    return f'"{value.translate(_ESCAPES)}"'
+    return value
 
 
 def _number(value: float) -> str:

@@ -19,6 +19,7 @@ NO_TIME = -1e30
 MAX_BYTES = {"path": 4096, "pid": 512, "tracklet": 512, "tag": 256}
 """The longest text of each kind that is stored, in bytes of UTF-8."""
 MAX_TAGS = 64
+MAX_CODED_TAGS = MAX_TAGS * (2 * MAX_BYTES["tag"] + 1) + 1
 TAG_END = ";"
 """What separates tags in a table."""
 
@@ -91,7 +92,7 @@ class Crop:
             int(row["camid"]),
             time,
             row["tracklet"],
-            tuple(row["tags"]),
+            decoded_tags(row["tags"]) if isinstance(row["tags"], str) else tuple(row["tags"]),
             float(row["added"]),
         )
 
@@ -185,6 +186,23 @@ def camera(camid: Any) -> int:
     if number is None or not -(2**63) <= number < 2**63:
         raise GalleryError(f"the camera {camid!r} is no whole number; give camids from 0, and -1 for unknown")
     return number
+
+
+def coded_tags(tags: Iterable[str]) -> str:
+    """Tags as one text, each in hexadecimal digits between semicolons.
+
+    Milvus Lite looks through lists row by row in Python, 0.05 ms each, but finds a part of a text a hundred times
+    faster. The digits keep % and _ out of its patterns.
+
+    >>> coded_tags(["a", "bc"]), coded_tags([])
+    (';61;6263;', ';')
+    """
+    return TAG_END + "".join(tag.encode().hex() + TAG_END for tag in tags)
+
+
+def decoded_tags(text: str) -> tuple[str, ...]:
+    """The tags of a text that `coded_tags` made."""
+    return tuple(bytes.fromhex(part).decode() for part in text.split(TAG_END) if part)
 
 
 def clean_tags(tags: Iterable[str] | str | None) -> tuple[str, ...]:

@@ -21,8 +21,8 @@ from svllreid.files import user_path
 from svllreid.gallery.adding import Adding, new_images
 from svllreid.gallery.conditions import Age, Conditions, Moment, listed, moment_before, search_conditions
 from svllreid.gallery.crop import AddReport, Crop, Hit
-from svllreid.gallery.milvus import GalleryRecord, MilvusStore
-from svllreid.gallery.rewriting import copy_rows, embed_again, finish_swap, rewrite, with_encoder
+from svllreid.gallery.milvus import BESIDE, GalleryRecord, MilvusStore
+from svllreid.gallery.rewriting import copy_rows, embed_again, finish_swap, forget, rewrite, with_encoder
 from svllreid.gallery.searching import Combine, GroupBy, SearchOptions, nearest_crops
 from svllreid.gallery.stats import GalleryStats, count_crops
 from svllreid.gallery.tables import crops_of_table, table_of_crops
@@ -55,8 +55,8 @@ class Gallery:
         name: of the gallery, as a server may hold several.
         calibration: gives hits a probability, see `svllreid.Calibration`.
         index: FLAT searches exactly; HNSW, IVF_FLAT and IVF_SQ8 approximately, for millions of crops. Of a new gallery.
-        thumbnails: keep a small picture of every crop, in this folder; True: in `<uri>.thumbnails` beside the file. Of
-            a new gallery.
+        thumbnails: keep a small picture of every crop, in this folder; True: in a folder beside the file,
+            people.thumbnails of people.db. Of a new gallery.
         create: whether a gallery that is not there is made; None: if there is an encoder.
         must_be_new: refuse a gallery that is there.
         wait: wait until no other process has the file open, instead of raising an error.
@@ -75,7 +75,7 @@ class Gallery:
         >>> with svllreid.Gallery("people.db", encoder) as gallery:
         ...     report = gallery.add([red, blue], pids=["rita", "bob"], camids=[0, 1])
         ...     hit = gallery.search(blue, k=1)[0]
-        >>> report.added, hit.pid, hit.camid, hit.distance
+        >>> report.added, hit.pid, hit.camid, round(hit.distance, 2)
         (2, 'bob', 1, 0.0)
     """
 
@@ -142,7 +142,10 @@ class Gallery:
     @property
     def thumbnails(self) -> Thumbnails | None:
         """The small pictures of the crops; None where none are kept."""
-        return Thumbnails(Path(self.record.thumbnails)) if self.record.thumbnails else None
+        if not self.record.thumbnails:
+            return None
+        beside = Path(self.store.uri).with_suffix(BESIDE)
+        return Thumbnails(beside if self.record.thumbnails == BESIDE else Path(self.record.thumbnails))
 
     def add(
         self,
@@ -321,6 +324,7 @@ class Gallery:
             if self.thumbnails is not None:
                 self.thumbnails.remove(chosen)  # first: a kill in between leaves no picture without a row
             self.store.delete(chosen)
+            forget(self.store, chosen)
         return len(chosen)
 
     def relabel(self, crops: Sequence[Crop]) -> None:
@@ -399,11 +403,11 @@ def _several_paths(given: Any) -> list[Any]:
 
 
 def _thumbnail_folder(store: MilvusStore, given: bool | str | os.PathLike[str]) -> str:
-    """The folder of a new gallery's thumbnails; empty where none are kept."""
+    """The folder of a new gallery's thumbnails, as its record has it; empty where none are kept."""
     if given is True and store.server:
         raise GalleryError("thumbnails of a gallery on a server need a folder; name one that its users share")
     if given is True:
-        return str(Path(store.uri).with_suffix(".thumbnails"))
+        return BESIDE
     return str(user_path(given).absolute()) if given else ""
 
 

@@ -18,7 +18,7 @@ from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.errors import EvaluationError, GalleryError
 from svllreid.files import user_path
 from svllreid.gallery.conditions import Conditions
-from svllreid.gallery.crop import MAX_BYTES, MAX_TAGS, Crop
+from svllreid.gallery.crop import MAX_BYTES, MAX_CODED_TAGS, MAX_TAGS, Crop, coded_tags
 from svllreid.gallery.database_file import SUFFIX, DatabaseFile
 
 if TYPE_CHECKING:
@@ -35,12 +35,15 @@ INDEXES: dict[str, dict[str, Any]] = {
 """The indexes that file and server have, with their parameters: exact search first, then approximate ones."""
 MAX_HITS = 16_384
 """The most hits that one search can have, a limit of Milvus."""
+BESIDE = ".thumbnails"
+"""In a record: thumbnails lie beside the gallery's file, in the folder that ends so, wherever both are moved."""
 NEXT, OLD = "_next", "_old"
 """What follows a gallery's name in those of the collections that replace it, and that it replaced."""
 _RECORD, _VERSION = "svllreid.gallery", 1
 _FIELDS = ["id", "path", "pid", "numeric", "camid", "time", "tracklet", "tags", "added"]
 _PAGE = 2048  # rows that are read at once
 _QUERIES = 64  # at once; by distances a file computes all differences, so there it is one
+_ANSWER_BYTES = 2**25  # vectors of more are read apart, as a server sends 64 MiB at most in one answer
 _MANY = 4096  # added rows that a server is asked to index at once
 
 
@@ -51,7 +54,7 @@ class GalleryRecord:
     Args:
         spec: the record of the model and settings that made its vectors.
         index: one of INDEXES.
-        thumbnails: the folder of its thumbnails; empty where it has none.
+        thumbnails: the folder of its thumbnails, or BESIDE; empty where it has none.
     """
 
     spec: EmbeddingSpec
@@ -161,7 +164,11 @@ class MilvusStore:
         try:
             yield
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError, OSError) as error:
-            text = " ".join(str(getattr(error, "message", "") or error).split())
+            # Of a refused connection the reason is only in the error behind it.
+            text, cause = getattr(error, "message", ""), error.__cause__
+            if isinstance(cause, grpc.Call) and cause.code() == grpc.StatusCode.UNAUTHENTICATED:
+                text = cause.details()
+            text = " ".join(str(text or error).split())
             if "auth" in text.lower() or "permission" in text.lower():
                 advice = f"set the environment variable {TOKEN} to its token, user:password or an API key"
             elif self.server:
@@ -192,16 +199,15 @@ class MilvusStore:
         schema.add_field("camid", types.INT64)
         schema.add_field("time", types.DOUBLE)
         schema.add_field("added", types.DOUBLE)
-        tags = {"element_type": types.VARCHAR, "max_capacity": MAX_TAGS, "max_length": MAX_BYTES["tag"]}
-        schema.add_field("tags", types.ARRAY, **tags)
-        index = client.prepare_index_params()
-        parameters = dict(INDEXES[record.index]["build"])
-        index.add_index("vector", index_type=record.index, metric_type=record.metric, params=parameters)
+        if self.server:
+            tags = {"element_type": types.VARCHAR, "max_capacity": MAX_TAGS, "max_length": MAX_BYTES["tag"]}
+            schema.add_field("tags", types.ARRAY, **tags)
+        else:
+            schema.add_field("tags", types.VARCHAR, max_length=MAX_CODED_TAGS)
         with self._errors():
             client.create_collection(
                 self.name,
                 schema=schema,
-                index_params=index,
                 properties={_RECORD: record.to_json()},
                 consistency_level="Strong",
                 timeout=self.timeout,
@@ -215,14 +221,26 @@ class MilvusStore:
                 raise GalleryError(
                     f"{self.uri}: its collection {self.name} is no gallery of svllreid; give another name"
                 )
-            self.client.load_collection(self.name, timeout=max(self.timeout, 600))
         record = GalleryRecord.from_json(properties[_RECORD], f"{self.uri} ({self.name})")
+        with self._errors():
+            if not self.client.list_indexes(self.name, timeout=self.timeout):
+                self._make_index(record)
+            self.client.load_collection(self.name, timeout=max(self.timeout, 600))
         self._record = record
         return record
+
+    def _make_index(self, record: GalleryRecord) -> None:
+        """Say how vectors are indexed, when a collection is first opened; its creation may have been killed before."""
+        index = self.client.prepare_index_params()
+        parameters = dict(INDEXES[record.index]["build"])
+        index.add_index("vector", index_type=record.index, metric_type=record.metric, params=parameters)
+        self.client.create_index(self.name, index, timeout=self.timeout, sync=False)
 
     def upsert(self, crops: Sequence[Crop], vectors: np.ndarray) -> None:
         """Store crops with their vectors (n, D) float32; those with a known id are replaced. Stored when it returns."""
         rows = [crop.to_row(vector) for crop, vector in zip(crops, vectors, strict=True)]
+        if not self.server:
+            rows = [{**row, "tags": coded_tags(row["tags"])} for row in rows]
         with self._errors():
             self.client.upsert(self.name, rows, timeout=self.timeout)
 
@@ -238,7 +256,7 @@ class MilvusStore:
         with self._errors():
             rows = self.client.query(
                 self.name,
-                filter=conditions.expression(),
+                filter=self._where(conditions),
                 output_fields=["count(*)"],
                 consistency_level="Strong",
                 timeout=self.timeout,
@@ -254,18 +272,29 @@ class MilvusStore:
         return [hits for part in parts for hits in self._search(part, limit, conditions)]
 
     def _search(self, vectors: np.ndarray, limit: int, conditions: Conditions) -> list[tuple[list[Crop], np.ndarray]]:
+        apart = 4 * vectors.size * min(limit, MAX_HITS) > _ANSWER_BYTES
         with self._errors():
             answers = self.client.search(
                 self.name,
                 data=list(np.ascontiguousarray(vectors, np.float32)),
                 limit=min(limit, MAX_HITS),
-                filter=conditions.expression(),
-                output_fields=[*_FIELDS, "vector"],
+                filter=self._where(conditions),
+                output_fields=_FIELDS if apart else [*_FIELDS, "vector"],
                 search_params={"metric_type": self._record.metric, "params": self._search_params(limit)},
                 consistency_level="Strong",
                 timeout=self.timeout,
             )
-        return [_crops([{"id": hit["id"], **hit["entity"]} for hit in hits], vectors.shape[1]) for hits in answers]
+        rows = [[{"id": hit["id"], **hit["entity"]} for hit in hits] for hits in answers]
+        if apart:
+            known: dict[str, np.ndarray] = {}
+            for crops, found in self.vectors_of(list(dict.fromkeys(row["id"] for hits in rows for row in hits))):
+                known |= dict(zip([crop.id for crop in crops], found, strict=True))
+            # A crop that was removed in between is no hit.
+            rows = [[{**row, "vector": known[row["id"]]} for row in hits if row["id"] in known] for hits in rows]
+        return [_crops(hits, vectors.shape[1]) for hits in rows]
+
+    def _where(self, conditions: Conditions) -> str:
+        return conditions.expression(coded=not self.server)
 
     def _search_params(self, limit: int) -> dict[str, Any]:
         """The index' parameters; HNSW has to look at no fewer crops than it returns."""
@@ -289,7 +318,7 @@ class MilvusStore:
             pages = self.client.query_iterator(
                 self.name,
                 batch_size=_PAGE,
-                filter=conditions.expression(),
+                filter=self._where(conditions),
                 output_fields=fields,
                 consistency_level="Strong",
                 timeout=self.timeout,
@@ -317,7 +346,7 @@ class MilvusStore:
             for start in range(0, len(ids), _PAGE):
                 rows = self.client.query(
                     self.name,
-                    filter=Conditions(ids=ids[start : start + _PAGE]).expression(),
+                    filter=self._where(Conditions(ids=ids[start : start + _PAGE])),
                     output_fields=_FIELDS,
                     consistency_level="Strong",
                     timeout=self.timeout,

@@ -24,6 +24,14 @@ def finish_swap(store: MilvusStore) -> None:
         replaced.drop()
 
 
+def forget(store: MilvusStore, ids: Sequence[str]) -> None:
+    """Remove crops from what an unfinished rewrite has filled so far, too."""
+    following = store.named(store.name + NEXT)
+    if following.exists():
+        following.open()
+        following.delete(ids)
+
+
 def rewrite(
     store: MilvusStore, record: GalleryRecord, copy: Callable[[MilvusStore], int], *, continued: bool = True
 ) -> int:
