@@ -29,7 +29,8 @@ from svllreid.evaluation.ranking.distance import distances
 from svllreid.gallery.conditions import Conditions
 from svllreid.gallery.crop import Crop
 from svllreid.gallery.gallery import Gallery
-from svllreid.gallery.milvus import INDEXES, GalleryRecord, MilvusStore
+from svllreid.gallery.milvus import MilvusStore
+from svllreid.gallery.record import INDEXES, GalleryRecord
 from svllreid.gallery.searching import SearchOptions
 
 IMAGES, CAMERAS, QUERIES = 20, 6, 100

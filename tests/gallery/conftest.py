@@ -19,7 +19,8 @@ from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.embedding.encoder import FeatureEncoder
 from svllreid.evaluation.table_file import TableBlock
 from svllreid.gallery.gallery import Gallery
-from svllreid.gallery.milvus import GalleryRecord, MilvusStore
+from svllreid.gallery.milvus import MilvusStore
+from svllreid.gallery.record import GalleryRecord
 from svllreid.types import SideRows
 
 DIM = 24

@@ -137,7 +137,9 @@ def test_killed_while_adding_to_a_file(weights, crops, tmp_path):
 
 def test_killed_while_a_gallery_is_made(weights, tmp_path):
     uri, draws = tmp_path / "people.db", random.Random(2)
-    script = "from svllreid.gallery.milvus import MilvusStore as S, GalleryRecord as R\n"
+    script = (
+        "from svllreid.gallery.milvus import MilvusStore as S; from svllreid.gallery.record import GalleryRecord as R\n"
+    )
     script += "import sys, svllreid\n"
     script += "encoder = svllreid.Encoder.load(sys.argv[1], device='cpu')\nprint('ready', flush=True)\n"
     script += "while True:\n s = S(sys.argv[2]); s.create(R(encoder.spec)); s.open(); s.drop(); s.close()\n"

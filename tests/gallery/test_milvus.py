@@ -16,7 +16,8 @@ import pytest
 
 from svllreid.errors import GalleryError
 from svllreid.gallery.gallery import Gallery
-from svllreid.gallery.milvus import _RECORD, GalleryRecord, MilvusStore
+from svllreid.gallery.milvus import _RECORD, MilvusStore
+from svllreid.gallery.record import GalleryRecord
 
 HOLD = """
 import sys, time

@@ -18,7 +18,8 @@ from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.errors import DatasetError, EvaluationError, GalleryError, OutputError
 from svllreid.evaluation.table_file import TableBlock, write_table
 from svllreid.gallery.gallery import Gallery
-from svllreid.gallery.milvus import GalleryRecord, MilvusStore
+from svllreid.gallery.milvus import MilvusStore
+from svllreid.gallery.record import GalleryRecord
 from svllreid.jobs.clustering import COLUMNS, SourceOptions, cluster_to_file
 from svllreid.models.checkpoint import CheckpointInfo, save_checkpoint
 

@@ -101,6 +101,7 @@ def create(
         Path | None,
         typer.Option(metavar="DIR", help="Where; without it beside the file, people.thumbnails of people.db."),
     ] = None,
+    shards: Annotated[int, typer.Option(min=1, max=16, help="Of a server: parts that its nodes share.")] = 1,
     name: Name = "crops",
     config_file: ConfigFile = None,
     device: Device = "auto",
@@ -117,6 +118,7 @@ def create(
         index=index,
         thumbnails=thumbnails,
         thumbnail_folder=thumbnail_folder,
+        shards=shards,
     )
     kept = f", thumbnails in {made.thumbnails.folder}" if made.thumbnails is not None else ""
     typer.echo(f"{uri}: an empty gallery for features of {made.spec.dim} numbers, index {made.record.index}{kept}")

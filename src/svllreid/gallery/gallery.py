@@ -21,7 +21,8 @@ from svllreid.files import user_path
 from svllreid.gallery.adding import Adding, new_images
 from svllreid.gallery.conditions import Age, Conditions, Moment, listed, moment_before, search_conditions
 from svllreid.gallery.crop import AddReport, Crop, Hit
-from svllreid.gallery.milvus import BESIDE, GalleryRecord, MilvusStore
+from svllreid.gallery.milvus import MilvusStore
+from svllreid.gallery.record import BESIDE, GalleryRecord
 from svllreid.gallery.rewriting import copy_rows, embed_again, finish_swap, forget, rewrite, with_encoder
 from svllreid.gallery.searching import Combine, GroupBy, SearchOptions, nearest_crops
 from svllreid.gallery.stats import GalleryStats, count_crops
@@ -57,6 +58,7 @@ class Gallery:
         index: FLAT searches exactly; HNSW, IVF_FLAT and IVF_SQ8 approximately, for millions of crops. Of a new gallery.
         thumbnails: keep a small picture of every crop, in this folder; True: in a folder beside the file,
             people.thumbnails of people.db. Of a new gallery.
+        shards: parts into which a server divides what is added. Of a new gallery.
         create: whether a gallery that is not there is made; None: if there is an encoder.
         must_be_new: refuse a gallery that is there.
         wait: wait until no other process has the file open, instead of raising an error.
@@ -88,6 +90,7 @@ class Gallery:
         calibration: Calibrated | None = None,
         index: str = "FLAT",
         thumbnails: bool | str | os.PathLike[str] = False,
+        shards: int = 1,
         create: bool | None = None,
         must_be_new: bool = False,
         wait: bool = False,
@@ -105,7 +108,7 @@ class Gallery:
                     raise GalleryError(f"{self.store.uri} holds no gallery named {name}; make it with its model first")
                 folder = _thumbnail_folder(self.store, thumbnails)
                 spec = encoder.spec.without_side_information()
-                self.store.create(GalleryRecord(spec, index, folder))
+                self.store.create(GalleryRecord(spec, index, folder, shards))
             self.record = self.store.open()
             if encoder is not None:
                 check_same(

@@ -3,90 +3,37 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from svllreid.embedding.contract import EmbeddingSpec
-from svllreid.errors import EvaluationError, GalleryError
+from svllreid.errors import GalleryError
 from svllreid.files import user_path
 from svllreid.gallery.conditions import Conditions
 from svllreid.gallery.crop import MAX_BYTES, MAX_CODED_TAGS, MAX_TAGS, Crop, coded_tags
 from svllreid.gallery.database_file import SUFFIX, DatabaseFile
+from svllreid.gallery.record import INDEXES, GalleryRecord
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 TOKEN = "MILVUS_TOKEN"
 """The environment variable with the token of a server, `user:password` or an API key."""
-INDEXES: dict[str, dict[str, Any]] = {
-    "FLAT": {"build": {}, "search": {}},
-    "HNSW": {"build": {"M": 32, "efConstruction": 200}, "search": {"ef": 256}},
-    "IVF_FLAT": {"build": {"nlist": 256}, "search": {"nprobe": 64}},
-    "IVF_SQ8": {"build": {"nlist": 256}, "search": {"nprobe": 64}},
-}
-"""The indexes that file and server have, with their parameters: exact search first, then approximate ones."""
 MAX_HITS = 16_384
 """The most hits that one search can have, a limit of Milvus."""
-BESIDE = ".thumbnails"
-"""In a record: thumbnails lie beside the gallery's file, in the folder that ends so, wherever both are moved."""
 NEXT, OLD = "_next", "_old"
 """What follows a gallery's name in those of the collections that replace it, and that it replaced."""
-_RECORD, _VERSION = "svllreid.gallery", 1
+_RECORD = "svllreid.gallery"
 _FIELDS = ["id", "path", "pid", "numeric", "camid", "time", "tracklet", "tags", "added"]
 _PAGE = 2048  # rows that are read at once
 _QUERIES = 64  # at once; by distances a file computes all differences, so there it is one
 _ANSWER_BYTES = 2**25  # vectors of more are read apart, as a server sends 64 MiB at most in one answer
 _MANY = 4096  # added rows that a server is asked to index at once
-
-
-@dataclass(frozen=True)
-class GalleryRecord:
-    """What a gallery knows of itself.
-
-    Args:
-        spec: the record of the model and settings that made its vectors.
-        index: one of INDEXES.
-        thumbnails: the folder of its thumbnails, or BESIDE; empty where it has none.
-    """
-
-    spec: EmbeddingSpec
-    index: str = "FLAT"
-    thumbnails: str = ""
-
-    @property
-    def metric(self) -> str:
-        """By what vectors are compared: of length 1 by inner product, which ranks them as distances do, and faster."""
-        return "IP" if self.spec.normalized else "L2"
-
-    def to_json(self) -> str:
-        """The record as a text that is stored with the collection."""
-        content = {"embedding": self.spec.to_dict(), "index": self.index, "thumbnails": self.thumbnails}
-        return json.dumps({"version": _VERSION, **content})
-
-    @classmethod
-    def from_json(cls, text: str, origin: str) -> GalleryRecord:
-        """The record from its text. GalleryError where another version wrote it."""
-        try:
-            content = json.loads(text)
-            if content["version"] != _VERSION:
-                raise GalleryError(
-                    f"{origin} was made by another version of svllreid (format {content['version']}, here {_VERSION}); "
-                    "use that version, or make the gallery anew"
-                )
-            spec = EmbeddingSpec.from_dict(content["embedding"], origin)
-            if content["index"] not in INDEXES or not isinstance(content["thumbnails"], str):
-                raise ValueError(f"index {content['index']!r}, thumbnails {content['thumbnails']!r}")
-            return cls(spec, content["index"], content["thumbnails"])
-        except (ValueError, TypeError, KeyError, EvaluationError) as error:
-            raise GalleryError(f"{origin} has a damaged record ({error}); make the gallery anew") from None
 
 
 def is_server(uri: str | os.PathLike[str]) -> bool:
@@ -210,6 +157,7 @@ class MilvusStore:
                 schema=schema,
                 properties={_RECORD: record.to_json()},
                 consistency_level="Strong",
+                num_shards=record.shards,
                 timeout=self.timeout,
             )
 

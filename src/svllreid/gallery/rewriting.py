@@ -10,7 +10,8 @@ from pathlib import Path
 from svllreid.embedding.encoder import FeatureEncoder
 from svllreid.errors import GalleryError
 from svllreid.gallery.crop import Crop, file_digest
-from svllreid.gallery.milvus import NEXT, OLD, GalleryRecord, MilvusStore
+from svllreid.gallery.milvus import NEXT, OLD, MilvusStore
+from svllreid.gallery.record import GalleryRecord
 
 logger = logging.getLogger(__name__)
 

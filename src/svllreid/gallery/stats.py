@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.gallery.crop import Crop
-from svllreid.gallery.milvus import GalleryRecord
+from svllreid.gallery.record import GalleryRecord
 from svllreid.types import Pid
 
 

@@ -63,11 +63,20 @@ def opened(options: GalleryOptions, encoder: build.Encoder | None = None) -> Ite
         yield gallery
 
 
-def create(options: GalleryOptions, *, index: str, thumbnails: bool, thumbnail_folder: Path | None) -> Gallery:
+def create(
+    options: GalleryOptions, *, index: str, thumbnails: bool, thumbnail_folder: Path | None, shards: int = 1
+) -> Gallery:
     """Make an empty gallery for a model, and return it closed. GalleryError where it is there already."""
     encoder, kept = options.encoder(), thumbnail_folder or thumbnails
     with Gallery(
-        options.uri, encoder, name=options.name, index=index, thumbnails=kept, must_be_new=True, wait=options.wait
+        options.uri,
+        encoder,
+        name=options.name,
+        index=index,
+        thumbnails=kept,
+        shards=shards,
+        must_be_new=True,
+        wait=options.wait,
     ) as gallery:
         return gallery
 
