@@ -307,10 +307,11 @@ def test_search_without_scripts(open_page, red, running):
 
 
 @pytest.mark.slow
-def test_pages_fit_a_phone(open_page, red):
+def test_pages_fit_a_phone(open_page, running, red):
+    running.service.rename("bob", "n" * 150)
     page = open_page("/", viewport=PHONE, has_touch=True, is_mobile=True)
     search_with(page, red)
-    for address in (page.url, *PAGES):
+    for address in (page.url, *PAGES, f"/identity?pid={'n' * 150}", f"/gallery/remove?pid={'n' * 150}"):
         page.goto(address)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], address
         small = page.evaluate(

@@ -1,15 +1,18 @@
 """The pages without a browser: what they show, their forms, and that they hold nothing inline and ask no other host."""
 
 import html
+import io
 import re
 import time
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from svllreid.gallery.crop import Crop
 from svllreid.web import pages, rendering
-from svllreid.web.records import ShownCrop
+from svllreid.web.records import RemovalConditions, ShownCrop
 from svllreid.web.timeline import lanes_of, stops_of
 
 TOKEN = "a-token-of-this-test-0123456789"
@@ -99,11 +102,6 @@ def test_nobody(send, draw):
 
 
 def test_a_box_in_numbers(send, client):
-    import io
-
-    import numpy as np
-    from PIL import Image
-
     frame = np.full((60, 90, 3), (250, 250, 250), np.uint8)
     frame[10:50, 30:50] = (30, 30, 200)
     file = io.BytesIO()
@@ -150,10 +148,34 @@ def test_a_hit_searches_onward_and_shows_what_is_known(visit, client):
     assert "Identity greta Camera 0" in known and crop.id in known
 
 
-def test_words(send, visit):
+def test_words(send, visit, client):
     assert "describe whom" not in visit("/")
     refused = send("/search/words", {"words": "a red coat"})
     assert refused.status_code == 422 and "no words" in refused.text
+
+    class Words:
+        def queries(self, texts):
+            return np.array([[0.0, 0.0, 1.0]] * len(texts), np.float32)
+
+    client.service.searches.words = Words()
+    assert "describe whom" in visit("/")
+    found = words_of(send("/search/words", {"words": "somebody in <blue>"}).text)
+    assert "“somebody in <blue>”" in found and "Nearest 12" in found
+    assert not re.search("Same|Different|Probability|Nobody", found)
+
+
+def test_an_empty_gallery(send, visit, client, draw):
+    confirmation = client.service.plan_removal(RemovalConditions(camids=(0, 1))).confirmation
+    assert client.service.remove(confirmation) == 12
+    for address, text in {
+        "/": "The gallery is empty.",
+        "/identities": "No crop has an identity yet.",
+        "/review": "Nothing is waiting.",
+        "/gallery": "crops 0",
+    }.items():
+        assert text in words_of(visit(address))
+    found = send("/search", files={"image": ("a.png", draw((200, 30, 30)), "image/png")})
+    assert "The gallery has no crops to search in." in words_of(found.text)
 
 
 def test_identities_are_merged_and_the_merge_undone(send, visit):
@@ -290,6 +312,8 @@ def test_static_files_are_served_and_ask_no_other_host(client):
         answer = client.get(f"/static/{file.name}")
         assert answer.content == file.read_bytes()
         assert answer.headers["content-type"].startswith(kinds[file.suffix])
+        again = {"If-None-Match": answer.headers["etag"]}
+        assert client.get(f"/static/{file.name}", headers=again).status_code == 304
         others = re.findall(r"(?:https?:)?//[\w.-]+\.\w+", file.read_text(encoding="utf-8"))
         assert set(others) <= {"http://www.w3.org"}
 
