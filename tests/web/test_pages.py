@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from svllreid.gallery.crop import Crop
-from svllreid.web import pages, rendering
+from svllreid.web import identity_pages, pages, rendering
 from svllreid.web.records import RemovalConditions, ShownCrop
 from svllreid.web.timeline import lanes_of, stops_of
 
@@ -198,8 +198,24 @@ def test_crops_are_split_off_and_identities_renamed(send, client):
     assert parse_qs(urlsplit(str(renamed.url)).query)["pid"] == ["robert"]
     back = send("/identities/split", {"crop": crops[1], "name": "", "back": f"/crops/{crops[1]}"})
     assert f"/crops/{crops[1]}?changed=" in str(back.url) and "Undo" in back.text
+    moved = send("/identities/split", {"crop": crops[1], "name": "rita"})
+    assert "Moved 1 crop of" in moved.text and len(client.service.identity("rita")) == 4
     assert send("/identities/split", {"name": "x"}).status_code == 422
     assert send("/identities/rename", {"pid": "rita", "name": "robert"}).status_code == 409
+
+
+def test_long_lists_have_pages(visit, client, monkeypatch):
+    monkeypatch.setattr(identity_pages, "LISTED", 3)
+    monkeypatch.setattr(identity_pages, "CROPS", 2)
+    for address, first, second in (("/identities", 3, 1), ("/identity?pid=rita", 2, 1)):
+        text = visit(address)
+        assert "Previous" not in text and len(crops_of(text)) == first
+        following = html.unescape(re.search(r'href="([^"]*)">Next', text)[1])
+        text = visit(following)
+        assert "Next" not in text and len(crops_of(text)) == second
+        assert crops_of(visit(html.unescape(re.search(r'href="([^"]*)">Previous', text)[1]))) == crops_of(
+            visit(address)
+        )
 
 
 def test_review_saves_each_answer_and_takes_the_last_one_back(send, visit, client):
@@ -207,7 +223,7 @@ def test_review_saves_each_answer_and_takes_the_last_one_back(send, visit, clien
     pair = re.search(r'name="pair" value="([^"]+)"', text)[1]
     assert "0 answered" in text and re.search("Take back.*", text) and 'data-key="u" disabled' in text
     after = send("/review", {"pair": pair, "answer": "different"})
-    assert "Saved. 1 answered" in words_of(after.text)
+    assert "different. Saved. 1 answered" in words_of(after.text)
     assert send("/review", {"pair": pair, "answer": "perhaps"}).status_code == 422
     number = re.search(r'name="number" value="(\d+)"', after.text)[1]
     assert re.search(rf'name="pair" value="{pair}"', send("/changes/undo", {"number": number, "back": "/review"}).text)

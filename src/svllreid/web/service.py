@@ -191,9 +191,9 @@ class Service:
         """Make one identity of several, see `Identities.merge`."""
         return self.changing.merge(pids, into)
 
-    def split(self, crop_ids: Sequence[str], name: str = "") -> Change:
+    def split(self, crop_ids: Sequence[str], name: str = "", *, join: bool = False) -> Change:
         """Make crops an identity of their own, see `Identities.split`."""
-        return self.changing.split(crop_ids, name)
+        return self.changing.split(crop_ids, name, join=join)
 
     def rename(self, pid: str, name: str) -> Change:
         """Give an identity another name, see `Identities.rename`."""
