@@ -28,8 +28,8 @@ from svllreid.web.folder import StateFolder, state_root
 from svllreid.web.metrics import Metrics
 from svllreid.web.rates import RateLimit
 from svllreid.web.searches import Words
-from svllreid.web.security import LEAST_TOKEN, Guard
 from svllreid.web.service import Service, Settings
+from svllreid.web.sessions import LEAST_TOKEN, Guard
 
 logger = logging.getLogger(__name__)
 
