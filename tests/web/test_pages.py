@@ -148,6 +148,18 @@ def test_a_hit_searches_onward_and_shows_what_is_known(visit, client):
     assert "Identity greta Camera 0" in known and crop.id in known
 
 
+def test_hits_are_named_where_they_were_found(send, client, draw):
+    found = send("/search", files={"image": ("a.png", draw((200, 30, 30)), "image/png")})
+    back = html.unescape(re.search(r'name="back" value="([^"]*)"', found.text)[1])
+    assert back.startswith("/search?query=")
+    named = send("/identities/split", {"crop": crops_of(found.text)[:2], "name": "margarita", "back": back})
+    assert "Split 2 crops of rita off as margarita" in named.text and "Found." in named.text
+    assert len(client.service.identity("margarita")) == 2
+    number = re.search(r'name="number" value="(\d+)"', named.text)[1]
+    assert "Found." in send("/changes/undo", {"number": number, "back": back}).text
+    assert len(client.service.identity("rita")) == 3
+
+
 def test_words(send, visit, client):
     assert "describe whom" not in visit("/")
     refused = send("/search/words", {"words": "a red coat"})
