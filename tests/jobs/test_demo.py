@@ -2,13 +2,17 @@
 
 import json
 import re
+import shlex
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import svllreid
 from svllreid.cli.main import run
 from svllreid.jobs import demo
+from svllreid.jobs.demo_gallery import OPENING
 from svllreid.types import Sample
 
 
@@ -38,14 +42,30 @@ def test_table_metrics_and_picture(tmp_path, monkeypatch, capsys):
         assert min(picture.size) > 100
     assert "rendered-people" in (tmp_path / "demo" / "run" / "config.yml").read_text()
 
+    check_gallery(printed, 8)
+
     def train_again(config, options, console):
         assert options.fresh
         return metrics
 
     monkeypatch.setattr(demo, "train", train_again)
+    monkeypatch.setitem(sys.modules, "pymilvus", None)
     demonstrate(tmp_path / "demo", 9, monkeypatch)  # starts over
     assert len(list((tmp_path / "demo").rglob("bounding_box_train/*.jpg"))) == 9 * 4 * 3
     assert mine.read_bytes() == b"mine"
+    captured = capsys.readouterr()
+    assert "in a browser: svllreid" not in captured.out and "svllreid[search]" in " ".join(captured.err.split())
+
+
+def check_gallery(printed, identities):
+    """The command that the demonstration names serves a gallery of the test people, each in front of every camera."""
+    words = shlex.split(re.search(r"look at it in a browser: (svllreid serve .*)", printed)[1])
+    assert words[2:5:2] == ["--gallery", "--weights"] and Path(words[5]).is_file()
+    with svllreid.Gallery(words[3]) as gallery:
+        crops = list(gallery.crops())
+        assert gallery.thumbnails.size()[0] == len(crops) == identities * 4 * 2
+    assert len({(crop.pid, crop.camid) for crop in crops}) == identities * 4
+    assert all(OPENING < crop.time < OPENING + 9 * 3600 for crop in crops)
 
 
 def test_raw_pixels(tmp_path):

@@ -22,8 +22,8 @@ from svllreid.web.batching import OneAtATime
 from svllreid.web.folder import StateFolder
 from svllreid.web.metrics import Metrics
 from svllreid.web.rates import RateLimit
-from svllreid.web.security import Guard
 from svllreid.web.service import Service, Settings
+from svllreid.web.sessions import Guard
 
 TOKEN = "a-token-of-this-test-0123456789"
 PEOPLE = {"rita": (200, 30, 30), "greta": (30, 200, 30), "bob": (30, 30, 200), "gil": (40, 180, 40)}

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from svllreid.embedding.encoder import FeatureEncoder
@@ -39,7 +40,7 @@ def gate(service):
 
 
 def shade(value):
-    return Image.new("RGB", (4, 4), (value, 0, 0))
+    return torch.tensor([value, 0, 0], dtype=torch.uint8)[:, None, None].expand(3, 32, 16)
 
 
 def test_pictures_that_wait_are_embedded_together_and_each_gets_its_own_feature(gate, service):
@@ -87,5 +88,6 @@ def test_an_error_reaches_the_request_and_the_next_one_is_served(gate, service):
 
 
 def test_features_are_those_of_the_encoder(service):
-    images = [shade(value) for value in (3, 90, 250)]
-    np.testing.assert_array_equal(service.batching.encode(images), service.batching.encoder.encode(images))
+    images = [Image.new("RGB", (9, 30), (value, 0, 0)) for value in (3, 90, 250)]
+    prepared = [service.batching.prepare(image) for image in images]
+    np.testing.assert_array_equal(service.batching.encode(prepared), service.batching.encoder.encode(images))

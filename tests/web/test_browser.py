@@ -11,7 +11,7 @@ from PIL import Image
 from svllreid.web.app import create_app
 from svllreid.web.metrics import Metrics
 from svllreid.web.rates import RateLimit
-from svllreid.web.security import Guard
+from svllreid.web.sessions import Guard
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright's Python package is not installed")
 expect = sync_api.expect
@@ -174,6 +174,50 @@ def test_a_box_is_drawn_with_the_mouse_or_typed(open_page, frame):
 
 
 @pytest.mark.slow
+def test_a_box_is_drawn_with_a_finger(open_page, frame):
+    page = open_page("/", viewport=PHONE, has_touch=True, is_mobile=True)
+    expect(page.get_by_text("Take a photo")).to_be_visible()
+    page.set_input_files("#images", frame)
+    expect(page.locator("canvas")).to_have_attribute("width", "800")
+    touch = page.context.new_cdp_session(page)
+
+    def drag():
+        area = page.locator("canvas").bounding_box()
+        scale = area["width"] / 800
+        for kind, corner in (("touchStart", (300, 50)), ("touchMove", (360, 200)), ("touchMove", (400, 250))):
+            point = {"x": area["x"] + corner[0] * scale, "y": area["y"] + corner[1] * scale}
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    page.locator("canvas").scroll_into_view_if_needed()
+    drag()
+    assert page.locator("input[name=box]").input_value() == ""  # a finger scrolls, until it is to draw
+    page.get_by_role("button", name="Draw a box on picture 1").click()
+    page.locator("canvas").scroll_into_view_if_needed()
+    drag()
+    expect(page.locator("[data-said]")).to_have_text("Only the box is searched for.")
+    box = [int(value) for value in page.locator("input[name=box]").input_value().split(",")]
+    assert all(abs(found - drawn) <= 6 for found, drawn in zip(box, (300, 50, 100, 200), strict=True))
+
+
+@pytest.mark.slow
+def test_hits_are_selected_and_named(open_page, running, red):
+    page = open_page()
+    search_with(page, red)
+    save = page.get_by_role("button", name="Save")
+    expect(save).to_be_disabled()
+    page.get_by_label("Select hit 1", exact=True).check()
+    page.get_by_label("Select hit 2", exact=True).check()
+    expect(page.get_by_text("2 selected")).to_be_in_viewport()
+    page.get_by_label("The selected hits show").fill("margarita")
+    save.click()
+    page.wait_for_url("**changed=*")
+    assert hits(page)[:3].count("margarita") == 2
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".crops .who").first).to_have_text("rita")
+
+
+@pytest.mark.slow
 def test_several_pictures_are_chosen_dropped_pasted_and_left_out(open_page, red, frame):
     page = open_page()
     page.set_input_files("#images", red)
@@ -304,13 +348,18 @@ def test_search_without_scripts(open_page, red, running):
     page.goto("/review")
     page.get_by_role("button", name="Skip").click()
     expect(page.get_by_text("1 answered")).to_be_visible()
+    page.goto("/gallery")
+    page.set_input_files("#images", red)
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Added", timeout=20_000)
 
 
 @pytest.mark.slow
-def test_pages_fit_a_phone(open_page, red):
+def test_pages_fit_a_phone(open_page, running, red):
+    running.service.rename("bob", "n" * 150)
     page = open_page("/", viewport=PHONE, has_touch=True, is_mobile=True)
     search_with(page, red)
-    for address in (page.url, *PAGES):
+    for address in (page.url, *PAGES, f"/identity?pid={'n' * 150}", f"/gallery/remove?pid={'n' * 150}"):
         page.goto(address)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], address
         small = page.evaluate(

@@ -51,10 +51,10 @@ def damage(content, chance):
     """Some bytes of a file replaced, cut off or doubled."""
     data = bytearray(content)
     for _ in range(chance.randrange(1, 8)):
-        place = chance.randrange(len(data))
+        place = chance.randrange(max(1, len(data)))
         match chance.randrange(4):
             case 0:
-                data[place] = chance.randrange(256)
+                data[place : place + 1] = [chance.randrange(256)]
             case 1:
                 del data[place : place + chance.randrange(1, 30)]
             case 2:

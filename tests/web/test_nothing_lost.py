@@ -43,45 +43,48 @@ class Process:
 
 
 class Book:
-    """What the server has acknowledged.
+    """What the server has acknowledged: how many crops each identity has.
 
     Args:
         draw: makes pictures.
+        chance: draws what is done.
     """
 
-    def __init__(self, draw):
-        self.draw, self.number = draw, 0
-        self.names, self.unsure = {name: name for name in PEOPLE}, {}
+    def __init__(self, draw, chance):
+        self.draw, self.chance, self.number = draw, chance, 0
+        self.crops = dict.fromkeys(PEOPLE, 3)
+        self.after = self.crops  # as it is if what was sent last was done without being acknowledged
+        self.old = list(PEOPLE)  # those that can be changed, as nothing is being added to them
 
     def add(self, client):
         """Add two pictures with a new identity."""
         self.number += 1
-        colours = [(self.number % 256, self.number // 256, blue) for blue in (90, 91)]
-        files = [("image", self.draw(colour)) for colour in colours]
-        name = f"p{self.number}"
-        self.unsure = {name: name}
-        answer = client.post("/api/v1/gallery/images", files=files, data={"pid": name})
+        files = [("image", self.draw((self.number % 256, self.number // 256, blue))) for blue in (90, 91)]
+        self.after = {**self.crops, f"p{self.number}": 2}
+        answer = client.post("/api/v1/gallery/images", files=files, data={"pid": f"p{self.number}"})
         assert answer.status_code == 202, answer.text
-        self.names |= self.unsure
-        self.unsure = {}
+        self.crops = self.after
 
-    def rename(self, client, pid):
-        """Rename one of the people that were there from the start."""
+    def change(self, client):
+        """Give an identity another name, or merge it into another one."""
         self.number += 1
-        self.unsure = {pid: f"{pid}.{self.number}"}
-        body = {"pid": self.names[pid], "name": self.unsure[pid]}
-        assert client.post("/api/v1/identities/rename", json=body).status_code == 200
-        self.names |= self.unsure
-        self.unsure = {}
+        pid, into = self.chance.sample(self.old, 2)
+        rename = len(self.old) < 4 or self.chance.random() < 0.5
+        new = f"r{self.number}" if rename else into
+        rest = {name: count for name, count in self.crops.items() if name != pid}
+        self.after = {**rest, new: rest.get(new, 0) + self.crops[pid]}
+        body = {"pid": pid, "name": new} if rename else {"pids": [into, pid]}
+        answer = client.post(f"/api/v1/identities/{'rename' if rename else 'merge'}", json=body)
+        assert answer.status_code == 200, answer.text
+        self.crops, self.old = self.after, [*(name for name in self.old if name not in (pid, new)), new]
 
     def check(self, client):
-        """Everybody is there; of a name that was sent but not acknowledged either is right."""
+        """Everything that was acknowledged is there; of what was sent last both is right, done or not."""
         found = client.get("/api/v1/identities", params={"limit": 500}).json()["identities"]
         crops = {one["pid"]: one["crops"] for one in found}
-        self.names |= {pid: new for pid, new in self.unsure.items() if new in crops}
-        self.unsure = {}
-        assert crops == {name: 3 if pid in PEOPLE else 2 for pid, name in self.names.items() if name in crops}
-        assert set(self.names.values()) <= set(crops)
+        assert crops in (self.crops, self.after)
+        self.crops = self.after = crops
+        self.old = list(crops)
 
 
 def wait_for_adding(folder):
@@ -93,17 +96,15 @@ def wait_for_adding(folder):
 
 
 def killed(folder, draw, times, seed):
-    """Kills the server in the middle of adds and renames, again and again; nothing acknowledged may be lost."""
-    chance, book, server = random.Random(seed), Book(draw), Process(folder)
+    """Kills the server in the middle of adds, renames and merges, again and again; nothing acknowledged may be lost."""
+    chance, server = random.Random(seed), Process(folder)
+    book = Book(draw, chance)
     for _ in range(times):
         timer = Timer(chance.uniform(0.05, 0.8), server.process.kill)
         timer.start()
         with suppress(httpx.TransportError):
             while True:
-                if chance.random() < 0.4:
-                    book.add(server.client)
-                else:
-                    book.rename(server.client, chance.choice(PEOPLE))
+                (book.add if chance.random() < 0.4 else book.change)(server.client)
         timer.join()
         server.end(signal.SIGKILL)
         server = Process(folder)

@@ -1,15 +1,18 @@
 """The pages without a browser: what they show, their forms, and that they hold nothing inline and ask no other host."""
 
 import html
+import io
 import re
 import time
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from svllreid.gallery.crop import Crop
-from svllreid.web import pages, rendering
-from svllreid.web.records import ShownCrop
+from svllreid.web import identity_pages, pages, rendering
+from svllreid.web.records import RemovalConditions, ShownCrop
 from svllreid.web.timeline import lanes_of, stops_of
 
 TOKEN = "a-token-of-this-test-0123456789"
@@ -99,11 +102,6 @@ def test_nobody(send, draw):
 
 
 def test_a_box_in_numbers(send, client):
-    import io
-
-    import numpy as np
-    from PIL import Image
-
     frame = np.full((60, 90, 3), (250, 250, 250), np.uint8)
     frame[10:50, 30:50] = (30, 30, 200)
     file = io.BytesIO()
@@ -150,10 +148,46 @@ def test_a_hit_searches_onward_and_shows_what_is_known(visit, client):
     assert "Identity greta Camera 0" in known and crop.id in known
 
 
-def test_words(send, visit):
+def test_hits_are_named_where_they_were_found(send, client, draw):
+    found = send("/search", files={"image": ("a.png", draw((200, 30, 30)), "image/png")})
+    back = html.unescape(re.search(r'name="back" value="([^"]*)"', found.text)[1])
+    assert back.startswith("/search?query=")
+    named = send("/identities/split", {"crop": crops_of(found.text)[:2], "name": "margarita", "back": back})
+    assert "Split 2 crops of rita off as margarita" in named.text and "Found." in named.text
+    assert len(client.service.identity("margarita")) == 2
+    number = re.search(r'name="number" value="(\d+)"', named.text)[1]
+    assert "Found." in send("/changes/undo", {"number": number, "back": back}).text
+    assert len(client.service.identity("rita")) == 3
+
+
+def test_words(send, visit, client):
     assert "describe whom" not in visit("/")
     refused = send("/search/words", {"words": "a red coat"})
     assert refused.status_code == 422 and "no words" in refused.text
+
+    class Words:
+        def queries(self, texts):
+            return np.array([[0.0, 0.0, 1.0]] * len(texts), np.float32)
+
+    client.service.searches.words = Words()
+    assert "describe whom" in visit("/")
+    found = words_of(send("/search/words", {"words": "somebody in <blue>"}).text)
+    assert "“somebody in <blue>”" in found and "Nearest 12" in found
+    assert not re.search("Same|Different|Probability|Nobody", found)
+
+
+def test_an_empty_gallery(send, visit, client, draw):
+    confirmation = client.service.plan_removal(RemovalConditions(camids=(0, 1))).confirmation
+    assert client.service.remove(confirmation) == 12
+    for address, text in {
+        "/": "The gallery is empty.",
+        "/identities": "No crop has an identity yet.",
+        "/review": "Nothing is waiting.",
+        "/gallery": "crops 0",
+    }.items():
+        assert text in words_of(visit(address))
+    found = send("/search", files={"image": ("a.png", draw((200, 30, 30)), "image/png")})
+    assert "The gallery has no crops to search in." in words_of(found.text)
 
 
 def test_identities_are_merged_and_the_merge_undone(send, visit):
@@ -176,8 +210,24 @@ def test_crops_are_split_off_and_identities_renamed(send, client):
     assert parse_qs(urlsplit(str(renamed.url)).query)["pid"] == ["robert"]
     back = send("/identities/split", {"crop": crops[1], "name": "", "back": f"/crops/{crops[1]}"})
     assert f"/crops/{crops[1]}?changed=" in str(back.url) and "Undo" in back.text
+    moved = send("/identities/split", {"crop": crops[1], "name": "rita"})
+    assert "Moved 1 crop of" in moved.text and len(client.service.identity("rita")) == 4
     assert send("/identities/split", {"name": "x"}).status_code == 422
     assert send("/identities/rename", {"pid": "rita", "name": "robert"}).status_code == 409
+
+
+def test_long_lists_have_pages(visit, client, monkeypatch):
+    monkeypatch.setattr(identity_pages, "LISTED", 3)
+    monkeypatch.setattr(identity_pages, "CROPS", 2)
+    for address, first, second in (("/identities", 3, 1), ("/identity?pid=rita", 2, 1)):
+        text = visit(address)
+        assert "Previous" not in text and len(crops_of(text)) == first
+        following = html.unescape(re.search(r'href="([^"]*)">Next', text)[1])
+        text = visit(following)
+        assert "Next" not in text and len(crops_of(text)) == second
+        assert crops_of(visit(html.unescape(re.search(r'href="([^"]*)">Previous', text)[1]))) == crops_of(
+            visit(address)
+        )
 
 
 def test_review_saves_each_answer_and_takes_the_last_one_back(send, visit, client):
@@ -185,7 +235,7 @@ def test_review_saves_each_answer_and_takes_the_last_one_back(send, visit, clien
     pair = re.search(r'name="pair" value="([^"]+)"', text)[1]
     assert "0 answered" in text and re.search("Take back.*", text) and 'data-key="u" disabled' in text
     after = send("/review", {"pair": pair, "answer": "different"})
-    assert "Saved. 1 answered" in words_of(after.text)
+    assert "different. Saved. 1 answered" in words_of(after.text)
     assert send("/review", {"pair": pair, "answer": "perhaps"}).status_code == 422
     number = re.search(r'name="number" value="(\d+)"', after.text)[1]
     assert re.search(rf'name="pair" value="{pair}"', send("/changes/undo", {"number": number, "back": "/review"}).text)
@@ -290,6 +340,8 @@ def test_static_files_are_served_and_ask_no_other_host(client):
         answer = client.get(f"/static/{file.name}")
         assert answer.content == file.read_bytes()
         assert answer.headers["content-type"].startswith(kinds[file.suffix])
+        again = {"If-None-Match": answer.headers["etag"]}
+        assert client.get(f"/static/{file.name}", headers=again).status_code == 304
         others = re.findall(r"(?:https?:)?//[\w.-]+\.\w+", file.read_text(encoding="utf-8"))
         assert set(others) <= {"http://www.w3.org"}
 

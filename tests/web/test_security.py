@@ -8,7 +8,8 @@ import pytest
 
 from svllreid.web.rates import RateLimit
 from svllreid.web.running import allowed_names
-from svllreid.web.security import Guard, safe_next
+from svllreid.web.security import safe_next
+from svllreid.web.sessions import Guard
 
 TOKEN = "a-token-of-this-test-0123456789"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -94,6 +95,9 @@ def test_other_sites_cannot_change_anything(reader):
     ):
         answer = reader.post("/api/v1/identities/rename", json=RENAME, headers=headers)
         assert answer.status_code == 403, headers
+    stolen = {"X-CSRF-Token": csrf_of(reader.get("/identities")), "Origin": "http://evil.example"}
+    assert reader.post("/api/v1/identities/rename", json=RENAME, headers=stolen).status_code == 403
+    reader.cookies.clear()
     assert reader.get("/api/v1/identity", params={"pid": "rita"}).status_code == 200
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -11,15 +12,15 @@ from rich.table import Table
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where rendered_people and run are written.")] = Path(
-        "outputs/demo"
-    ),
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Where rendered_people, run and gallery are written.")
+    ] = Path("outputs/demo"),
     identities: Annotated[int, typer.Option(min=8, help="Synthetic people to train, and as many others to test.")] = 32,
     seed: Annotated[int, typer.Option(min=0, help="Seed of people and training.")] = 0,
 ) -> None:
     """Render synthetic people, train both stages of the tiny model on the CPU, test, and show what was learned.
 
-    It takes two minutes on a laptop and needs no download. An earlier run's two folders are replaced.
+    It takes two minutes on a laptop and needs no download. An earlier run's folders are replaced.
     """
     from svllreid.jobs.demo import run_demo
 
@@ -31,4 +32,7 @@ def demo(
         table.add_row(name, f"{100 * metrics['mAP']:.1f} %", f"{100 * metrics['rank1']:.1f} %")
     console = Console(soft_wrap=True)
     console.print(table)
-    console.print(f"metrics: {result.metrics}\npicture: {result.picture}", markup=False, highlight=False, emoji=False)
+    lines = [f"metrics: {result.metrics}", f"picture: {result.picture}"]
+    if result.gallery is not None:
+        lines.append(f"look at it in a browser: {shlex.join(result.gallery.command)}")
+    console.print("\n".join(lines), markup=False, highlight=False, emoji=False)

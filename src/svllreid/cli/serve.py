@@ -34,7 +34,7 @@ def serve(
     rate: Annotated[float, typer.Option(min=0, help="Requests a second of one client; 0: any number.")] = 50,
     burst: Annotated[float, typer.Option(min=1, help="Requests that one client may make at once.")] = 500,
     file_mib: Annotated[int, typer.Option("--file-mib", min=1, help="MiB of one picture.")] = 20,
-    request_mib: Annotated[int, typer.Option("--request-mib", min=1, help="MiB of one request.")] = 128,
+    request_mib: Annotated[int, typer.Option("--request-mib", min=1, help="MiB of one request.")] = 64,
     megapixels: Annotated[int, typer.Option(min=1, max=89, help="Pixels of one picture.")] = 40,
     query_hours: Annotated[float, typer.Option(min=0.01, help="Hours after which a query is forgotten.")] = 24,
     name: Name = "crops",

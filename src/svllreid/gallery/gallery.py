@@ -338,9 +338,15 @@ class Gallery:
 
     def stats(self) -> GalleryStats:
         """What the gallery holds, counted."""
-        number, size = self.thumbnails.size() if self.thumbnails is not None else (0, 0)
-        files = None if self.store.server else size + _folder_bytes(Path(self.store.uri))
-        return count_crops(self.crops(), self.record, number, files)
+        number = self.thumbnails.size()[0] if self.thumbnails is not None else 0
+        return count_crops(self.crops(), self.record, number, self.bytes_on_disk())
+
+    def bytes_on_disk(self) -> int | None:
+        """The size of the file and of the thumbnails; None for a server, which does not say."""
+        if self.store.server:
+            return None
+        thumbnails = self.thumbnails.size()[1] if self.thumbnails is not None else 0
+        return thumbnails + _folder_bytes(Path(self.store.uri))
 
     def table(self, where: Conditions = Conditions()) -> Iterator[TableBlock]:
         """The crops with their features, as `svllreid embed` writes them; see `evaluation.table_file`."""

@@ -17,9 +17,12 @@ from torch import Tensor
 from svllreid import build
 from svllreid.config import Config, load_config
 from svllreid.data.images import open_image
+from svllreid.errors import GalleryError
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import evaluate_protocol
+from svllreid.jobs.demo_gallery import DemoGallery, make_gallery
 from svllreid.jobs.preparing import Options
+from svllreid.jobs.run_folder import RunFolder
 from svllreid.jobs.testing import embed_splits, rank
 from svllreid.jobs.training import train
 from svllreid.rendered import synthesize
@@ -39,18 +42,20 @@ class Demonstration:
         rows: metrics of each kind of features, by its name.
         metrics: metrics.json of the trained model.
         picture: the picture of its ranked people.
+        gallery: the test people, to be served; None where pymilvus is not installed.
     """
 
     rows: dict[str, dict[str, Any]]
     metrics: Path
     picture: Path
+    gallery: DemoGallery | None
 
 
 def run_demo(folder: Path, *, identities: int, seed: int, console: Console | None = None) -> Demonstration:
     """Render people into `folder`, train on half of them, and search for the others.
 
     Args:
-        folder: its sub-folders `rendered_people` and `run` are replaced.
+        folder: its sub-folders `rendered_people`, `run` and `gallery` are replaced.
         identities: number of people to train; as many others are rendered to test.
         seed: seed of the people and of the training.
         console: shows the progress; None: on stderr.
@@ -70,7 +75,13 @@ def run_demo(folder: Path, *, identities: int, seed: int, console: Console | Non
     }
     trained = train(config, Options(device="cpu", fresh=True), console)
     rows["after both stages"] = trained or {}
-    return Demonstration(rows, run / "metrics.json", run / "ranklist.png")
+    weights = RunFolder(run, config.model.name).final(config, 2)
+    gallery = None
+    try:
+        gallery = make_gallery(folder / "gallery", weights, splits, seed, console)
+    except GalleryError as error:
+        console.print(f"no gallery to look at in a browser: {error}", markup=False, highlight=False)
+    return Demonstration(rows, run / "metrics.json", run / "ranklist.png", gallery)
 
 
 def measure_raw_pixels(splits: Splits) -> dict[str, Any]:

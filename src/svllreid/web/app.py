@@ -22,8 +22,9 @@ from svllreid.web.errors import Refusal
 from svllreid.web.metrics import Metrics, WatchMiddleware
 from svllreid.web.pages import add_pages, error_page
 from svllreid.web.schemas import Status
-from svllreid.web.security import API, Guard, GuardMiddleware
+from svllreid.web.security import API, GuardMiddleware
 from svllreid.web.service import Service
+from svllreid.web.sessions import Guard
 
 logger = logging.getLogger(__name__)
 

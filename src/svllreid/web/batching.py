@@ -71,23 +71,27 @@ class BatchingEncoder:
         self.thread = threading.Thread(target=self._work, name="encoder", daemon=True)
         self.thread.start()
 
-    def encode(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """Features (n, D) float32 of n upright RGB images.
+    def prepare(self, image: Image.Image) -> Tensor:
+        """A picture, upright and RGB, as the small tensor that `encode` takes."""
+        return self.encoder.resize(image)
+
+    def encode(self, prepared: Sequence[Tensor]) -> np.ndarray:
+        """Features (n, D) float32 of n prepared pictures.
 
         Raises: Refusal: too many pictures wait. EvaluationError: features are NaN or infinite.
         """
         with self.lock:
-            if self.closed or self.number + len(images) > self.limit:
+            if self.closed or self.number + len(prepared) > self.limit:
                 raise Refusal(503, "the server is busy; try again in a few seconds", 2)
-            self.number += len(images)
+            self.number += len(prepared)
         try:
-            futures = [Future[np.ndarray]() for _ in images]
-            for image, future in zip(images, futures, strict=True):
-                self.waiting.put((self.encoder.resize(image), future))
+            futures = [Future[np.ndarray]() for _ in prepared]
+            for picture, future in zip(prepared, futures, strict=True):
+                self.waiting.put((picture, future))
             return np.stack([future.result() for future in futures])
         finally:
             with self.lock:
-                self.number -= len(images)
+                self.number -= len(prepared)
 
     def close(self) -> None:
         """Embed what waits, and end."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 
 from svllreid.gallery.crop import Crop
+from svllreid.gallery.milvus import GalleryRecord
+from svllreid.gallery.stats import GalleryStats, count_crops
 from svllreid.types import UNKNOWN
 from svllreid.web.records import IdentitySummary
 
@@ -29,6 +30,7 @@ class Crops:
         self.read = float("-inf")
         self.crops: dict[str, Crop] = {}
         self.by_pid: dict[str, set[str]] = {}
+        self.counted: tuple[int, GalleryStats] | None = None
         self._refresh()
 
     def put(self, crops: Iterable[Crop]) -> None:
@@ -86,17 +88,17 @@ class Crops:
             names.sort(key=_by_number)
             return [self._summary(pid) for pid in names[offset : offset + limit]], len(names)
 
-    def counts(self) -> tuple[dict[int, int], dict[str, int], float | None, float | None]:
-        """Number of crops by known camera and by tag, and the earliest and latest time."""
-        cameras, tags, times = Counter[int](), Counter[str](), list[float]()
-        for crop in self.all():
-            cameras[crop.camid] += 1
-            tags.update(crop.tags)
-            if crop.time is not None:
-                times.append(crop.time)
-        del cameras[UNKNOWN]
-        ends = min(times, default=None), max(times, default=None)
-        return dict(sorted(cameras.items())), dict(sorted(tags.items())), *ends
+    def stats(self, record: GalleryRecord) -> GalleryStats:
+        """What the gallery holds, counted again after changes alone; without its size on the disk.
+
+        Args:
+            record: what the gallery knows of itself.
+        """
+        with self.lock:
+            self._refresh()
+            if self.counted is None or self.counted[0] != self.version:
+                self.counted = (self.version, count_crops(self.crops.values(), record, 0, None))
+            return self.counted[1]
 
     def fresh_name(self, base: str) -> str:
         """A name for a new identity that none has: base-2, base-3 …"""

@@ -66,6 +66,7 @@ def append_line(path: Path, content: dict[str, Any]) -> None:
     A line that a killed process wrote in part is ended first, so that it spoils no other one.
     """
     line = json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
+    path.touch(mode=0o600)
     with path.open("a+b") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)

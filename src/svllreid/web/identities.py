@@ -64,26 +64,30 @@ class Identities:
                 raise Refusal(409, f"there is an identity {name} already; merge the two instead")
             return self._change("rename", f"renamed {pid} to {name}", self._of(pid), name)
 
-    def split(self, crop_ids: Sequence[str], name: str = "") -> Change:
+    def split(self, crop_ids: Sequence[str], name: str = "", *, join: bool = False) -> Change:
         """Make some crops an identity of their own; also of crops without identity.
 
         Args:
             crop_ids: of the crops.
             name: a new one; empty: one is made.
-        Raises: Refusal: a crop is unknown, or an identity has that name.
+            join: an identity may have that name; the crops then become crops of it.
+        Raises: Refusal: a crop is unknown, or an identity has that name and is not to be joined.
         """
         with self.lock:
             found = [self.crops.get(crop_id) for crop_id in dict.fromkeys(crop_ids)]
             crops = [crop for crop in found if crop is not None]
             if not crops or len(crops) < len(found):
                 raise Refusal(404, "there are no such crops; load the page again")
-            if name and self.crops.has(clean_name(name)):
+            joins = bool(name) and self.crops.has(clean_name(name))
+            if joins and not join:
                 raise Refusal(409, f"there is an identity {name} already; choose another name, or merge the two")
             name = clean_name(name) if name else self._fresh(crops[0])
             olds = (
                 _listed(sorted({str(crop.pid) for crop in crops if crop.pid is not None})) or "crops without identity"
             )
-            return self._change("split", f"split {len(crops)} crops of {olds} off as {name}", crops, name)
+            count = f"{len(crops)} crop{'s' if len(crops) > 1 else ''}"
+            text = f"moved {count} of {olds} to {name}" if joins else f"split {count} of {olds} off as {name}"
+            return self._change("split", text, crops, name)
 
     def judge(self, pair: Asked, verdict: Verdict) -> Change:
         """Answer a question of the review, and change what follows from the answer.

@@ -17,8 +17,8 @@ from svllreid.web.rendering import identity_address, page
 from svllreid.web.service import Service
 from svllreid.web.timeline import lanes_of, stops_of
 
-LISTED = 60
-"""Identities on one page."""
+LISTED, CROPS = 60, 300
+"""Identities, and crops of one identity, on one page."""
 NAMES = 200
 """Identities that a form suggests."""
 
@@ -32,12 +32,6 @@ def identity_routes(service: Service) -> APIRouter:
         request: Request, contains: str = "", start: Annotated[int, Query(ge=0)] = 0, changed: int = 0
     ) -> HTMLResponse:
         summaries, total = service.identities(contains, start, LISTED)
-        starts = [("Previous", start - LISTED), ("Next", start + LISTED)]
-        links = [
-            (name, f"/identities?{urlencode({'contains': contains, 'start': place})}")
-            for name, place in starts
-            if 0 <= place < total
-        ]
         return page(
             request,
             "identities",
@@ -45,14 +39,16 @@ def identity_routes(service: Service) -> APIRouter:
             summaries=summaries,
             total=total,
             contains=contains,
-            pages=links,
+            pages=_neighbours(f"/identities?{urlencode({'contains': contains})}", start, LISTED, total),
             change=find_change(service, changed),
             changes=service.changes(10),
             back="/identities",
         )
 
     @routes.get("/identity")
-    def identity(request: Request, pid: str = "", changed: int = 0) -> HTMLResponse:
+    def identity(
+        request: Request, pid: str = "", start: Annotated[int, Query(ge=0)] = 0, changed: int = 0
+    ) -> HTMLResponse:
         crops = service.identity(pid)
         times = [crop.time for crop in crops if crop.time is not None]
         return page(
@@ -63,7 +59,8 @@ def identity_routes(service: Service) -> APIRouter:
             crops=crops,
             lanes=lanes_of(crops),
             span=(min(times), max(times)) if times else None,
-            stops=stops_of(crops),
+            stops=stops_of(crops[start : start + CROPS]),
+            pages=_neighbours(identity_address(pid), start, CROPS, len(crops)),
             names=[one.pid for one in service.identities("", 0, NAMES)[0] if one.pid != pid],
             remove=f"/gallery/remove?{urlencode({'pid': pid})}",
             change=find_change(service, changed),
@@ -81,7 +78,7 @@ def identity_routes(service: Service) -> APIRouter:
     def split(crop: Texts = None, name: Text = "", back: Text = "") -> RedirectResponse:
         if not crop:
             raise Refusal(422, "select the crops that show somebody else")
-        change = service.split(crop, name.strip())
+        change = service.split(crop, name.strip(), join=True)
         return send_to(security.safe_next(back), changed=change.number) if back else _after(change)
 
     @routes.post("/identities/rename")
@@ -93,6 +90,12 @@ def identity_routes(service: Service) -> APIRouter:
         return send_to(security.safe_next(back), changed=service.undo(number).number)
 
     return routes
+
+
+def _neighbours(address: str, start: int, length: int, total: int) -> list[tuple[str, str]]:
+    """The names and addresses of the pages before and after the one that begins at `start`."""
+    starts = {"Previous": max(start - length, 0) if start else -1, "Next": start + length}
+    return [(name, f"{address}&start={place}") for name, place in starts.items() if 0 <= place < total]
 
 
 def _after(change: Change) -> RedirectResponse:

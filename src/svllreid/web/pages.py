@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
@@ -29,10 +29,20 @@ def add_pages(app: FastAPI, service: Service) -> None:
         app: its middleware sets what `security` says of a request's state.
         service: what the pages show and change.
     """
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.mount("/static", _Static(directory=STATIC), name="static")
     app.include_router(_sign_in_routes())
     for routes in (search_routes, identity_routes, review_routes, gallery_routes):
         app.include_router(routes(service))
+
+
+class _Static(StaticFiles):
+    """Static files that browsers keep, and ask each time whether they have changed."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        """See StaticFiles."""
+        response = super().file_response(*arguments, **options)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def _sign_in_routes() -> APIRouter:

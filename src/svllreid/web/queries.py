@@ -21,6 +21,7 @@ from svllreid.web.records import Query, QueryKind
 
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 CROP_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_SWEEP = 60.0  # seconds between two looks at all queries
 CROP = "crop-"
 """What the id of a query begins with that is a crop of the gallery; it is not kept, as the crop is."""
 
@@ -31,18 +32,21 @@ class KeptQueries:
     Args:
         folder: where they lie, a file each.
         seconds: after which a query is forgotten.
-        most: queries; the oldest ones are forgotten first.
+        most: queries, about; the oldest ones are forgotten first.
     """
 
     def __init__(self, folder: Path, seconds: float, most: int) -> None:
         self.folder, self.seconds, self.most = folder, seconds, most
         self.lock = threading.Lock()
+        self.swept, self.kept = 0.0, 0  # when queries were deleted, and how many were kept since then
         self.sweep()
 
     def keep(self, kind: QueryKind, features: np.ndarray, pictures: Sequence[bytes] = (), words: str = "") -> Query:
         """Keep a query with its features (n, D), and its small pictures, JPEG, or its words."""
         with self.lock:
-            self.sweep()
+            self.kept += 1
+            if self.kept > self.most // 10 or time.monotonic() - self.swept > _SWEEP:
+                self.sweep()
         query_id = secrets.token_hex(16)
         now = time.time()
         content = {"kind": kind, "words": words, "pictures": len(pictures), "created": now}
@@ -75,6 +79,7 @@ class KeptQueries:
 
     def sweep(self) -> None:
         """Delete queries that are too old or too many."""
+        self.swept, self.kept = time.monotonic(), 0
         files = sorted(self.folder.glob("*.npz"), key=lambda file: file.stat().st_mtime)
         limit = time.time() - self.seconds
         for number, file in enumerate(files):

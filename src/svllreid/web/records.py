@@ -310,7 +310,7 @@ class Limits:
     """
 
     file_bytes: int = 20 << 20
-    request_bytes: int = 128 << 20
+    request_bytes: int = 64 << 20
     pixels: int = 40_000_000
     query_pictures: int = 8
     add_pictures: int = 200

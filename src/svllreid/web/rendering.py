@@ -122,6 +122,15 @@ def identity_address(pid: str) -> str:
     return f"/identity?{urlencode({'pid': pid})}"
 
 
+def sentence(text: str) -> str:
+    """A text with a capital at its beginning.
+
+    >>> sentence("merged a into b")
+    'Merged a into b'
+    """
+    return text[:1].upper() + text[1:]
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("svllreid.web", "templates"),
@@ -130,7 +139,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (when, iso, percent, one_in, size, described, identity_address)
+    filters = (when, iso, percent, one_in, size, described, identity_address, sentence)
     environment.filters.update({function.__name__: function for function in filters})
     environment.filters["grouped"] = lambda number: f"{number:,}"
     environment.globals["version"] = __version__
@@ -165,6 +174,6 @@ def error_page(request: Request, status: int, title: str = "", detail: str = "")
     """
     usual = 500 if status >= 500 else 400
     advice = ADVICE.get(status, ADVICE[usual])
-    sentence = f"{detail[:1].upper()}{detail[1:]}" + ("." if detail and detail[-1] not in ".!?" else "")
+    text = sentence(detail) + ("." if detail and detail[-1] not in ".!?" else "")
     heading = title or _TITLES.get(status, _TITLES[usual])
-    return page(request, "error", "", status, status_code=status, heading=heading, detail=sentence, advice=advice)
+    return page(request, "error", "", status, status_code=status, heading=heading, detail=text, advice=advice)

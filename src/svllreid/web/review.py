@@ -111,14 +111,15 @@ class Review:
 
     def _joins(self, crops: list[Crop], vectors: np.ndarray, rows: list[list[int]], means: np.ndarray) -> list[Asked]:
         """The nearest crops of identities whose means are near, the nearest first."""
-        near = set[tuple[int, int]]()
+        near: dict[tuple[int, int], float] = {}
         for start in range(0, len(means), _BLOCK):
             block = np.array(distances(means[start : start + _BLOCK], means))
             block[np.arange(len(block)), np.arange(start, start + len(block))] = np.inf
-            nearest = np.argsort(block, axis=1)[:, : min(_NEAREST, len(means) - 1)]
-            near |= {(min(start + i, int(j)), max(start + i, int(j))) for i, row in enumerate(nearest) for j in row}
+            nearest = np.argpartition(block, min(_NEAREST, len(means) - 1) - 1, axis=1)[:, :_NEAREST]
+            for one, others in enumerate(nearest, start):
+                near |= {(min(one, int(j)), max(one, int(j))): float(block[one - start, j]) for j in others}
         pairs = []
-        for one, other in near:
+        for one, other in sorted(near, key=near.__getitem__)[: 4 * _MOST_PAIRS]:
             between = np.asarray(distances(vectors[rows[one]], vectors[rows[other]]))
             i, j = np.unravel_index(int(between.argmin()), between.shape)
             pairs.append((float(between.min()), crops[rows[one][int(i)]].id, crops[rows[other][int(j)]].id))
@@ -126,17 +127,15 @@ class Review:
         return [_asked(False, left, right, distance) for distance, left, right in chosen[:_MOST_PAIRS]]
 
     def _parts(self, crops: list[Crop], vectors: np.ndarray, rows: list[list[int]], means: np.ndarray) -> list[Asked]:
-        """The crop of each identity that is farthest from its mean, with the one farthest from it, the most distant
-        pairs first."""
+        """Of each identity the crop that is farthest from the mean, with the one farthest from that; far ones first."""
         pairs = []
         for members, mean in zip(rows, means, strict=True):
-            if len(members) < 2:
-                continue
-            far = members[int(np.asarray(distances(mean[None], vectors[members])).argmax())]
-            apart = np.asarray(distances(vectors[[far]], vectors[members]))[0]
-            other = members[int(apart.argmax())]
-            if other != far:  # else all are equal
-                pairs.append((float(apart.max()), crops[far].id, crops[other].id))
+            own = vectors[members]
+            far = int(np.linalg.norm(own - mean, axis=1).argmax())
+            apart = np.linalg.norm(own - own[far], axis=1)
+            other = int(apart.argmax())
+            if other != far:  # else all are equal, or there is one alone
+                pairs.append((float(apart[other]), crops[members[far]].id, crops[members[other]].id))
         chosen = [pair for pair in sorted(pairs, reverse=True) if self.likely(pair[0], True)]
         return [_asked(True, left, right, distance) for distance, left, right in chosen[:_MOST_PAIRS]]
 

@@ -28,8 +28,8 @@ from svllreid.web.folder import StateFolder, state_root
 from svllreid.web.metrics import Metrics
 from svllreid.web.rates import RateLimit
 from svllreid.web.searches import Words
-from svllreid.web.security import LEAST_TOKEN, Guard
 from svllreid.web.service import Service, Settings
+from svllreid.web.sessions import LEAST_TOKEN, Guard
 
 logger = logging.getLogger(__name__)
 
@@ -182,12 +182,15 @@ def _tls(options: ServeOptions) -> dict[str, Any]:
 
 def _listen(host: str, port: int) -> socket.socket:
     """A socket at the address. ServeError where it cannot be had."""
+    listening = None
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
     except (OSError, OverflowError) as error:
+        if listening is not None:
+            listening.close()
         reason = getattr(error, "strerror", None) or error
         raise ServeError(f"cannot listen at {host}, port {port} ({reason}); give another one", ("address",)) from None
     return listening

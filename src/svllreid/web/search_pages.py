@@ -78,6 +78,7 @@ def search_routes(service: Service) -> APIRouter:
         combine: Literal["mean", "best"] = "mean",
         rate: str = "",
         k: Annotated[int, Query(ge=1, le=MOST)] = MORE,
+        changed: int = 0,
     ) -> Any:
         if not query:
             return send_to("/")
@@ -91,7 +92,7 @@ def search_routes(service: Service) -> APIRouter:
             group_by=group or None,
             false_accept_rate=_rate(rate),
         )
-        return _results_page(request, service, service.search(query, options), options)
+        return _results_page(request, service, service.search(query, options), options, changed)
 
     @routes.get("/crops/{crop_id}")
     def crop(request: Request, crop_id: str, changed: int = 0) -> HTMLResponse:
@@ -101,7 +102,9 @@ def search_routes(service: Service) -> APIRouter:
     return routes
 
 
-def _results_page(request: Request, service: Service, answer: Answer, options: SearchOptions) -> HTMLResponse:
+def _results_page(
+    request: Request, service: Service, answer: Answer, options: SearchOptions, changed: int
+) -> HTMLResponse:
     """The hits of a search, in groups where the calibration decides."""
     ranked = list(enumerate(answer.hits, 1))
     groups = [("Nearest", ranked)]
@@ -124,6 +127,8 @@ def _results_page(request: Request, service: Service, answer: Answer, options: S
         source=service.crop(answer.query.crop_id) if answer.query.kind == "crop" else None,
         filtered=_filtered(options),
         more=more,
+        change=find_change(service, changed),
+        back=f"/search?{_address_of(answer, options, options.k)}",
         heading=heading[answer.query.kind],
     )
 

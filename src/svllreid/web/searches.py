@@ -70,10 +70,14 @@ class Searches:
             raise Refusal(422, f"a query has 1 to {self.limits.query_pictures} pictures")
         if boxes and len(boxes) != len(contents):
             raise Refusal(422, f"{len(boxes)} boxes were sent for {len(contents)} pictures; send one for each, or none")
-        images = [decode(content, number, self.limits).image for number, content in enumerate(contents, 1)]
-        images = [cut(image, box) if box else image for image, box in zip_longest(images, boxes)]
-        features.append(self.batching.encode(images))
-        return self.queries.keep("images", np.concatenate(features), [*pictures, *map(jpeg, images)])
+        prepared = []
+        for number, (content, box) in enumerate(zip_longest(contents, boxes), 1):
+            image = decode(content, number, self.limits).image
+            image = image if box is None else cut(image, box)
+            prepared.append(self.batching.prepare(image))  # which is small: one large picture at a time is in memory
+            pictures.append(jpeg(image))
+        features.append(self.batching.encode(prepared))
+        return self.queries.keep("images", np.concatenate(features), pictures)
 
     def _before(self, query_id: str) -> tuple[list[np.ndarray], list[bytes]]:
         """Features and pictures of a query that pictures are added to; nothing where there is none."""

@@ -14,6 +14,7 @@ from svllreid.errors import ImageError
 from svllreid.gallery.crop import Crop
 from svllreid.gallery.gallery import Gallery
 from svllreid.gallery.thumbnails import SIZE
+from svllreid.types import UNKNOWN
 from svllreid.web.audit import Audit
 from svllreid.web.batching import BatchingEncoder
 from svllreid.web.crops import Crops
@@ -154,8 +155,10 @@ class Service:
 
     def facets(self) -> Facets:
         """What searches can be filtered by."""
+        stats = self.crops.stats(self.gallery.record)
+        cameras = {camid: count for camid, count in stats.cameras.items() if camid != UNKNOWN}
         rates = () if self.calibration is None else self.calibration.supported_rates()
-        return Facets(*self.crops.counts(), rates, self.searches.words is not None)
+        return Facets(cameras, stats.tags, stats.first, stats.last, rates, self.searches.words is not None)
 
     def crop(self, crop_id: str) -> ShownCrop:
         """A crop of the gallery."""
@@ -188,9 +191,9 @@ class Service:
         """Make one identity of several, see `Identities.merge`."""
         return self.changing.merge(pids, into)
 
-    def split(self, crop_ids: Sequence[str], name: str = "") -> Change:
+    def split(self, crop_ids: Sequence[str], name: str = "", *, join: bool = False) -> Change:
         """Make crops an identity of their own, see `Identities.split`."""
-        return self.changing.split(crop_ids, name)
+        return self.changing.split(crop_ids, name, join=join)
 
     def rename(self, pid: str, name: str) -> Change:
         """Give an identity another name, see `Identities.rename`."""
@@ -251,8 +254,8 @@ class Service:
 
     def about(self) -> About:
         """The gallery, the model and the calibration in use."""
-        stats = self.gallery.stats()
-        spec, numbers = stats.spec, (stats.crops, stats.identities, stats.unidentified, stats.index, stats.bytes)
+        stats, spec = self.crops.stats(self.gallery.record), self.gallery.spec
+        numbers = (stats.crops, stats.identities, stats.unidentified, stats.index, self.gallery.bytes_on_disk())
         shown = None if self.calibration is None else calibration_shown(self.calibration)
         return About(*numbers, spec.fingerprint, spec.dim, spec.precision, shown, self.facets(), self.limits)
 

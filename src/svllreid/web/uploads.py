@@ -88,7 +88,8 @@ def decode(content: bytes, number: int, limits: Limits) -> Picture:
         raise Refusal(422, f"{name} is empty")
     if len(content) > limits.file_bytes:
         raise Refusal(413, f"{name} is larger than {limits.file_bytes >> 20} MiB; make it smaller")
-    with _decoders, _opened(content, name) as image:
+    with _decoders:
+        image = _opened(content, name)
         if image.width * image.height > limits.pixels:
             raise Refusal(
                 413, f"{name} has {image.width} x {image.height} pixels; {limits.pixels // 1_000_000} million are taken"
@@ -96,8 +97,7 @@ def decode(content: bytes, number: int, limits: Limits) -> Picture:
         if image.format != "MPO" and _is_animated(image):
             raise Refusal(422, f"{name} has several frames; send one of them as a picture of its own")
         try:
-            # A copy, since an upright RGB picture is otherwise the opened file itself, which is closed here.
-            return Picture(content, any_image(image, name).copy(), FORMATS[image.format or ""])
+            return Picture(content, any_image(image, name), FORMATS[image.format or ""])
         except ImageError:
             raise Refusal(422, f"{name} is damaged or incomplete; send it again") from None
 

@@ -9,7 +9,7 @@ const drop = form.querySelector(".drop");
 const list = form.querySelector(".chosen");
 const said = form.querySelector("[data-said]");
 const submit = form.querySelector("button[data-submit]");
-const limits = { files: Number(form.dataset.maxFiles) || 8, bytes: Number(form.dataset.maxBytes) || Infinity };
+const [most, mostBytes, mostTogether] = ["maxFiles", "maxBytes", "maxRequest"].map((name) => Number(form.dataset[name]));
 const boxes = form.dataset.boxes === "yes";
 let pictures = [];
 
@@ -21,13 +21,15 @@ function say(text, bad = false) {
 
 function add(files) {
   const images = [...files].filter((file) => !file.type || file.type.startsWith("image/"));
-  const light = images.filter((file) => file.size <= limits.bytes);
-  const taken = light.slice(0, limits.files - pictures.length);
+  const light = images.filter((file) => file.size <= mostBytes);
+  let room = 0.95 * mostTogether - pictures.reduce((sum, picture) => sum + picture.file.size, 0);
+  const taken = light.slice(0, most - pictures.length).filter((file) => (room -= file.size) > 0);
   pictures.push(...taken.map((file) => new Picture(file)));
   const problems = [];
   if (images.length < files.length) problems.push("Only pictures can be searched for.");
-  if (light.length < images.length) problems.push(`Pictures may have ${Math.floor(limits.bytes / 1e6)} MB at most.`);
-  if (taken.length < light.length) problems.push(`${limits.files} pictures at most.`);
+  if (light.length < images.length) problems.push(`Pictures may have ${Math.floor(mostBytes / 1e6)} MB at most.`);
+  if (room <= 0) problems.push(`All pictures together may have ${Math.floor((0.95 * mostTogether) / 1e6)} MB at most.`);
+  else if (taken.length < light.length) problems.push(`${most} pictures at most.`);
   refresh();
   const number = pictures.length === 1 ? "1 picture chosen." : `${pictures.length} pictures chosen.`;
   say([...problems, number].join(" "), problems.length > 0);
@@ -41,7 +43,7 @@ function refresh() {
   if (photo) photo.value = "";
   list.replaceChildren(...pictures.map((picture, index) => picture.item(index + 1)));
   list.hidden = pictures.length === 0;
-  submit.hidden = pictures.length === 0;
+  submit.hidden = boxes && pictures.length === 0;
   list.classList.toggle("one", pictures.length === 1);
   submit.disabled = pictures.length === 0;
 }

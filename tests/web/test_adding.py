@@ -1,0 +1,92 @@
+"""Pictures that are added in the background: jobs that fail, jobs that a restart continues, galleries of several."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from svllreid.errors import GalleryError
+from svllreid.gallery.crop import AddReport, Crop
+from svllreid.web.adding import AddQueue, Labels
+from svllreid.web.crops import Crops
+from svllreid.web.errors import Refusal
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_job_goes_on_after_a_restart_with_what_was_left(tmp_path):
+    begun, go_on, added = threading.Event(), threading.Event(), []
+
+    def slow(files, labels):
+        added.extend(file.name for file in files)
+        begun.set()
+        go_on.wait(20)
+        return AddReport(added=len(files))
+
+    first = AddQueue(tmp_path, slow)
+    job = first.accept([tmp_path / str(number) for number in range(70)], Labels("anna", tags=("a", "b")), ["picture 9"])
+    begun.wait(20)
+    threading.Timer(0.1, go_on.set).start()
+    first.close()
+    assert len(added) == 32
+    assert len(json.loads((tmp_path / f"{job.id}.json").read_text())["files"]) == 38
+    seen = []
+    second = AddQueue(tmp_path, lambda files, labels: seen.append((len(files), labels)) or AddReport(added=len(files)))
+    until(lambda: second.job(job.id).state == "done")
+    assert seen == [(32, Labels("anna", tags=("a", "b"))), (6, Labels("anna", tags=("a", "b")))]
+    done = second.job(job.id)
+    assert (done.total, done.finished, done.added, done.skipped, done.reasons) == (71, 71, 70, 1, ("picture 9",))
+    assert not list(tmp_path.glob("*.json"))
+    second.close()
+
+
+def test_a_job_that_fails_ends_no_other_one_and_is_tried_again_at_the_next_start(tmp_path, caplog):
+    broken = True
+
+    def add(files, labels):
+        if broken and files[0].name == "bad":
+            raise GalleryError("/secret/people.db is gone")
+        return AddReport(added=1)
+
+    jobs = AddQueue(tmp_path, add)
+    bad, good = jobs.accept([tmp_path / "bad"], Labels(), []), jobs.accept([tmp_path / "good"], Labels(), [])
+    until(lambda: jobs.job(good.id).state == "done")
+    failed = jobs.job(bad.id)
+    assert failed.state == "failed" and "secret" not in failed.error
+    assert "/secret/people.db is gone" in caplog.text
+    jobs.close()
+    broken = False
+    again = AddQueue(tmp_path, add)
+    until(lambda: again.job(bad.id).state == "done")
+    again.close()
+
+
+def test_more_jobs_than_may_wait_are_refused(tmp_path):
+    go_on = threading.Event()
+    jobs = AddQueue(tmp_path, lambda files, labels: go_on.wait(20) and AddReport(added=1), most=2)
+    for _ in range(2):
+        jobs.accept([tmp_path / "a"], Labels(), [])
+    with pytest.raises(Refusal, match="being added") as error:
+        jobs.accept([tmp_path / "a"], Labels(), [])
+    assert (error.value.status, error.value.retry_after) == (503, 60)
+    go_on.set()
+    jobs.close()
+
+
+def test_a_gallery_that_others_change_is_read_again_after_a_while(monkeypatch):
+    stored = [Crop("a", pid=1)]
+    alone, shared = Crops(lambda: list(stored), shared=False), Crops(lambda: list(stored), shared=True)
+    stored.append(Crop("b", pid="anna"))
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 61)
+    assert (alone.get("b"), shared.get("b").pid) == (None, "anna")
+    assert [one.pid for one in shared.identities("", 0, 10)[0]] == ["1", "anna"]
+    assert shared.identities("NN", 0, 10)[1] == 1
+    shared.drop(["b"])
+    assert not shared.has("anna")
