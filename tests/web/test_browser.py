@@ -15,6 +15,7 @@ from svllreid.web.sessions import Guard
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright's Python package is not installed")
 expect = sync_api.expect
+expect.set_options(timeout=20_000)
 
 CHROMIUM = next(filter(None, (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
@@ -71,6 +72,21 @@ def open_page(browser, running):
         context.close()
     # A page that says that something was not found is such an error for the console.
     assert [fault for fault in faults if "the server responded with a status of 4" not in fault] == []
+
+
+@pytest.fixture
+def guarded(running):
+    """A second server for the same service, which needs TOKEN."""
+    server = type(running)(create_app(running.service, Guard(TOKEN, b"k" * 32, RateLimit(0, 5)), Metrics()))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def axe():
+    """The script axe-core, which checks a page against accessibility rules."""
+    package = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    return (Path(package.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -409,9 +425,7 @@ def test_everything_is_reached_with_the_keyboard(open_page, red):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_violations_of_accessibility_rules(open_page, running, red, scheme):
-    package = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
-    axe = (Path(package.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+def test_no_violations_of_accessibility_rules(open_page, running, red, axe, scheme):
     page = open_page("/", color_scheme=scheme)
     page.set_input_files("#images", red)
     found = {"chosen": violations(page, axe)}
@@ -453,22 +467,27 @@ def test_the_guard_of_these_tests_notices_other_hosts_and_console_errors(open_pa
 
 
 @pytest.mark.slow
-def test_signing_in_and_out(open_page, running):
-    guard = Guard(TOKEN, b"k" * 32, RateLimit(0, 5))
-    server = type(running)(create_app(running.service, guard, Metrics()))
-    try:
-        page = open_page("/identities", base_url=server.url, viewport=PHONE)
-        expect(page.get_by_label("Token")).to_be_focused()
-        page.keyboard.type("a guess")
-        page.keyboard.press("Enter")
-        expect(page.get_by_role("alert")).to_contain_text("That is not the token.")
-        page.get_by_label("Token").fill(TOKEN)
-        page.keyboard.press("Enter")
-        expect(page.get_by_role("heading", level=1)).to_have_text("Identities")
-        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-        page.get_by_role("button", name="Sign out").click()
-        expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
-        page.goto("/gallery")
-        expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
-    finally:
-        server.stop()
+def test_signing_in_and_out(open_page, guarded):
+    page = open_page("/identities", base_url=guarded.url, viewport=PHONE)
+    expect(page.get_by_label("Token")).to_be_focused()
+    page.keyboard.type("a guess")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("That is not the token.")
+    page.get_by_label("Token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Identities")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+    page.goto("/gallery")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+
+
+@pytest.mark.slow
+def test_no_violations_where_people_sign_in(open_page, guarded, axe):
+    page = open_page("/login", base_url=guarded.url)
+    assert violations(page, axe) == []
+    page.get_by_label("Token").fill("a guess")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert violations(page, axe) == []

@@ -317,6 +317,62 @@ def test_what_is_not_there_is_said_on_a_page(visit):
     visit("/gallery/adding/lost", 404)
 
 
+ODD = [
+    "",
+    "-1",
+    "9" * 30,
+    "1e400",
+    "nan",
+    "\0",
+    "'\"<script>alert(1)</script>",
+    "a" * 5000,
+    "\u202e\U0001f600",
+    "../etc/passwd",
+]
+ADDRESSES = {
+    "/search": ("query", "camid", "tag", "after", "before", "group", "combine", "rate", "k", "changed"),
+    "/identities": ("contains", "start", "changed"),
+    "/identity": ("pid", "start", "changed"),
+    "/gallery": ("removed",),
+    "/gallery/remove": ("crop", "pid", "camid", "tag", "older_than"),
+    "/login": ("next",),
+}
+FORMS = {
+    "/search": ("box", "left"),
+    "/search/words": ("words",),
+    "/identities/merge": ("pid", "into"),
+    "/identities/split": ("crop", "name", "back"),
+    "/identities/rename": ("pid", "name"),
+    "/changes/undo": ("number", "back"),
+    "/review": ("pair", "answer"),
+    "/gallery/add": ("pid", "camid", "time", "tags"),
+    "/gallery/remove": ("confirmation",),
+}
+
+
+def test_odd_values_break_no_page(client, send, draw):
+    file = {"image": ("a.png", draw((200, 30, 30)), "image/png")}
+    query = parse_qs(urlsplit(str(send("/search", files=file).url)).query)["query"][0]
+    usual = {"/search": {"query": query}, "/identity": {"pid": "rita"}}
+    answers = [
+        client.get(address, params={**usual.get(address, {}), field: value})
+        for address, fields in ADDRESSES.items()
+        for field in fields
+        for value in ODD
+    ]
+    csrf = re.search(r'name="csrf" value="(\w+)"', client.get("/").text)[1]
+    usual = {"pid": "rita", "into": "rita", "name": "rita", "crop": client.service.identity("rita")[0].id}
+    for address, fields in FORMS.items():
+        files = file if address in ("/search", "/gallery/add") else None
+        for field in fields:
+            known = {one: usual[one] for one in fields if one in usual}
+            answers += [client.post(address, data={"csrf": csrf, **known, field: value}, files=files) for value in ODD]
+    for answer in answers:
+        assert answer.status_code < 500, answer.url
+        assert "<script>alert" not in answer.text and "Traceback" not in answer.text
+        check_page(answer.text)
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 410, 413, 415, 422, 429, 500, 503])
 def test_every_error_says_what_to_do(status):
     class State:

@@ -82,6 +82,8 @@ def serve(
         started: called with the address before requests are answered.
     Raises: ReidError: anything that the user can fix.
     """
+    # The gallery's connection is renewed after idle minutes, which gRPC would print as an error.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     token = os.environ.get(TOKEN, "")
     check_token(options.host, token)
     tls = _tls(options)
