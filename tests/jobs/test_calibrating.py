@@ -109,7 +109,7 @@ def test_input_that_cannot_be_calibrated(labelled, weights, tmp_path):
     with pytest.raises(EvaluationError, match="does not say which model"):
         calibrate_to_file(tmp_path / "plain.npz", None, output, CPU)
     np.savez(tmp_path / "else.npz", a=np.eye(3))
-    with pytest.raises(EvaluationError, match="lacks vectors"):
+    with pytest.raises(EvaluationError, match="has no array vectors"):
         calibrate_to_file(tmp_path / "else.npz", None, output, CPU)
     with pytest.raises(EvaluationError, match="does not exist"):
         calibrate_to_file(tmp_path / "none.npz", None, output, CPU)

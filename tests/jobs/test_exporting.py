@@ -121,6 +121,7 @@ def test_speed_is_measured_at_least_three_times():
     assert calls == [(6, 3, 4, 2)] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_int8_loses_little_on_real_people(real_data, small_config, tmp_path):
     """The tiny CLIP as it comes, on PKU-Reid: less than half a point of mAP."""

@@ -17,13 +17,13 @@ from svllreid import EmbeddingSpec, Gallery
 from svllreid.calibration.fit import calibrate
 from svllreid.embedding.encoder import FeatureEncoder
 from svllreid.types import SideRows
+from svllreid.web.access.rates import RateLimit
+from svllreid.web.access.sessions import Guard
 from svllreid.web.app import create_app
-from svllreid.web.batching import OneAtATime
-from svllreid.web.folder import StateFolder
 from svllreid.web.metrics import Metrics
-from svllreid.web.rates import RateLimit
-from svllreid.web.service import Service, Settings
-from svllreid.web.sessions import Guard
+from svllreid.web.service.batching import OneAtATime
+from svllreid.web.service.folder import StateFolder
+from svllreid.web.service.service import Service, Settings
 
 TOKEN = "a-token-of-this-test-0123456789"
 PEOPLE = {"rita": (200, 30, 30), "greta": (30, 200, 30), "bob": (30, 30, 200), "gil": (40, 180, 40)}

@@ -8,9 +8,9 @@ import pytest
 
 from svllreid.errors import GalleryError
 from svllreid.gallery.crop import AddReport, Crop
-from svllreid.web.adding import AddQueue, Labels
-from svllreid.web.crops import Crops
 from svllreid.web.errors import Refusal
+from svllreid.web.service.adding import AddQueue, Labels
+from svllreid.web.service.crops import Crops
 
 
 def until(condition):

@@ -11,8 +11,8 @@ from PIL import Image
 from svllreid.embedding.encoder import FeatureEncoder
 from svllreid.errors import EvaluationError
 from svllreid.types import SideRows
-from svllreid.web.batching import BatchingEncoder
 from svllreid.web.errors import Refusal
+from svllreid.web.service.batching import BatchingEncoder
 
 
 class Gate:

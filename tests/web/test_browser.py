@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
+from svllreid.web.access.rates import RateLimit
+from svllreid.web.access.sessions import Guard
 from svllreid.web.app import create_app
 from svllreid.web.metrics import Metrics
-from svllreid.web.rates import RateLimit
-from svllreid.web.sessions import Guard
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright's Python package is not installed")
 expect = sync_api.expect

@@ -6,8 +6,8 @@ import pytest
 
 from svllreid.gallery.crop import Crop
 from svllreid.web.errors import Refusal
-from svllreid.web.folder import append_line, lines
-from svllreid.web.journal import Journal
+from svllreid.web.service.folder import append_line, lines
+from svllreid.web.service.journal import Journal
 
 
 class Shelf:

@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 
 from svllreid.gallery.crop import Crop
-from svllreid.web import identity_pages, pages, rendering
-from svllreid.web.records import RemovalConditions, ShownCrop
-from svllreid.web.timeline import lanes_of, stops_of
+from svllreid.web.pages import identity as identity_pages
+from svllreid.web.pages import rendering
+from svllreid.web.pages import site as pages
+from svllreid.web.pages.timeline import lanes_of, stops_of
+from svllreid.web.service.records import RemovalConditions, ShownCrop
 
 TOKEN = "a-token-of-this-test-0123456789"
 

@@ -15,8 +15,8 @@ import pytest
 from svllreid.cli.main import run
 from svllreid.errors import OutputError
 from svllreid.web.errors import ServeError
-from svllreid.web.folder import state_root
 from svllreid.web.running import check_token
+from svllreid.web.service.folder import state_root
 
 TOKEN = "a-token-of-this-test-0123456789"
 

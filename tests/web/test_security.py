@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from svllreid.web.rates import RateLimit
+from svllreid.web.access.rates import RateLimit
+from svllreid.web.access.security import safe_next
+from svllreid.web.access.sessions import Guard
 from svllreid.web.running import allowed_names
-from svllreid.web.security import safe_next
-from svllreid.web.sessions import Guard
 
 TOKEN = "a-token-of-this-test-0123456789"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}

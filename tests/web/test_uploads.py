@@ -7,7 +7,7 @@ import zlib
 import pytest
 from PIL import Image
 
-from svllreid.web.records import Limits
+from svllreid.web.service.records import Limits
 
 
 def png_of_size(width, height):

@@ -51,10 +51,10 @@ def serve(
     from svllreid.web.libraries import check_libraries
 
     check_libraries()
-    from svllreid.web.records import Limits
     from svllreid.web.running import ServeOptions
     from svllreid.web.running import serve as serve_gallery
-    from svllreid.web.service import Settings
+    from svllreid.web.service.records import Limits
+    from svllreid.web.service.service import Settings
 
     limits = Limits(file_mib << 20, request_mib << 20, megapixels * 1_000_000)
     names, settings = tuple(server_name or ()), Settings(limits, query_hours * 3600)

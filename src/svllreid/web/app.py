@@ -17,14 +17,14 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from svllreid import __version__
 from svllreid.errors import ReidError
-from svllreid.web.api import api
+from svllreid.web.access.security import API, GuardMiddleware
+from svllreid.web.access.sessions import Guard
+from svllreid.web.api.routes import api
+from svllreid.web.api.schemas import Status
 from svllreid.web.errors import Refusal
 from svllreid.web.metrics import Metrics, WatchMiddleware
-from svllreid.web.pages import add_pages, error_page
-from svllreid.web.schemas import Status
-from svllreid.web.security import API, GuardMiddleware
-from svllreid.web.service import Service
-from svllreid.web.sessions import Guard
+from svllreid.web.pages.site import add_pages, error_page
+from svllreid.web.service.service import Service
 
 logger = logging.getLogger(__name__)
 

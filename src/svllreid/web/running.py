@@ -21,15 +21,15 @@ from svllreid.files import is_file, user_path
 from svllreid.gallery.gallery import Gallery
 from svllreid.jobs.gallery import GalleryOptions
 from svllreid.runtime.progress import logging_to
+from svllreid.web.access.rates import RateLimit
+from svllreid.web.access.sessions import LEAST_TOKEN, Guard
 from svllreid.web.app import create_app
-from svllreid.web.batching import OneAtATime
 from svllreid.web.errors import ServeError
-from svllreid.web.folder import StateFolder, state_root
 from svllreid.web.metrics import Metrics
-from svllreid.web.rates import RateLimit
-from svllreid.web.searches import Words
-from svllreid.web.service import Service, Settings
-from svllreid.web.sessions import LEAST_TOKEN, Guard
+from svllreid.web.service.batching import OneAtATime
+from svllreid.web.service.folder import StateFolder, state_root
+from svllreid.web.service.searches import Words
+from svllreid.web.service.service import Service, Settings
 
 logger = logging.getLogger(__name__)
 

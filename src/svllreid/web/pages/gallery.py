@@ -5,12 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from svllreid.web import uploads
 from svllreid.web.errors import Refusal
-from svllreid.web.forms import Text, Uploads, page_router, send_to
-from svllreid.web.records import RemovalConditions
-from svllreid.web.rendering import page
-from svllreid.web.service import Service
+from svllreid.web.pages.forms import Text, Uploads, page_router, send_to
+from svllreid.web.pages.rendering import page
+from svllreid.web.service import uploads
+from svllreid.web.service.records import RemovalConditions
+from svllreid.web.service.service import Service
 
 
 def gallery_routes(service: Service) -> APIRouter:

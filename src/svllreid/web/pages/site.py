@@ -9,13 +9,13 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
-from svllreid.web import security
-from svllreid.web.forms import Text, page_router, send_to
-from svllreid.web.gallery_pages import gallery_routes
-from svllreid.web.identity_pages import identity_routes, review_routes
-from svllreid.web.rendering import error_page, page
-from svllreid.web.search_pages import search_routes
-from svllreid.web.service import Service
+from svllreid.web.access import security
+from svllreid.web.pages.forms import Text, page_router, send_to
+from svllreid.web.pages.gallery import gallery_routes
+from svllreid.web.pages.identity import identity_routes, review_routes
+from svllreid.web.pages.rendering import error_page, page
+from svllreid.web.pages.search import search_routes
+from svllreid.web.service.service import Service
 
 __all__ = ["add_pages", "error_page"]
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from svllreid import __version__
-from svllreid.web.records import ShownCrop
+from svllreid.web.service.records import ShownCrop
 
 ADVICE = {
     400: "Go back, change what is wrong, and send it again.",
@@ -133,7 +133,7 @@ def sentence(text: str) -> str:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("svllreid.web", "templates"),
+        loader=PackageLoader("svllreid.web.pages", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

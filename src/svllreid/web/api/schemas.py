@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 from fastapi import Form, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from svllreid.web.checks import LARGEST
 from svllreid.web.errors import Refusal
-from svllreid.web.records import IdentitySummary, SearchOptions, ShownCrop, Verdict
-from svllreid.web.searches import MOST_HITS
-from svllreid.web.uploads import Box
+from svllreid.web.service.checks import LARGEST
+from svllreid.web.service.records import IdentitySummary, SearchOptions, ShownCrop, Verdict
+from svllreid.web.service.searches import MOST_HITS
+from svllreid.web.service.uploads import Box
 
 Camera = Annotated[int, Field(ge=-1, le=LARGEST)]
 Name = Annotated[str, Field(max_length=512)]
@@ -27,7 +27,7 @@ class Body(BaseModel):
 
 
 class Options(Body):
-    """How is searched, and which crops may be hits; see `svllreid.web.records.SearchOptions`."""
+    """How is searched, and which crops may be hits; see `svllreid.web.service.records.SearchOptions`."""
 
     k: Annotated[int, Field(ge=1, le=MOST_HITS, description="number of hits")] = 24
     camid: list[Camera] = []

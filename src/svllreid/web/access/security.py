@@ -18,9 +18,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from svllreid.web.access.rates import client_of
+from svllreid.web.access.sessions import SESSION_SECONDS, Guard, Session
 from svllreid.web.errors import Refusal
-from svllreid.web.rates import client_of
-from svllreid.web.sessions import SESSION_SECONDS, Guard, Session
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from svllreid.data.images import HEIF_BRANDS, any_image
 from svllreid.embedding.boxes import crop_boxes
 from svllreid.errors import ImageError
 from svllreid.web.errors import Refusal
-from svllreid.web.records import Limits
+from svllreid.web.service.records import Limits
 
 FORMATS = {
     "JPEG": ".jpg",

@@ -10,7 +10,7 @@ from svllreid.gallery.crop import Crop
 from svllreid.gallery.milvus import GalleryRecord
 from svllreid.gallery.stats import GalleryStats, count_crops
 from svllreid.types import UNKNOWN
-from svllreid.web.records import IdentitySummary
+from svllreid.web.service.records import IdentitySummary
 
 _STALE = 60.0  # seconds after which a gallery that others may change too is read again
 

@@ -17,13 +17,13 @@ from svllreid.evaluation.ranking.rerank import RerankOptions
 from svllreid.gallery import searching
 from svllreid.gallery.crop import Crop, Hit
 from svllreid.gallery.gallery import Gallery
-from svllreid.web.batching import BatchingEncoder
-from svllreid.web.checks import search_filter
-from svllreid.web.crops import Crops
 from svllreid.web.errors import Refusal
-from svllreid.web.queries import CROP, CROP_ID, KeptQueries, jpeg
-from svllreid.web.records import Answer, Limits, Query, SearchOptions, ShownCrop, ShownHit
-from svllreid.web.uploads import Box, cut, decode
+from svllreid.web.service.batching import BatchingEncoder
+from svllreid.web.service.checks import search_filter
+from svllreid.web.service.crops import Crops
+from svllreid.web.service.queries import CROP, CROP_ID, KeptQueries, jpeg
+from svllreid.web.service.records import Answer, Limits, Query, SearchOptions, ShownCrop, ShownHit
+from svllreid.web.service.uploads import Box, cut, decode
 
 MOST_HITS = 200
 _MOST_WORDS = 500  # characters of a description

@@ -14,15 +14,15 @@ from pathlib import Path
 from svllreid.gallery.crop import MAX_BYTES, AddReport
 from svllreid.gallery.gallery import Gallery
 from svllreid.gallery.tables import pid_of
-from svllreid.web.adding import AddQueue, Labels
-from svllreid.web.audit import Audit
-from svllreid.web.checks import checked_camera, checked_tags, checked_time, clean_text, removal_filter
-from svllreid.web.crops import Crops
 from svllreid.web.errors import Refusal
-from svllreid.web.folder import StateFolder, write_durably
-from svllreid.web.queries import CROP_ID
-from svllreid.web.records import AddJob, Limits, Removal, RemovalConditions, ShownCrop
-from svllreid.web.uploads import Picture, decode
+from svllreid.web.service.adding import AddQueue, Labels
+from svllreid.web.service.audit import Audit
+from svllreid.web.service.checks import checked_camera, checked_tags, checked_time, clean_text, removal_filter
+from svllreid.web.service.crops import Crops
+from svllreid.web.service.folder import StateFolder, write_durably
+from svllreid.web.service.queries import CROP_ID
+from svllreid.web.service.records import AddJob, Limits, Removal, RemovalConditions, ShownCrop
+from svllreid.web.service.uploads import Picture, decode
 
 _CONFIRM_SECONDS = 600
 _MOST_PLANS = 100  # removals that wait for their confirmation

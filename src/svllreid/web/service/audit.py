@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from svllreid.web.folder import append_line
+from svllreid.web.service.folder import append_line
 
 
 class Audit:

@@ -12,7 +12,7 @@ import numpy as np
 
 from svllreid.evaluation.ranking.distance import distances
 from svllreid.gallery.crop import Crop
-from svllreid.web.crops import Crops
+from svllreid.web.service.crops import Crops
 
 _MOST_CROPS = 20_000  # crops that are looked at
 _MOST_PAIRS = 500  # questions of either kind that are made at once

@@ -9,8 +9,8 @@ import secrets
 import time
 from dataclasses import dataclass
 
+from svllreid.web.access.rates import RateLimit
 from svllreid.web.errors import Refusal
-from svllreid.web.rates import RateLimit
 
 SESSION_SECONDS = 12 * 3600
 LEAST_TOKEN = 16

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Depends, File, Form, Path, Query, Request, Respon
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
-from svllreid.web import records, schemas, uploads
-from svllreid.web.checks import LARGEST
-from svllreid.web.security import check_not_forged
-from svllreid.web.service import Service
+from svllreid.web.access.security import check_not_forged
+from svllreid.web.api import schemas
+from svllreid.web.service import records, uploads
+from svllreid.web.service.checks import LARGEST
+from svllreid.web.service.service import Service
 
 FAULTS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Fault, "description": text}

@@ -15,16 +15,16 @@ from svllreid.gallery.crop import Crop
 from svllreid.gallery.gallery import Gallery
 from svllreid.gallery.thumbnails import SIZE
 from svllreid.types import UNKNOWN
-from svllreid.web.audit import Audit
-from svllreid.web.batching import BatchingEncoder
-from svllreid.web.crops import Crops
 from svllreid.web.errors import Refusal
-from svllreid.web.export import write_archive
-from svllreid.web.folder import StateFolder
-from svllreid.web.identities import Identities
-from svllreid.web.journal import Journal
-from svllreid.web.queries import CROP, KeptQueries, jpeg
-from svllreid.web.records import (
+from svllreid.web.service.audit import Audit
+from svllreid.web.service.batching import BatchingEncoder
+from svllreid.web.service.crops import Crops
+from svllreid.web.service.export import write_archive
+from svllreid.web.service.folder import StateFolder
+from svllreid.web.service.identities import Identities
+from svllreid.web.service.journal import Journal
+from svllreid.web.service.queries import CROP, KeptQueries, jpeg
+from svllreid.web.service.records import (
     About,
     AddJob,
     Answer,
@@ -41,10 +41,10 @@ from svllreid.web.records import (
     ShownCrop,
     Verdict,
 )
-from svllreid.web.review import Asked, Review
-from svllreid.web.searches import Searches, Words
-from svllreid.web.stock import Stock
-from svllreid.web.uploads import FORMATS, Box
+from svllreid.web.service.review import Asked, Review
+from svllreid.web.service.searches import Searches, Words
+from svllreid.web.service.stock import Stock
+from svllreid.web.service.uploads import FORMATS, Box
 
 _SHOWN_OF_A_SIDE = 6  # crops of an identity that the review shows
 _SURE = 0.95  # the review does not ask what the calibration is surer of

@@ -16,8 +16,8 @@ from PIL import Image
 
 from svllreid.gallery.thumbnails import SIZE
 from svllreid.web.errors import Refusal
-from svllreid.web.folder import write_durably
-from svllreid.web.records import Query, QueryKind
+from svllreid.web.service.folder import write_durably
+from svllreid.web.service.records import Query, QueryKind
 
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 CROP_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)

@@ -9,7 +9,7 @@ from svllreid.gallery.conditions import Conditions, moment, moment_before
 from svllreid.gallery.crop import MAX_BYTES, MAX_TAGS, TAG_END, clean_tags
 from svllreid.types import UNKNOWN
 from svllreid.web.errors import Refusal
-from svllreid.web.records import RemovalConditions, SearchOptions
+from svllreid.web.service.records import RemovalConditions, SearchOptions
 
 LARGEST = 2**31 - 1
 _LAST_TIME = 1e12  # about the year 33,000

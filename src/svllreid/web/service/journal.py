@@ -11,8 +11,8 @@ from typing import Any
 from svllreid.gallery.crop import Crop
 from svllreid.types import Pid
 from svllreid.web.errors import Refusal
-from svllreid.web.folder import append_line, lines
-from svllreid.web.records import Change
+from svllreid.web.service.folder import append_line, lines
+from svllreid.web.service.records import Change
 
 Pids = dict[str, Pid | None]
 Read = Callable[[Sequence[str]], dict[str, Crop]]

@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, File, Form, Query, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from svllreid.web import security
-from svllreid.web.records import Change
-from svllreid.web.service import Service
+from svllreid.web.access import security
+from svllreid.web.service.records import Change
+from svllreid.web.service.service import Service
 
 Text = Annotated[str, Form()]
 Texts = Annotated[list[str] | None, Form()]

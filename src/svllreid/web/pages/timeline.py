@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from svllreid.gallery.searching import SearchOptions
-from svllreid.web.records import ShownCrop
+from svllreid.web.service.records import ShownCrop
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from svllreid.web import uploads
 from svllreid.web.errors import Refusal
-from svllreid.web.forms import QueryNumbers, QueryTexts, Text, Texts, Uploads, find_change, page_router, send_to
-from svllreid.web.records import Answer, SearchOptions
-from svllreid.web.rendering import page
-from svllreid.web.service import Service
+from svllreid.web.pages.forms import QueryNumbers, QueryTexts, Text, Texts, Uploads, find_change, page_router, send_to
+from svllreid.web.pages.rendering import page
+from svllreid.web.service import uploads
+from svllreid.web.service.records import Answer, SearchOptions
+from svllreid.web.service.service import Service
 
 COVERS = 12
 """Identities that the first page shows."""

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from starlette.background import BackgroundTask
 
-from svllreid.web import security
+from svllreid.web.access import security
 from svllreid.web.errors import Refusal
-from svllreid.web.forms import Text, Texts, find_change, page_router, send_to
-from svllreid.web.records import Change
-from svllreid.web.rendering import identity_address, page
-from svllreid.web.service import Service
-from svllreid.web.timeline import lanes_of, stops_of
+from svllreid.web.pages.forms import Text, Texts, find_change, page_router, send_to
+from svllreid.web.pages.rendering import identity_address, page
+from svllreid.web.pages.timeline import lanes_of, stops_of
+from svllreid.web.service.records import Change
+from svllreid.web.service.service import Service
 
 LISTED, CROPS = 60, 300
 """Identities, and crops of one identity, on one page."""

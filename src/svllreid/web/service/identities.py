@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from svllreid.gallery.crop import Crop
 from svllreid.gallery.tables import pid_of
 from svllreid.types import Pid
-from svllreid.web.audit import Audit
-from svllreid.web.checks import clean_name
-from svllreid.web.crops import Crops
 from svllreid.web.errors import Refusal
-from svllreid.web.journal import Entry, Journal
-from svllreid.web.records import Change, Verdict
-from svllreid.web.review import Asked
+from svllreid.web.service.audit import Audit
+from svllreid.web.service.checks import clean_name
+from svllreid.web.service.crops import Crops
+from svllreid.web.service.journal import Entry, Journal
+from svllreid.web.service.records import Change, Verdict
+from svllreid.web.service.review import Asked
 
 NEW = "new"
 """What the names of new identities begin with, where their crops had none."""

@@ -16,8 +16,8 @@ from typing import Any
 from svllreid.errors import ReidError
 from svllreid.gallery.crop import AddReport
 from svllreid.web.errors import Refusal
-from svllreid.web.folder import write_durably
-from svllreid.web.records import AddJob
+from svllreid.web.service.folder import write_durably
+from svllreid.web.service.records import AddJob
 
 logger = logging.getLogger(__name__)
 
