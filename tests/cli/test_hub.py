@@ -313,6 +313,7 @@ def test_a_server_that_fails_is_one_error(hub, monkeypatch):
         fetch_model(f"hf://{REPO}")
 
 
+@pytest.mark.slow
 def test_the_documented_commands(hub, trained, tmp_path):
     """In a process of its own, which knows the hub, the token and the cache from its environment alone."""
     (tmp_path / "outputs").mkdir()

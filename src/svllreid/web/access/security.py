@@ -122,7 +122,7 @@ class GuardMiddleware:
         state.guard, state.new_session, state.bearer, state.started = guard, None, False, False
         if session is None:
             if guard.token and _comes_from_elsewhere(request.headers):
-                await HTMLResponse(_ONWARD.format(escape(_local(request))))(
+                await HTMLResponse(_ONWARD.format(escape(safe_next(_local(request)))))(
                     scope, receive, self._answering(request, send)
                 )
                 return
