@@ -229,7 +229,7 @@ class MilvusStore:
                 filter=self._where(conditions),
                 output_fields=_FIELDS if apart else [*_FIELDS, "vector"],
                 search_params={"metric_type": self._record.metric, "params": self._search_params(limit)},
-                consistency_level="Strong",
+                consistency_level="Session",  # what this process changed counts at once; "Strong" costs 0.4 s
                 timeout=self.timeout,
             )
         rows = [[{"id": hit["id"], **hit["entity"]} for hit in hits] for hits in answers]
