@@ -7,6 +7,7 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+import uvicorn
 from campaign import snapshot
 from command_line import call, check_call
 from odd_settings import KEYS, odd_key, odd_value
@@ -53,7 +54,8 @@ def no_long_work(monkeypatch):
         monkeypatch.setattr(benching, f"{stage}_step", lambda *_: None)
     monkeypatch.setattr(prediction._Predictor, "predict", lambda self: prediction.Prediction((), None, 1))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(demo, "run_demo", lambda *_, **__: demo.Demonstration({}, "metrics.json", "ranklist.png"))
+    monkeypatch.setattr(demo, "run_demo", lambda *_, **__: demo.Demonstration({}, "metrics.json", "ranklist.png", None))
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: None)
     scores = {"retrieval_full": 1, "retrieval_wordings": 1, "probes": {}, "reid_mAP": 1}
     monkeypatch.setattr(pretraining, "pretrain", lambda *_, **__: scores)
 
@@ -81,6 +83,10 @@ def world(run_folder, market, tmp_path, monkeypatch):
         ["test", "TEST.WEIGHT", "run/tiny_1.pth", "OUTPUT_DIR", "tested", "--save-features", "--device", "cpu"]
     )
     assert ended.code == 0, ended.messages
+    # Beside the folder whose files are compared: opening a gallery writes to it, whatever becomes of the command.
+    gallery = ["--gallery", "../people.db", "--weights", "run/tiny_1.pth", "--device", "cpu"]
+    for words in (["gallery", "create"], ["gallery", "add", "data"]):
+        assert call([*words, *gallery]).code == 0
     files = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix != ".jpg"]
     return folder, sorted(files) + sorted(str(path.relative_to(folder)) for path in folder.rglob("*.jpg"))[:2]
 
@@ -97,6 +103,7 @@ def value_of(draw, parameter, files):
         ),
         **dict.fromkeys(("folder", "sheet"), (f"new{draw.randrange(99)}/a", "sheet.png", *files)),
         "weights": ("run/tiny_1.pth", "alone.pth", *files),
+        "uri": (*["../people.db"] * 6, "new.db", "http://127.0.0.1:9", draw.choice(files)),
         "images": ("data", *files),
         "whole": ("market1501", "msmt17", "vehicleid", "x"),
         **dict.fromkeys(("root", "source", "features", "stage1_weights"), (*files, "data", "data")),
