@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from svllreid.cli.options import Device, SkipUnreadable
+from svllreid.cli.options import BatchSize, Device, Precision, SkipUnreadable
 
 if TYPE_CHECKING:
     from svllreid.calibration.calibration import Calibration
@@ -33,10 +33,8 @@ def calibrate(
         Path | None, typer.Option("--plot", metavar="FILE", help="A .png file: how reliable the probabilities are.")
     ] = None,
     device: Device = "auto",
-    precision: Annotated[
-        str | None, typer.Option(help="32, tf32, 16-mixed or bf16-mixed; auto is 16-mixed on CUDA, else 32.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images at once; 64, on a GPU 256.")] = None,
+    precision: Precision = None,
+    batch_size: BatchSize = None,
     cameras: Annotated[
         bool,
         typer.Option("--cameras", help="Cameras are numbered as in the training set: add what was learned of them."),

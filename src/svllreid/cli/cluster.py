@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from svllreid.cli.options import Device, SkipUnreadable
+from svllreid.cli.options import BatchSize, Device, Precision, SkipUnreadable
 
 
 def cluster(
@@ -41,10 +41,8 @@ def cluster(
         Path | None, typer.Option(metavar="DIR", help="Draw each cluster, and write a page to look through them.")
     ] = None,
     device: Device = "auto",
-    precision: Annotated[
-        str | None, typer.Option(help="32, tf32, 16-mixed or bf16-mixed; auto is 16-mixed on CUDA, else 32.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images at once; 64, on a GPU 256.")] = None,
+    precision: Precision = None,
+    batch_size: BatchSize = None,
     skip_unreadable: SkipUnreadable = False,
     name: Annotated[str, typer.Option(help="Of a gallery; a server can hold several.")] = "crops",
 ) -> None:

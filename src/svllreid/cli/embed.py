@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from svllreid.cli.options import ConfigFile, Device, Overrides, SkipUnreadable, without_option
+from svllreid.cli.options import BatchSize, ConfigFile, Device, Overrides, Precision, SkipUnreadable, without_option
 
 
 def embed(
@@ -19,10 +19,8 @@ def embed(
     config_file: ConfigFile = None,
     device: Device = "auto",
     devices: Annotated[int, typer.Option(metavar="N", help="Embed in N processes, one per GPU.")] = 1,
-    precision: Annotated[
-        str | None, typer.Option(help="32, tf32, 16-mixed or bf16-mixed; auto is 16-mixed on CUDA, else 32.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images at once; 64, on a GPU 256.")] = None,
+    precision: Precision = None,
+    batch_size: BatchSize = None,
     cameras: Annotated[
         bool,
         typer.Option("--cameras", help="Cameras are numbered as in the training set: add what was learned of them."),

@@ -25,6 +25,10 @@ Overrides = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+Precision = Annotated[
+    str | None, typer.Option("--precision", help="32, tf32, 16-mixed or bf16-mixed; auto is 16-mixed on CUDA, else 32.")
+]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Images at once; 64, on a GPU 256.")]
 SkipUnreadable = Annotated[
     bool,
     typer.Option("--skip-unreadable", help="Leave out and count images that cannot be read, instead of stopping."),

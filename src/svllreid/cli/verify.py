@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from svllreid.cli.options import Device
+from svllreid.cli.options import Device, Precision
 
 if TYPE_CHECKING:
     from svllreid.jobs.verifying import Verdict
@@ -37,9 +37,7 @@ def verify(
         typer.Option("--cameras", help="Cameras are numbered as in the training set: add what was learned of them."),
     ] = False,
     device: Device = "auto",
-    precision: Annotated[
-        str | None, typer.Option(help="32, tf32, 16-mixed or bf16-mixed; auto is 16-mixed on CUDA, else 32.")
-    ] = None,
+    precision: Precision = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """Say whether two images show the same identity: distance, probability, decision, and how often it is wrong.
