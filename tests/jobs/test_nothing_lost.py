@@ -175,9 +175,11 @@ from svllreid.training.loop import StageRun
 from svllreid.training.state import StateFile
 
 number, when, saves, train = int(sys.argv.pop(1)), sys.argv.pop(1), [], StageRun._train
+begun = threading.Event()
 
 class Stuck:
     def __getstate__(self):  # called while the file is being written
+        begun.set()
         if when == "writing":
             print("kill", flush=True)
         threading.Event().wait()
@@ -188,6 +190,7 @@ def save(self, progress, parts, original=StateFile.save):
 
 def step(self, arguments):
     if when == "training" and len(saves) == number:
+        begun.wait()
         print("kill", flush=True)
     return train(self, arguments)
 
