@@ -161,7 +161,7 @@ def command_line(draw, files, words):
 def test_command_lines(campaign, no_long_work, world, words):
     folder, files = world
     with campaign("command lines", memory=2 << 30) as run:
-        for number in range(600):
+        for number in range(800):
             draw = random.Random(f"command {number}")
             line = command_line(draw, files, words)
             before = snapshot(folder)

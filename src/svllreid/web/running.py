@@ -90,9 +90,9 @@ def serve(
     with logging_to(None, Console(stderr=True)):
         listening = _listen(options.host, options.port)
         try:
-            folder = StateFolder(state_root(gallery.uri, options.folder).absolute())
-            guard, metrics = Guard(token, folder.key(), RateLimit(options.rate, options.burst)), Metrics()
-            service = open_service(gallery, folder, calibration, options.settings, metrics.batch)
+            root, metrics = state_root(gallery.uri, options.folder).absolute(), Metrics()
+            service = open_service(gallery, root, calibration, options.settings, metrics.batch)
+            guard = Guard(token, StateFolder(root).key(), RateLimit(options.rate, options.burst))
         except BaseException:
             listening.close()
             raise
@@ -118,7 +118,7 @@ def serve(
 
 def open_service(
     options: GalleryOptions,
-    folder: StateFolder,
+    root: Path,
     calibration: Path | None = None,
     settings: Settings | None = None,
     observe: Callable[[int], None] = lambda size: None,
@@ -127,7 +127,7 @@ def open_service(
 
     Args:
         options: the gallery and the model.
-        folder: where the server keeps its state.
+        root: the folder where the server keeps its state; it is made when the gallery and the model are there.
         calibration: a file that `svllreid calibrate` wrote.
         settings, observe: see `Service`.
     Raises: ReidError: anything that the user can fix.
@@ -139,7 +139,7 @@ def open_service(
     try:
         words = _words(options, gallery)
         given: dict[str, Any] = {"calibration": decisions, "words": words, "settings": settings, "observe": observe}
-        return Service(gallery, encoder, folder, **given)
+        return Service(gallery, encoder, StateFolder(root), **given)
     except BaseException:
         gallery.close()
         raise
