@@ -190,7 +190,11 @@ def test_search_with_a_calibration(cli, filled, crops, weights, tmp_path):
     code, out, _ = cli(
         "search", "crops/2_c1.png", *filled, "--calibration", "people.json", "--camera", 9, "--picture", "a.png"
     )
-    assert code == 0 and "nobody in the gallery within distance" in out and "probability" not in out
+    assert code == 0 and "no crop of the gallery meets the conditions" in out and "probability" not in out
+    code, out, _ = cli("search", "crops/2_c1.png", *filled, "--threshold", 0, "--picture", "a.png")
+    assert code == 0 and "nobody in the gallery within distance 0.0000" in out
+    code, _, messages = cli("search", "crops/5_c3.png", "crops/2_c1.png", *filled, "--calibration", "people.json")
+    assert code == 0 and "the query is a mean of 2 images, and the calibration is of single images" in messages
     code, _, messages = cli("search", "crops/2_c1.png", *filled, "--calibration", "absent.json")
     assert code == 2 and "absent.json" in messages
     cli("gallery", "migrate", "--gallery", "people.db", "--weights", weights(1))
@@ -222,11 +226,12 @@ def test_picture_of_a_search(cli, filled, crops, tmp_path):
     ("words", "message"),
     [
         (("search", "--gallery", "people.db"), "nothing to search for"),
-        (("search", "a.png", "--gallery", "people.db"), "needs the model that embeds images (--weights)"),
+        (("search", "crops/a.png", "--gallery", "people.db"), "needs the model that embeds images (--weights)"),
         (
             ("search", "a.png", "--gallery", "people.db", "--far", "0.01"),
             "--far chooses the threshold of a --calibration",
         ),
+        (("search", "absent.png", "--gallery", "people.db", "--weights", "x.pth"), "absent.png is no file"),
         (("search", "a.png", "--text", "red", "--gallery", "people.db"), "searched for apart"),
         (("gallery", "stats", "--gallery", "absent.db"), "there is no such gallery"),
         (("gallery", "stats", "--gallery", "people.txt"), "ends in .db"),

@@ -110,6 +110,10 @@ def test_different_people_end_with_0_too(workplace, call):
             "is no readable calibration",
         ),
         (["verify", "a.jpg", "none.jpg", "--weights", "outputs/people/tiny_10.pth"], "none.jpg"),
+        (
+            ["verify", "a.jpg", "b.jpg", "--weights", "outputs/people/tiny_10.pth", "--far", "0.01"],
+            "--far and --prior say which decision of a --calibration is meant",
+        ),
     ],
 )
 def test_mistakes_end_in_one_message(workplace, call, words, message):

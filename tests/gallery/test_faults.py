@@ -160,7 +160,7 @@ def test_two_processes_on_a_file(weights, crops, tmp_path):
     process = adding(weights, crops, uri)
     code, _, messages = ended(command("stats", "--gallery", uri))
     line = one_message(messages)
-    assert code == 2 and "is open in another process; wait for it" in line and "(--wait)" in line
+    assert code == 2 and "is open in another process; put the gallery on" in line and "(--wait)" in line
     waiting = command("stats", "--gallery", uri, "--wait", "--json")
     time.sleep(2)
     assert waiting.poll() is None

@@ -86,7 +86,7 @@ def test_labels_of_stored_images_are_kept_or_updated(opened, encoder, photos, ca
     gallery.add(photos[:3], ["a", "b", "c"])
     before = by_path(gallery)
     assert counts(gallery.add(photos[:3], ["a", "B", "C"])) == (0, 3, 0, 0, 2)
-    assert "2 images are in the gallery with other labels, which were kept" in caplog.text
+    assert "2 images were there with other labels, and kept those" in caplog.text
     assert by_path(gallery) == before
     vectors = [gallery.vector(crop.id) for crop in before.values()]
     assert counts(gallery.add(photos[:3], ["a", "B", "C"], update=True)) == (0, 3, 0, 2, 0)
@@ -332,3 +332,10 @@ def test_a_gallery_is_made_only_when_asked_for(place, encoder, tmp_path):
     for name in ("a-b", "1a", "", "é", "a b"):
         with pytest.raises(GalleryError, match="cannot be named"):
             Gallery(place.uri, encoder, name=name)
+
+
+def test_a_closed_gallery_says_so(opened, encoder, photos):
+    gallery = opened(encoder)
+    gallery.close()
+    with pytest.raises(GalleryError, match="the gallery is closed; open it again"):
+        gallery.search(photos[0])

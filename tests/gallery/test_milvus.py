@@ -47,7 +47,7 @@ def held(tmp_path):
 
 def test_a_second_process_stops_or_waits(held, tmp_path, encoder):
     process, uri = held(60), tmp_path / "people.db"
-    with pytest.raises(GalleryError, match="is open in another process; wait for it") as error:
+    with pytest.raises(GalleryError, match="is open in another process; put the gallery on") as error:
         Gallery(uri, encoder)
     assert error.value.settings == ("waiting",)
     threading.Timer(0.5, process.kill).start()

@@ -9,7 +9,7 @@ import svllreid
 from svllreid.errors import GalleryError
 from svllreid.evaluation.ranking.rerank import RerankOptions
 from svllreid.gallery import milvus
-from svllreid.gallery.conditions import search_conditions
+from svllreid.gallery.conditions import moment, search_conditions
 from svllreid.gallery.crop import Crop
 from svllreid.gallery.searching import SearchOptions, tracklets_of
 
@@ -104,6 +104,10 @@ def test_filters_are_those_of_plain_python(filled, random_vectors):
     @example({"after": 50}, 0)
     @example({"before": 50}, 0)
     def check(chosen, seed):
+        if "after" in chosen and "before" in chosen and moment(chosen["before"]) <= moment(chosen["after"]):
+            with pytest.raises(GalleryError, match="no time lies after"):
+                search_conditions(**chosen)
+            return
         where, query = search_conditions(**chosen), random_vectors(1, seed)
         order, _ = exact(query, vectors, plainly(chosen))
         assert rows(gallery.search_features(query, SearchOptions(k=COUNT), where)) == order

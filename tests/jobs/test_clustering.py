@@ -144,6 +144,18 @@ def test_images_are_embedded(tmp_path, crops, small_config):
     assert summary["images"] == 15 and len((tmp_path / "c.csv").read_text().splitlines()) == 16
 
 
+def test_corrections_are_not_replaced(tmp_path, crops):
+    _, columns, vectors = crops
+    features, output = written(tmp_path, columns, vectors), tmp_path / "c.csv"
+    cluster_to_file(features, output, OPTIONS)
+    output.write_text(output.read_text().replace("c00000", "anna"))
+    with pytest.raises(OutputError, match="may have been corrected by hand"):
+        cluster_to_file(features, output, OPTIONS)
+    assert "anna" in output.read_text()
+    cluster_to_file(features, output, OPTIONS, fresh=True)
+    assert "anna" not in output.read_text()
+
+
 def test_the_crops_of_a_gallery(tmp_path, crops):
     _, columns, vectors = crops
     table = TableBlock({**columns, "path": np.array([*columns["path"][:-1], ""])}, vectors)

@@ -44,6 +44,7 @@ def cluster(
     precision: Precision = None,
     batch_size: BatchSize = None,
     skip_unreadable: SkipUnreadable = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Replace an output, with its corrections.")] = False,
     name: Annotated[str, typer.Option(help="Of a gallery; a server can hold several.")] = "crops",
 ) -> None:
     """Find identities in crops without labels, and write them as a manifest that `svllreid train` reads.
@@ -64,7 +65,7 @@ def cluster(
 
     options = ClusterOptions(method, eps, min_samples, k1, k2, centre_cameras, apart=not ignore_times)
     reading = SourceOptions(weights, device, precision, batch_size, skip_unreadable, name)
-    _print_summary(Console(), cluster_to_file(source, output, options, reading, sheets=sheets))
+    _print_summary(Console(), cluster_to_file(source, output, options, reading, sheets=sheets, fresh=fresh))
 
 
 def _print_summary(console: Console, summary: dict[str, Any]) -> None:

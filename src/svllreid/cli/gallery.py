@@ -186,6 +186,9 @@ def list_crops(
     with jobs.opened(gallery_options(uri, name, wait)) as opened:
         total = opened.store.count(where)
         crops = list(islice(opened.crops(where), limit))
+    if not crops and not as_json:
+        typer.echo("no crop meets the conditions")
+        return
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(crop) for crop in crops], ensure_ascii=False, indent=1))
         return
@@ -220,7 +223,7 @@ def stats(uri: Uri, as_json: Json = False, name: Name = "crops", wait: Wait = Fa
         "identities": f"{counted.identities}, and {counted.unidentified} crops without one",
         "crops by camera": cameras,
         "crops by tag": ", ".join(f"{tag}: {count}" for tag, count in counted.tags.items()),
-        "time": "" if counted.first is None else f"{time_text(counted.first)} to {time_text(counted.last)}",
+        "time": "" if counted.first is None else f"{time_text(counted.first)} to {time_text(counted.last)} UTC",
         "model": f"{counted.spec.fingerprint}, {counted.spec.dim} numbers a crop",
         "index": counted.index,
         "thumbnails": counted.thumbnails or "",
@@ -262,6 +265,9 @@ def remove(
             path=path or None, pid=pid or None, camid=camera or None, tag=tag, older_than=older_than, dry_run=dry_run
         )
         left = len(opened)
+    if not count:
+        typer.echo(f"{uri}: no crop meets these conditions, so none was removed; {left} are there")
+        return
     typer.echo(f"{uri}: {count} crops {'would be' if dry_run else 'were'} removed; {left} are there")
 
 

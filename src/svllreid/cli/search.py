@@ -80,10 +80,12 @@ def search(
     pid: Pid = None,
     each: Annotated[bool, typer.Option("--each", help="The images are different queries.")] = False,
     combine: Annotated[
-        Combine, typer.Option(help="Of several images: search with their mean, or take the best of each.")
+        Combine,
+        typer.Option(help="Several images: search with their mean, or by the nearest of them."),
     ] = Combine.mean,
     group_by: Annotated[
-        GroupBy | None, typer.Option(help="Only the nearest crop of each identity, or tracklet, is a hit.")
+        GroupBy | None,
+        typer.Option(help="A hit for each identity, or tracklet: its first crop."),
     ] = None,
     gap: Annotated[float, typer.Option(help="Seconds between images of a tracklet that has no name.")] = 10.0,
     rerank: Annotated[bool, typer.Option("--rerank", help="Re-rank the nearest crops (k-reciprocal).")] = False,
@@ -95,7 +97,8 @@ def search(
         typer.Option(metavar="FILE", help="Of `svllreid calibrate`: gives probabilities, and a threshold."),
     ] = None,
     far: Annotated[
-        float | None, typer.Option(metavar="RATE", help="The calibration's threshold for this false-accept rate.")
+        float | None,
+        typer.Option(metavar="RATE", help="With --calibration: the threshold of this rate, such as 0.001."),
     ] = None,
     as_json: Json = False,
     picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the query and its hits.")] = None,
@@ -121,6 +124,8 @@ def search(
 
     if far is not None and (calibration is None or threshold is not None):
         raise GalleryError("--far chooses the threshold of a --calibration; give that, and no --threshold")
+    if rerank and not as_json:
+        typer.echo("re-ranked: the order is not that of the distances", err=True)
     if bool(images) == bool(text):
         raise GalleryError(
             "nothing to search for; name images, or describe somebody with --text"
@@ -153,6 +158,11 @@ def search(
 
 def _print(answer: Answer) -> None:
     typer.echo(answer.query.text or ", ".join(map(str, answer.query.images)))
+    if answer.note:
+        typer.echo(f"note: {answer.note}", err=True)
+    if not answer.hits and answer.compared == 0:
+        typer.echo("no crop of the gallery meets the conditions, so nobody was compared")
+        return
     if not answer.hits:
         limit = "" if answer.threshold is None else f" within distance {answer.threshold:.4f}"
         typer.echo(f"nobody in the gallery{limit}")

@@ -60,4 +60,7 @@ def serve(
     names, settings = tuple(server_name or ()), Settings(limits, query_hours * 3600)
     options = ServeOptions(host, port, tls_certificate, tls_key, folder, names, proxy, rate, burst, settings=settings)
     gallery = gallery_options(uri, name, wait, weights, config_file, device)
-    serve_gallery(gallery, options, calibration, started=lambda address: typer.echo(f"{uri}: {address}"))
+    try:
+        serve_gallery(gallery, options, calibration, started=lambda address: typer.echo(f"{uri}: {address}"))
+    except KeyboardInterrupt:  # the way to end it
+        typer.echo("stopped")

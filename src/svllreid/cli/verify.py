@@ -47,8 +47,11 @@ def verify(
 
     Example: `svllreid verify a.jpg b.jpg --weights model.pth --calibration calibration.json --far 0.001`
     """
+    from svllreid.errors import EvaluationError
     from svllreid.jobs.verifying import VerifyOptions, verify_images
 
+    if calibration is None and (far is not None or prior != VerifyOptions.prior):
+        raise EvaluationError("--far and --prior say which decision of a --calibration is meant; give that too")
     options = VerifyOptions(device, precision, camids, cameras, far, prior)
     verdict = verify_images(first, second, weights, calibration, options)
     typer.echo(json.dumps(asdict(verdict), indent=1) if as_json else "\n".join(lines_of(verdict)))

@@ -189,10 +189,10 @@ def check_same(
     one, other = asdict(first), asdict(second)
     differing = [name for name in one if name not in _NOT_COMPARED and one[name] != other[name]]
     listed = "; ".join(f"{name} is {_short(one[name])} and {_short(other[name])}" for name in differing)
-    raise EvaluationError(
-        f"features of {names[0]} and of {names[1]} cannot be compared: {listed}. Embed both with the same weights and "
-        "settings"
-    )
+    advice = "Embed both with the same weights and settings"
+    if all(name.startswith("sie_") for name in differing):
+        advice = "Embed both with side information, or both without: it is used where cameras are given"
+    raise EvaluationError(f"features of {names[0]} and of {names[1]} cannot be compared: {listed}. {advice}")
 
 
 def _short(value: Any) -> str:

@@ -131,14 +131,17 @@ def search_conditions(
     tags: Iterable[str] | str = (),
     pids: Iterable[Pid | None] | Pid | None = None,
 ) -> Conditions:
-    """The conditions of a search, see `Gallery.search`."""
+    """The conditions of a search, see `Gallery.search`. GalleryError where `before` is no later than `after`."""
+    first, end = moment(after), moment(before)
+    if first is not None and end is not None and end <= first:
+        raise GalleryError(f"no time lies after {after} and before {before}; give a later end")
     return Conditions(
         pids=listed(pids),
         camids=listed(camids),
         not_camids=listed(not_camids) or (),
         tags=[tags] if isinstance(tags, str) else list(tags),
-        after=moment(after),
-        before=moment(before),
+        after=first,
+        before=end,
     )
 
 

@@ -70,8 +70,8 @@ def _locked(file: Path, wait: bool) -> BaseFileLock:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
         raise GalleryError(
-            f"{file} is open in another process; wait for it, or put the gallery on a Milvus server, which serves "
-            "several",
+            f"{file} is open in another process; put the gallery on a Milvus server, which serves several, or wait "
+            "for it",
             settings=("waiting",),
         ) from None
     except OSError as error:

@@ -189,7 +189,7 @@ class Gallery:
             )
         if report.differing:
             logger.warning(
-                "%d images are in the gallery with other labels, which were kept; update them to replace these",
+                "%d images were there with other labels, and kept those; updating replaces them by the given ones",
                 report.differing,
             )
         self.store.settle(report.added)

@@ -69,7 +69,7 @@ class MilvusStore:
         timeout: float = 30,
         must_exist: bool = False,
     ) -> None:
-        self.name, self.timeout = name, timeout
+        self.name, self.timeout, self.closed = name, timeout, False
         if not name.isidentifier() or not name.isascii():
             raise GalleryError(f"a gallery cannot be named {name!r}; give letters, digits and _, no digit first")
         if name.endswith((NEXT, OLD)):
@@ -99,6 +99,7 @@ class MilvusStore:
     def close(self) -> None:
         """Let go of the file, or of the connection."""
         self.client.close()
+        self.closed = True
         if self.file is not None:
             self.file.close()
 
@@ -108,6 +109,8 @@ class MilvusStore:
         import grpc
         from pymilvus.exceptions import MilvusException
 
+        if self.closed:
+            raise GalleryError(f"{self.uri}: the gallery is closed; open it again")
         try:
             yield
         except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError, OSError) as error:

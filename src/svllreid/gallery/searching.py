@@ -29,9 +29,9 @@ class SearchOptions:
         k: number of hits, or of groups.
         combine: what becomes of several images of one query: one search with the `mean` of their features, or a search
             with each, where a crop's distance is that to the `best` one, the nearest.
-        group_by: only the nearest crop of each identity (`pid`) or `tracklet` is a hit. A tracklet is known by its
-            name; of crops without one it is those of one identity and camera, each at most `gap` after another.
-            Crops without identity or tracklet stand alone.
+        group_by: only the first crop of each identity (`pid`) or `tracklet` is a hit: the nearest, or the best of
+            re-ranked ones. A tracklet is known by its name; of crops without one it is those of one identity and
+            camera, each at most `gap` after another. Crops without identity or tracklet stand alone.
         gap: seconds between two images of a tracklet.
         rerank: re-rank the nearest max(200, 10 k) crops by k-reciprocal re-ranking; None: do not.
         threshold: the largest distance of a hit; None: any.
@@ -52,6 +52,8 @@ class SearchOptions:
             raise GalleryError(f"gap is {self.gap}; give seconds, 0 or more")
         if self.threshold is not None and np.isnan(self.threshold):
             raise GalleryError("threshold is no number; give a distance")
+        if self.threshold is not None and not self.threshold >= 0:
+            raise GalleryError(f"the threshold is {self.threshold}; distances are 0 or more")
         for name, value, choices in (
             ("combine", self.combine, ("mean", "best")),
             ("group_by", self.group_by, (None, "pid", "tracklet")),

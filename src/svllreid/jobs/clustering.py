@@ -22,7 +22,7 @@ from svllreid.data.readers.listed_images import list_images
 from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.errors import DatasetError, ImageError, OutputError
 from svllreid.evaluation.table_file import TableBlock, holds_features, read_features
-from svllreid.files import UNENCODABLE, atomic_write, is_file, user_path, write_json
+from svllreid.files import UNENCODABLE, atomic_write, is_file, is_folder, user_path, write_json
 from svllreid.gallery.gallery import Gallery
 from svllreid.gallery.milvus import is_gallery
 from svllreid.jobs.cluster_sheets import cluster_name, write_sheets
@@ -61,6 +61,7 @@ def cluster_to_file(
     reading: SourceOptions = SourceOptions(),
     *,
     sheets: Path | None = None,
+    fresh: bool = False,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Cluster images, and write a manifest of the clusters, a JSON file beside it, and sheets to look through.
@@ -71,6 +72,7 @@ def cluster_to_file(
         options: of the clustering.
         reading: how images are embedded.
         sheets: a folder for a picture of each cluster and a page of all; None: none.
+        fresh: replace files that are there, which may have been corrected by hand.
         console: where progress is shown; None: standard error.
     Returns: the content of the JSON file: settings, counts, and where identities are known the agreement with them.
     Raises: ReidError: anything that the user can fix.
@@ -79,6 +81,11 @@ def cluster_to_file(
     output = user_path(output)
     if output.suffix.lower() != ".csv":
         raise OutputError(f"{output}: clusters are written as .csv; give such a name")
+    if output.exists() and not fresh:
+        raise OutputError(
+            f"{output} is there already, and may have been corrected by hand; name another output, or start over",
+            ("starting over",),
+        )
     with logging_to(None, console), LiveReport(console) as report:
         table, spec = features_of(source, reading, report)
         columns = table.columns
@@ -118,6 +125,8 @@ def features_of(
         if reading.weights is not None:
             logger.info("%s holds features, so the model is not used", source)
         return read_features(source)
+    if not is_file(source) and not is_folder(source):
+        raise DatasetError(f"{source} does not exist; name images, a file of their features, or a gallery")
     if reading.weights is None:
         raise DatasetError(f"{source} holds images, which need a model; name one", settings=("weights",))
     return _embedded(source, reading.weights, reading, report)

@@ -14,8 +14,8 @@ from svllreid.calibration.calibration import Calibration
 from svllreid.data.images import open_image
 from svllreid.data.readers.folder import CAMERA
 from svllreid.embedding.contract import check_same
-from svllreid.errors import GalleryError, ImageError
-from svllreid.files import user_path
+from svllreid.errors import GalleryError, ImageError, OutputError
+from svllreid.files import is_file, user_path
 from svllreid.gallery.conditions import Conditions
 from svllreid.gallery.crop import Hit
 from svllreid.gallery.gallery import Gallery
@@ -31,11 +31,11 @@ class Query:
 
     Args:
         images: images of one person or vehicle; empty where it is described in words.
-        text: the words; empty where there are images.
+        text: the words; None where there are images.
     """
 
     images: tuple[Path, ...] = ()
-    text: str = ""
+    text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class Answer:
         threshold: the largest distance of a hit; None: any.
         false_accept_rate: the share of pairs of different identities that the threshold accepts; None without a
             calibration.
-        compared: how many crops met the conditions, and so were compared with the query.
+        compared: how many crops met the conditions, and so were compared with the query; None where it was not counted.
+        note: what to know about the decision; empty: nothing.
     """
 
     query: Query
@@ -56,6 +57,7 @@ class Answer:
     threshold: float | None = None
     false_accept_rate: float | None = None
     compared: int | None = None
+    note: str = ""
 
     @property
     def false_hits(self) -> float | None:
@@ -67,10 +69,10 @@ class Answer:
     def to_dict(self) -> dict[str, Any]:
         """The answer as values that JSON can hold."""
         asked = {"images": [str(image) for image in self.query.images]} if self.query.images else {}
-        if self.query.text:
+        if self.query.text is not None:
             asked["text"] = self.query.text  # type: ignore[assignment]
         decided = {"threshold": self.threshold, "false_accept_rate": self.false_accept_rate}
-        counted = {"compared": self.compared, "false_hits": self.false_hits}
+        counted = {"compared": self.compared, "false_hits": self.false_hits, "note": self.note}
         return {**asked, **decided, **counted, "hits": [asdict(hit) for hit in self.hits]}
 
 
@@ -98,12 +100,17 @@ def search(
         picture: a PNG file to draw.
     Raises: ReidError: anything that the user can fix.
     """
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise OutputError(f"{picture}: pictures are drawn as .png; give such a name")
+    for image in (image for query in queries for image in query.images):
+        if not is_file(user_path(image)):
+            raise ImageError(f"{image} is no file; name an image")
     decisions = None if calibration is None else Calibration.load(user_path(calibration))
     rate = None
     if decisions is not None and options.threshold is None:
         rate = decisions.usual_rate() if false_accept_rate is None else false_accept_rate
         options = replace(options, threshold=decisions.threshold(rate))
-    if any(query.text for query in queries):
+    if any(query.text is not None for query in queries):
         return _search_words(gallery_options, queries, options, where, decisions, picture)
     encoder = gallery_options.encoder()
     with Gallery(
@@ -120,8 +127,9 @@ def search(
             if other_cameras:
                 chosen = replace(where, not_camids=[*where.not_camids, *(_camera(image) for image in query.images)])
             hits = gallery.search_features(encoder.encode(query.images), options, chosen)
-            compared = None if rate is None else gallery.store.count(chosen)
-            answers.append(Answer(query, hits, options.threshold, rate, compared))
+            compared = gallery.store.count(chosen) if rate is not None or not hits else None
+            note = "" if decisions is None else _note(len(query.images), options, decisions)
+            answers.append(Answer(query, hits, options.threshold, rate, compared, note))
         if picture is not None:
             _draw(user_path(picture), answers, gallery)
     return answers
@@ -149,7 +157,7 @@ def _search_words(
     with Gallery(gallery_options.uri, name=gallery_options.name, wait=gallery_options.wait) as gallery:
         names = (f"the gallery {gallery.store.uri}", "the model")
         check_same(gallery.spec, words.spec.without_side_information(), names)
-        vectors = words.queries([query.text for query in queries])
+        vectors = words.queries([query.text or "" for query in queries])
         answers = [
             Answer(query, gallery.search_features(vectors[row : row + 1], options, where))
             for row, query in enumerate(queries)
@@ -157,6 +165,18 @@ def _search_words(
         if picture is not None:
             _draw(user_path(picture), answers, gallery)
     return answers
+
+
+def _note(images: int, options: SearchOptions, calibration: Calibration) -> str:
+    """Says where a query is the mean of more or fewer images than the features that were calibrated."""
+    mean_of = images if options.combine == "mean" else 1
+    if mean_of == calibration.record.mean_of:
+        return ""
+    kind = "single images" if calibration.record.mean_of == 1 else f"means of {calibration.record.mean_of} images"
+    return (
+        f"the query is a mean of {mean_of} images, and the calibration is of {kind}: means lie nearer to everybody, so "
+        "more crops are accepted by chance than its rate says"
+    )
 
 
 def _camera(image: Path) -> int:
@@ -174,7 +194,7 @@ def _draw(path: Path, answers: Sequence[Answer], gallery: Gallery) -> None:
     rows = [
         (
             [open_image(image) for image in answer.query.images],
-            [(crop_picture(gallery, hit.id, hit.path), _caption(hit)) for hit in answer.hits],
+            [(crop_picture(gallery, hit.id, hit.path), _captions(hit)) for hit in answer.hits],
         )
         for answer in answers
     ]
@@ -183,7 +203,7 @@ def _draw(path: Path, answers: Sequence[Answer], gallery: Gallery) -> None:
         + ("" if answer.hits else ": nobody in the gallery is near enough")
         for answer in answers
     ]
-    draw_hits(path, rows, captions, f"{len(answers)} queries in {gallery.store.uri}")
+    draw_hits(path, rows, captions, f"found in {gallery.store.uri}")
 
 
 def crop_picture(gallery: Gallery, crop_id: str, path: str) -> Image.Image | None:
@@ -198,7 +218,8 @@ def crop_picture(gallery: Gallery, crop_id: str, path: str) -> Image.Image | Non
     return None
 
 
-def _caption(hit: Hit) -> str:
+def _captions(hit: Hit) -> tuple[str, str, str]:
+    """The lines of text below a hit: identity, camera, distance and probability."""
     who = "unknown" if hit.pid is None else str(hit.pid)
-    camera = "" if hit.camid == UNKNOWN else f"camera {hit.camid}  "
-    return f"{who}  {camera}{hit.distance:.3f}"
+    probability = "" if hit.probability is None else f"  ({hit.probability:.0%})"
+    return who, "" if hit.camid == UNKNOWN else f"camera {hit.camid}", f"{hit.distance:.3f}{probability}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -18,13 +19,15 @@ class Canvas:
     """A white page with a title.
 
     Args:
-        height, width: of the page in pixels; it gets wider if the title needs it.
+        height, width: of the page in pixels; it gets wider if the title or the captions need it.
         title: the line at the top.
+        captions: lines of text that begin at the left.
     """
 
-    def __init__(self, height: int, width: int, title: str) -> None:
+    def __init__(self, height: int, width: int, title: str, captions: Sequence[str] = ()) -> None:
         font = ImageFont.load_default(size=14)
-        self.image = Image.new("RGB", (max(width, 2 * GAP + math.ceil(font.getlength(title))), height), PAPER)
+        longest = max(map(font.getlength, (title, *captions)))
+        self.image = Image.new("RGB", (max(width, 2 * GAP + math.ceil(longest)), height), PAPER)
         self.draw, self.font = ImageDraw.Draw(self.image), ImageFont.load_default(size=12)
         self.draw.text((GAP, GAP), title, fill=INK, font=font)
 

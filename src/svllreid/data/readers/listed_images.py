@@ -13,7 +13,7 @@ from svllreid.data.readers.layout import list_folder
 from svllreid.data.readers.manifest import Texts, existing_file, index, read_rows
 from svllreid.data.readers.own_data import SPLITS
 from svllreid.errors import DatasetError
-from svllreid.files import is_folder, user_path
+from svllreid.files import is_file, is_folder, user_path
 from svllreid.types import UNKNOWN, Sample
 
 _OPTIONAL = ("pid", "camid", "viewid", "split", "time", "tracklet", "tags")
@@ -57,6 +57,8 @@ def list_images(source: Path) -> tuple[list[ListedImage], list[str]]:
     Raises: DatasetError: no image, an unreadable table, or faulty rows.
     """
     source = user_path(source)
+    if not is_folder(source) and not is_file(source):
+        raise DatasetError(f"{source} does not exist; name a folder of images, or a CSV or Parquet table of them")
     if not is_folder(source):
         images, notes = list(_table(existing_file(source))), []
     elif any(is_folder(source / split) for split in SPLITS):
