@@ -9,6 +9,7 @@ Vectors are drawn: identities are random directions, their images lie around the
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from svllreid.embedding.contract import EmbeddingSpec
+from svllreid.errors import GalleryError
 from svllreid.evaluation.ranking.distance import distances
 from svllreid.gallery.conditions import Conditions
 from svllreid.gallery.crop import Crop
@@ -66,7 +68,7 @@ def server(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
             try:
                 MilvusStore(address, timeout=5).close()
                 break
-            except Exception:
+            except GalleryError:  # it is still starting
                 time.sleep(1)
         time.sleep(5)
         yield address, psutil.Process(pid)
@@ -170,8 +172,6 @@ def in_own_process(uri: Path, index: str, options: argparse.Namespace) -> dict[s
         "vectors = gallery.features(int(sys.argv[4]), int(sys.argv[5])); uri = Path(sys.argv[2])\n"
         "print(json.dumps(gallery.measure(str(uri), sys.argv[3], vectors, psutil.Process(), uri.parent)))"
     )
-    import json
-
     words = [str(Path(__file__).parent), str(uri), index, str(options.vectors), str(options.dim)]
     done = subprocess.run([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])

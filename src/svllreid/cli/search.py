@@ -124,8 +124,6 @@ def search(
 
     if far is not None and (calibration is None or threshold is not None):
         raise GalleryError("--far chooses the threshold of a --calibration; give that, and no --threshold")
-    if rerank and not as_json:
-        typer.echo("re-ranked: the order is not that of the distances", err=True)
     if bool(images) == bool(text):
         raise GalleryError(
             "nothing to search for; name images, or describe somebody with --text"
@@ -150,6 +148,8 @@ def search(
         content = [answer.to_dict() for answer in answers]
         typer.echo(json.dumps(content if each or len(content) > 1 else content[0], ensure_ascii=False, indent=1))
         return
+    if rerank:
+        typer.echo("re-ranked: the order is not that of the distances", err=True)
     for answer in answers:
         _print(answer)
     if picture is not None:
