@@ -213,8 +213,12 @@ def mistakes(small_arguments, tmp_path, trained_folder):
         ),
         "bad rate": (["test", *base, *weight, "TEST.FAR", "[2]"], ["TEST.FAR", "less than 1"]),
         "unknown test set": (["test", *base, *weight, "DATASETS.TEST", "msmt"], ["'msmt'", "did you mean msmt17"]),
-        "no features": (["test", *base, "--features", nowhere], [f"{nowhere} does not exist", "--save-features"]),
-        "not features": (["test", *base, "--features", tmp_path / "notes.pth"], ["not a readable .npz archive"]),
+        "no features": (["test", "--features", nowhere], [f"{nowhere} does not exist", "--save-features"]),
+        "idle keys": (
+            ["test", "--features", nowhere, "test.far", "[0.01]", "TEST.FLIP", "true", "TEST.WEIGHT", nowhere],
+            ["cannot be changed any more: TEST.FLIP, TEST.WEIGHT would"],
+        ),
+        "not features": (["test", "--features", tmp_path / "notes.pth"], ["not a readable .npz archive"]),
         "one identity": (["data", "synth", tmp_path / "people", "--identities", "1"], ["--identities"]),
     }
 
@@ -223,8 +227,8 @@ NAMES = [
     "missing root", "missing folder", "unknown key", "unknown dataset", "unknown backbone", "unknown method",
     "key without value", "twice in a file", "wrong type", "missing file", "no such device", "no such core",
     "unwritable", "wrong shape", "other backbone", "no checkpoint", "no weight", "weights nowhere", "too few people",
-    "bad option", "sizes differ", "too small", "bad rate", "unknown test set", "no features", "not features",
-    "one identity",
+    "bad option", "sizes differ", "too small", "bad rate", "unknown test set", "no features",
+    "idle keys", "not features", "one identity",
 ]  # fmt: skip
 
 
