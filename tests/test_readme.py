@@ -169,6 +169,25 @@ def test_nothing_is_left_to_fill_in():
         assert not re.findall(r"@[A-Z]+@", file.read_text(encoding="utf-8")), file
 
 
+def test_links_of_the_documents_lead_somewhere_and_every_page_is_linked():
+    files = {file: file.read_text(encoding="utf-8") for file in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"))}
+    headings = {
+        file: {
+            re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-")
+            for line in re.findall(r"^#+ (.*)", text, re.M)
+        }
+        for file, text in files.items()
+    }
+    linked = set()
+    for file, text in files.items():
+        for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+            path, _, heading = target.partition("#")
+            page = (file.parent / path).resolve() if path else file
+            assert page.exists() and (not heading or heading in headings[page]), (file, target)
+            linked |= {page} - {file}
+    assert set(files) - {ROOT / "README.md"} <= linked
+
+
 def test_every_key_that_the_readme_names_exists():
     from svllreid.config import known_keys
 

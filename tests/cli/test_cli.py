@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 
-from svllreid.cli.main import run
+from svllreid.cli.main import app, run
+from svllreid.config import known_keys
 from svllreid.data import describe as describing
 from svllreid.data.readers import DATASETS
 
@@ -60,6 +62,36 @@ def test_config_show_and_keys(cli):
     assert code == 0 and "SIE_COE: 2.0" in out and "PROMPT_AUG_METHOD: mask" in out
     code, out, _ = cli("config", "keys")
     assert code == 0 and "SOLVER.STAGE1.PROMPT_AUG_SCALE" in out and "SOLVER.STAGE2.SSL_LOSS_WEIGHT" in out
+
+
+def commands(group=None, words=()):
+    """The words of every command: ("train",), ("data", "synth") and so on."""
+    for name, command in (group or typer.main.get_command(app)).commands.items():
+        yield from commands(command, (*words, name)) if hasattr(command, "commands") else [(*words, name)]
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_help_is_not_cut_at_80_columns(cli, monkeypatch, words):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = cli(*words, "--help")
+    assert code == 0 and not re.findall(r"\S+…", out)
+
+
+def test_keys_can_be_copied_from_80_columns_and_values_are_as_files_have_them(cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = cli("config", "keys")
+    assert code == 0 and "…" not in out and all(f"│ {key} " in out for key, _ in known_keys())
+    for key, value in (
+        ("MODEL.STRIDE_SIZE", r"\[16, 16\]"),
+        ("MODEL.SIE_CAMERA", "false"),
+        ("INPUT.RE_MAX_AREA", "null"),
+    ):
+        assert re.search(rf"{re.escape(key)} +│ {value} +│", out)
+
+
+def test_the_published_spelling_of_an_option(cli):
+    code, out, _ = cli("config", "show", "--config_file", "person/vit_svllreid.yml")
+    assert code == 0 and "SIE_COE: 1.0" in out
 
 
 def test_config_show_prints_text_of_any_language(cli):
@@ -181,8 +213,12 @@ def mistakes(small_arguments, tmp_path, trained_folder):
         ),
         "bad rate": (["test", *base, *weight, "TEST.FAR", "[2]"], ["TEST.FAR", "less than 1"]),
         "unknown test set": (["test", *base, *weight, "DATASETS.TEST", "msmt"], ["'msmt'", "did you mean msmt17"]),
-        "no features": (["test", *base, "--features", nowhere], [f"{nowhere} does not exist", "--save-features"]),
-        "not features": (["test", *base, "--features", tmp_path / "notes.pth"], ["not a readable .npz archive"]),
+        "no features": (["test", "--features", nowhere], [f"{nowhere} does not exist", "--save-features"]),
+        "idle keys": (
+            ["test", "--features", nowhere, "test.far", "[0.01]", "TEST.FLIP", "true", "TEST.WEIGHT", nowhere],
+            ["cannot be changed any more: TEST.FLIP, TEST.WEIGHT would"],
+        ),
+        "not features": (["test", "--features", tmp_path / "notes.pth"], ["not a readable .npz archive"]),
         "one identity": (["data", "synth", tmp_path / "people", "--identities", "1"], ["--identities"]),
     }
 
@@ -191,8 +227,8 @@ NAMES = [
     "missing root", "missing folder", "unknown key", "unknown dataset", "unknown backbone", "unknown method",
     "key without value", "twice in a file", "wrong type", "missing file", "no such device", "no such core",
     "unwritable", "wrong shape", "other backbone", "no checkpoint", "no weight", "weights nowhere", "too few people",
-    "bad option", "sizes differ", "too small", "bad rate", "unknown test set", "no features", "not features",
-    "one identity",
+    "bad option", "sizes differ", "too small", "bad rate", "unknown test set", "no features",
+    "idle keys", "not features", "one identity",
 ]  # fmt: skip
 
 

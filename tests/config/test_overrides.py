@@ -98,6 +98,8 @@ def test_a_value_spelled_like_a_key():
         (["MODEL.NAME", "tiny", "True"], "'True' stands after MODEL.NAME tiny where a key such as"),
         (["DATASETS.ROOT_DIR", "my", "data"], "'data' stands after DATASETS.ROOT_DIR my where"),
         (["market1501"], "'market1501' stands where a key"),
+        (["person/vit_svllreid.yml"], "'person/vit_svllreid.yml' stands where a key .* as --config-file FILE"),
+        (["MODEL.NAME", "tiny", "tiny_10.pth"], "'tiny_10.pth' stands after MODEL.NAME tiny .* as TEST.WEIGHT FILE"),
         (["0.5", "MODEL.NAME"], "'0.5' stands where a key"),
         ([3, "MODEL.NAME"], "3 stands where a key"),
         (["MODEL_NAME", "tiny"], r"unknown key MODEL_NAME; did you mean MODEL\.NAME"),

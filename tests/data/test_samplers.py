@@ -60,6 +60,12 @@ def test_impossible_batches_are_refused(batch_size, num_instances, words):
     assert "SOLVER.STAGE2.IMS_PER_BATCH" in with_keys(error.value)
 
 
+@pytest.mark.parametrize("batch_size", [4, 32])
+def test_one_identity_is_not_blamed_on_the_batch_size(batch_size):
+    with pytest.raises(DatasetError, match=r"has 1 identities, .* add images of other identities$"):
+        PKSampler([0, 0, 0, 0], batch_size, 4, seed=0)
+
+
 def test_a_batch_that_processes_cannot_share_is_refused():
     with pytest.raises(DatasetError, match="3 identities cannot be split evenly over 2 processes"):
         PKSampler(np.repeat(np.arange(3), 4), 12, 4, seed=0, processes=2)

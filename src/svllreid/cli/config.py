@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -24,7 +26,18 @@ def keys() -> None:
     """List every key with its default and meaning."""
     from svllreid.config import known_keys
 
-    table = Table("key", "default", "meaning")
-    for key, field in known_keys():
-        table.add_row(key, str(field.default), field.description)
+    rows = [(key, _as_typed(field.default), " ".join(field.description.split())) for key, field in known_keys()]
+    table = Table()
+    table.add_column("key", no_wrap=True, min_width=max(len(key) for key, _, _ in rows))  # never cut: keys are copied
+    table.add_column("default", overflow="fold", max_width=12)
+    table.add_column("meaning", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     Console().print(table)
+
+
+def _as_typed(value: object) -> str:
+    """A value as files and command lines spell it: true, null, [12, 12]."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_as_typed, value))}]"
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)

@@ -30,9 +30,9 @@ def embed(
 ) -> None:
     """Turn images into features: a table with path, identity, camera and time where they are known, and the vector.
 
-    A table needs the column path; pid, camid, viewid, time and split may be there. A folder with train, query and
-    gallery in it is read as a dataset, any other one with all folders below it. The same command continues after an
-    interruption.
+    A table needs the column path; pid, camid, viewid, time, tracklet and split may be there. A folder with train, query
+    and gallery in it is read as a dataset, any other one with all folders below it. The same command continues after
+    an interruption.
     `svllreid test --features FILE` ranks the rows of the splits query and gallery.
 
     Example: `svllreid embed data/crops --weights outputs/mine/ViT-B-16_60.pth -o crops.parquet`

@@ -44,6 +44,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
+    # `--config_file`, as published commands spell it; a second name of the option would cut the help at 80 columns.
+    context_settings={"token_normalize_func": lambda word: "config-file" if word == "config_file" else word},
 )
 app.command("train")(train.train)
 app.command("test")(test.test)

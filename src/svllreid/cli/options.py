@@ -11,9 +11,8 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option(
         "--config-file",
-        "--config_file",
         metavar="FILE",
-        help="YAML file; those of this package are named without their folder, such as person/vit_svllreid.yml.",
+        help="YAML file; person/vit_svllreid.yml and others of this package are found from any folder.",
     ),
 ]
 Overrides = Annotated[

@@ -10,6 +10,9 @@ from rich.console import Console
 
 from svllreid.cli.options import ConfigFile, Device, Overrides, SkipUnreadable
 
+# Beginnings of the keys that count for saved features; the size is that of the pictures in ranklist.png.
+FOR_FEATURES = ("TEST.RE_RANKING", "TEST.FAR", "INPUT.SIZE_", "OUTPUT_DIR")
+
 
 def test(
     overrides: Overrides = None,
@@ -37,7 +40,7 @@ def test(
     `svllreid test --features outputs/tested/features.npz TEST.RE_RANKING true OUTPUT_DIR outputs/reranked`
     """
     from svllreid.cli.tables import print_metrics
-    from svllreid.config import load_config
+    from svllreid.config import load_config, override_pairs
     from svllreid.errors import ConfigError
     from svllreid.jobs.preparing import Options
     from svllreid.jobs.testing import asks_for_sie, run_features, run_test, test_config
@@ -45,6 +48,12 @@ def test(
     if features is not None:
         if save_features or skip_unreadable or device != "auto":
             raise ConfigError("--features ranks on the CPU, without images; leave out the other options")
+        given = [key for key, _ in override_pairs(overrides or ())]
+        if idle := [key for key in given if not key.startswith(FOR_FEATURES)]:
+            raise ConfigError(
+                f"--features ranks features whose model and images cannot be changed any more: {', '.join(idle)} "
+                "would have no effect; leave it out, or test the checkpoint without --features"
+            )
         metrics = run_features(features, load_config(config_file, overrides or ()))
     else:
         config = test_config(config_file, overrides or ())

@@ -15,6 +15,14 @@ from svllreid.errors import ConfigError
 
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*")
 
+# Files that are given without their key or option, and what is said then.
+_FILES = {
+    (".yml", ".yaml"): "a configuration file is given as --config-file FILE",
+    (".pth", ".pt", ".safetensors"): (
+        "weights are given as TEST.WEIGHT FILE to test them, and as MODEL.PRETRAINED FILE to start training from them"
+    ),
+}
+
 
 def override_pairs(overrides: Iterable[Any] | Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Each key, in upper case, with its value.
@@ -48,8 +56,11 @@ def _take_pair(words: list[Any], before: str) -> tuple[str, Any]:
     """Take a key and its value from the front of the words; messages name the pair `before` them."""
     word = words.pop(0)
     key, equals, value = word.partition("=") if isinstance(word, str) else (repr(word), "", "")
+    after = f" after {before}" if before else ""
+    for suffixes, advice in _FILES.items():
+        if not equals and key.lower().endswith(suffixes):
+            raise ConfigError(f"{word!r} stands{after} where a key such as MODEL.NAME is expected; {advice}")
     if not _may_be_key(key):
-        after = f" after {before}" if before else ""
         raise ConfigError(
             f"{word!r} stands{after} where a key such as MODEL.NAME is expected: words are KEY=VALUE or KEY VALUE "
             "pairs. Look for a key before it without a value, a value too many, or a value whose blanks need quotes"

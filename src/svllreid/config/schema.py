@@ -120,7 +120,7 @@ class Model(Section):
     sie_camera: bool = False
     """Side information embedding: learn one vector per camera. ViT only."""
     sie_view: bool = False
-    """Side information embedding: learn one vector per viewpoint (with sie_camera: per pair). ViT only."""
+    """Side information embedding: learn one vector per viewpoint (with SIE_CAMERA: per pair). ViT only."""
     sie_coe: float = 3.0
     """Factor of the side information embedding."""
     frozen_blocks: Annotated[int, Field(ge=0)] = 0
@@ -138,7 +138,7 @@ class Model(Section):
     use_ssl: bool = False
     """Vision self-supervision in stage 2, on augmented images."""
     ssl_type: SslType = "SIMCLR"
-    """Stage 2's self-supervised loss."""
+    """Stage 2's self-supervised loss: SIMCLR or SIMSIAM."""
     ssl_hidden_dim: Annotated[PositiveInt, Derived(lambda config: 512 if _is_tiny(config) else 4096)] = NOT_GIVEN
     """Hidden width of the SimCLR heads; null: 4096 (512 for tiny)."""
     ssl_out_dim: Annotated[PositiveInt, Derived(lambda config: 128 if _is_tiny(config) else 256)] = NOT_GIVEN
@@ -150,7 +150,7 @@ class Model(Section):
     i2t_loss_weight: Weight = 1.0
     """Weight of the image-to-text loss in stage 2."""
     if_labelsmooth: OnOff = "on"
-    """Label smoothing (0.1) of the identity and image-to-text losses."""
+    """Label smoothing (0.1) of the identity and image-to-text losses: on or off."""
     no_margin: bool = False
     """Triplet loss with the soft margin log(1 + exp(.)) instead of SOLVER.MARGIN."""
 
@@ -209,7 +209,7 @@ class Stage2(Section):
     bias_lr_factor: Weight = 2.0
     """Factor of the learning rate for every parameter whose name contains bias."""
     steps: tuple[PositiveInt, ...] = (30, 50)
-    """Epochs from which the learning rate is multiplied by gamma once more."""
+    """Epochs from which the learning rate is multiplied by GAMMA once more."""
     gamma: PositiveFloat = 0.1
     """Factor at each of the steps."""
     warmup_factor: Probability = 0.1
@@ -217,7 +217,7 @@ class Stage2(Section):
     warmup_iters: Annotated[int, Field(ge=0)] = 10
     """Epochs of warm-up."""
     warmup_method: Literal["linear", "constant"] = "linear"
-    """Shape of the warm-up."""
+    """Shape of the warm-up: linear or constant."""
     weight_decay: Weight = 1e-4
     """L2 penalty."""
     weight_decay_bias: Weight = 1e-4

@@ -50,6 +50,11 @@ class PKSampler(Sampler[list[tuple[int, int]]]):
         self.pids_per_batch, remainder = divmod(batch_size, num_instances)
         self.seed, self.process_rank, self.processes = seed, process_rank, processes
         self.epoch, self.skip, self.last = 0, 0, 0
+        if len(self.indices) < 2:
+            raise DatasetError(
+                f"the training set has {len(self.indices)} identities, and the triplet loss compares at least two; add "
+                "images of other identities"
+            )
         if remainder or not self.pids_per_batch:
             raise DatasetError(
                 f"a batch of {batch_size} images is not a multiple of {num_instances} images per identity; "
