@@ -1,5 +1,6 @@
 """The command line: help, the published scripts, messages and exit codes."""
 
+import importlib.metadata
 import io
 import json
 import re
@@ -35,6 +36,10 @@ def call(monkeypatch, capsys, *words):
 def cli(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "200")
     return lambda *words: call(monkeypatch, capsys, *words)
+
+
+def test_the_version_is_the_installed_one(cli):
+    assert cli("--version") == (0, f"svllreid {importlib.metadata.version('svllreid')}\n", "")
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import re
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from svllreid import __version__
 from svllreid.cli import (
     bench,
     calibrate,
@@ -40,7 +42,6 @@ ADVICE_ON_MEMORY = (
 
 app = typer.Typer(
     name="svllreid",
-    help="Image re-identification where self-supervision meets vision-language learning.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -65,6 +66,21 @@ app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(models.app, name="models")
 app.add_typer(hub.app, name="hub")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"svllreid {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Image re-identification where self-supervision meets vision-language learning."""
 
 
 def _lacks_memory(error: Exception) -> bool:
