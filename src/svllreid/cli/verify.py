@@ -61,12 +61,15 @@ def lines_of(verdict: Verdict) -> list[str]:
     """The answer as lines of text."""
     lines = [f"distance     {verdict.distance:.4f}"]
     if verdict.same is None or verdict.interval is None:
-        return [*lines, "decision     none: it needs a calibration (--calibration)"]
+        return [
+            *lines,
+            "decision     none: it needs a --calibration, which `svllreid calibrate` measures on labelled images",
+        ]
     low, high = verdict.interval
     return [
         *lines,
         f"probability  {verdict.probability:.3f} that it is the same (prior {verdict.prior:g})",
         f"decision     {'same' if verdict.same else 'different'}: the threshold is {verdict.threshold:.4f}",
-        f"false accept rate {verdict.false_accept_rate:g} for {verdict.pairs} pairs: measured "
-        f"{verdict.measured_rate:.2g}, 95 % {low:.2g} to {high:.2g}",
+        f"false-accept rate {verdict.false_accept_rate:g} for {verdict.pairs} pairs: measured "
+        f"{verdict.measured_rate:.2g}, 95 % interval {low:.2g} to {high:.2g}",
     ]

@@ -168,8 +168,8 @@ def _labelled(source: Path, options: CalibrateOptions, report: LiveReport) -> tu
     rows = rows.of(first)
     if trained := int((rows.splits == "train").sum()):
         notes.append(
-            f"{trained} images are of the split train: of people that the model was trained on, thresholds do not hold "
-            "for others"
+            f"{trained} images are of the split train; if the model was trained on their identities, the thresholds do "
+            "not hold for others"
         )
     for note in notes:
         logger.info("%s", note)
