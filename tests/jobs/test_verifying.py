@@ -45,6 +45,13 @@ def test_decisions_are_those_of_the_calibration(calibrated, capsys):
     assert "for the false-accept rate 0.01, as the calibration does not support 0.001" in capsys.readouterr().err
 
 
+def test_rate_and_prior_are_checked_before_the_model_is_read(calibrated, tmp_path):
+    folder, _, file = calibrated
+    for wrong, message in (({"prior": 1.5}, "the prior is 1.5"), ({"false_accept_rate": 0.5}, "states no threshold")):
+        with pytest.raises(EvaluationError, match=message):
+            verify_images(folder, folder, tmp_path / "absent.pth", file, VerifyOptions(device="cpu", **wrong))
+
+
 def test_cameras_choose_the_pairs(calibrated):
     folder, weights, file = calibrated
     sides = (folder / "0_0.png", folder / "0_1.png", weights, file)

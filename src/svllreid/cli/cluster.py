@@ -45,7 +45,9 @@ def cluster(
     batch_size: BatchSize = None,
     skip_unreadable: SkipUnreadable = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace an output, with its corrections.")] = False,
-    name: Annotated[str, typer.Option(help="Of a gallery; a server can hold several.")] = "crops",
+    name: Annotated[
+        str, typer.Option(help="Name of the gallery, if the source is one; a server can hold several.")
+    ] = "crops",
 ) -> None:
     """Find identities in crops without labels, and write them as a manifest that `svllreid train` reads.
 

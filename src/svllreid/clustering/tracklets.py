@@ -72,8 +72,9 @@ def shared_moments(camids: np.ndarray, times: np.ndarray, rows: np.ndarray) -> n
     """
     known = np.flatnonzero((camids >= 0) & ~np.isnan(times))
     order = known[np.lexsort((times[known], camids[known]))]
-    changes = (np.diff(camids[order]) != 0) | (np.diff(times[order]) != 0)
-    moments = np.concatenate([np.zeros(min(1, len(order)), np.int64), np.cumsum(changes)])
+    cameras, clocks = camids[order], times[order]
+    moments = np.zeros(len(order), np.int64)
+    moments[1:] = np.cumsum((cameras[1:] != cameras[:-1]) | (clocks[1:] != clocks[:-1]))
     seen = np.unique(np.stack([moments, rows[order]], axis=1), axis=0)
     return seen[np.bincount(seen[:, 0])[seen[:, 0]] > 1]
 

@@ -99,6 +99,7 @@ def verify_images(
         pairs = _pairs(options.camids)
         if known is not None:
             rate = _rate(known, options.false_accept_rate, pairs)
+            known.probability(0.0, options.prior, pairs)  # checks the prior before any image is embedded
         config, notes = fitting_config(None, user_path(weights), cameras=options.cameras)
         if options.camids is not None:  # without cameras there is nothing to add
             for note in notes:
