@@ -82,7 +82,15 @@ def test_distances_that_are_none_are_refused(calibration, given):
         calibration.probability(given)
 
 
-@pytest.mark.parametrize("prior", [0, 1, float("nan")])
+def test_one_distance_is_asked_for(calibration):
+    assert calibration.decide(np.array([[0.0]])).same is True
+    assert calibration.false_accept_rate(np.array([0.0])).rate == calibration.false_accept_rate(0.0).rate
+    for answer in (calibration.decide, calibration.false_accept_rate):
+        with pytest.raises(EvaluationError, match="2 distances are given, and one is asked for"):
+            answer([0.1, 0.2])
+
+
+@pytest.mark.parametrize("prior", [0, 1, float("nan"), "half"])
 def test_a_prior_is_between_0_and_1(calibration, prior):
     with pytest.raises(EvaluationError, match="prior"):
         calibration.probability([0.5], prior=prior)
@@ -124,6 +132,15 @@ def changed(content, path, value):
         (["pairs", "all", "curve", "distances"], [2.0, 1.0], "different lengths"),
         (["pairs", "all", "probability", "slope"], 3.0, "slope"),
         (["pairs", "all", "probability", "method"], "magic", "probability"),
+        (["pairs", "all", "points"], [], "pairs.all.points"),
+        (["pairs", "all", "points", 0, "interval"], None, "a threshold lacks what was measured"),
+        (
+            ["pairs", "all", "curve"],
+            {"distances": [], "false_accepts": [], "low": [], "high": []},
+            "curve.distances",
+        ),
+        (["pairs", "all", "impostor"], 0, "pairs.all.impostor"),
+        (["pairs", "all", "impostor"], 9, "more false accepts than impostor pairs"),
         (["embedding", "weights"], "ffff", "do not make its fingerprint"),
     ],
 )

@@ -95,3 +95,13 @@ def test_missing_libraries_are_named_with_their_extra(people, spec_of, monkeypat
     monkeypatch.setattr("svllreid.libraries.import_module", lambda name: import_module("there_is_no_such_module"))
     with pytest.raises(EvaluationError, match=r"svllreid\[search\]"):
         calibrate(*people, spec=spec_of(4), dataset="x")
+
+
+def test_an_interval_over_identities_is_never_the_narrower_one(spec_of):
+    """60 couples, in each of which one pair of images is near: all identities are alike, so leaving one out shows no
+    spread, and the interval over pairs stays."""
+    couple = np.array([0, 0.25, 0.3, 0.55])
+    features = (np.repeat(100.0 * np.arange(60), 4) + np.tile(couple, 60))[:, None]
+    point = calibrate(features, np.repeat(np.arange(120), 2), spec=spec_of(1), dataset="couples").point(1e-2)
+    assert point.false_accepts == 60
+    assert point.identity_interval == point.interval

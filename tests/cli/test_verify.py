@@ -76,12 +76,15 @@ def test_the_documented_commands_and_code(workplace, call):
     assert re.fullmatch(
         r"distance     \d\.\d{4}\nprobability  \d\.\d{3} that it is the same \(prior 0\.5\)\n"
         r"decision     same: the threshold is \d\.\d{4}\n"
-        r"false accept rate 0\.01 for all pairs: measured \S+, 95 % \S+ to \S+\n",
+        r"false-accept rate 0\.01 for all pairs: measured \S+, 95 % interval \S+ to \S+\n",
         outputs[3],
     ), outputs[3]
     answer = json.loads(outputs[4])
     assert answer["same"] is True and answer["prior"] == 0.1 and answer["false_accept_rate"] == 0.01
-    assert "decision     none: it needs a calibration" in outputs[5] and "distance     0.0000" in outputs[5]
+    assert (
+        "decision     none: it needs a --calibration, which `svllreid calibrate`" in outputs[5]
+        and "distance     0.0000" in outputs[5]
+    )
     names = {}
     for block in re.findall(r"```python\n(.*?)```", TEXT, re.S):
         exec(compile(block, "docs/decisions.md", "exec"), names)

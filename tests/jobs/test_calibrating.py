@@ -116,6 +116,17 @@ def test_input_that_cannot_be_calibrated(labelled, weights, tmp_path):
     assert not output.exists()
 
 
+def test_too_few_identities_for_a_plot_is_a_warning(labelled, weights, tmp_path, capsys):
+    """The calibration is there and useful, so the command does not end in an error after it."""
+    lines = labelled.read_text().splitlines()
+    people = [f"{labelled.parent / line}" for line in lines[1:] if line.split(",")[1] in {"p0", "p1"}]
+    few = tmp_path / "few.csv"
+    few.write_text("\n".join([lines[0], *people]))
+    calibration = calibrate_to_file(few, weights, tmp_path / "c.json", CPU, plot=tmp_path / "c.png")
+    assert calibration.record.identities == 2 and not (tmp_path / "c.png").exists()
+    assert "c.png is not drawn: there are too few identities" in capsys.readouterr().err.replace("\n", " ")
+
+
 @pytest.mark.real
 def test_real_people(real_data, weights, tmp_path):
     splits = load_dataset("market1501", real_data / "pku_reid")

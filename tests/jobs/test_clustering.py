@@ -20,6 +20,7 @@ from svllreid.evaluation.table_file import TableBlock, write_table
 from svllreid.gallery.gallery import Gallery
 from svllreid.gallery.milvus import MilvusStore
 from svllreid.gallery.record import GalleryRecord
+from svllreid.jobs import cluster_sheets
 from svllreid.jobs.clustering import COLUMNS, SourceOptions, cluster_to_file
 from svllreid.models.checkpoint import CheckpointInfo, save_checkpoint
 
@@ -119,14 +120,56 @@ def test_sheets(tmp_path, crops):
     paths, columns, vectors = crops
     paths[2].write_bytes(b"no image")
     (tmp_path / "sheets").mkdir()
-    for name in ("c00009.png", "cat.png"):
-        (tmp_path / "sheets" / name).touch()
-    cluster_to_file(written(tmp_path, columns, vectors), tmp_path / "c.csv", OPTIONS, sheets=tmp_path / "sheets")
+    (tmp_path / "sheets" / "cat.png").touch()
+    features = written(tmp_path, columns, vectors)
+    cluster_to_file(features, tmp_path / "c.csv", OPTIONS, sheets=tmp_path / "sheets")
+    (tmp_path / "sheets" / "c00009.png").touch()
+    cluster_to_file(features, tmp_path / "c.csv", OPTIONS, sheets=tmp_path / "sheets", fresh=True)
     names = sorted(file.name for file in (tmp_path / "sheets").iterdir())
     assert names == ["c00000.png", "c00001.png", "c00002.png", "cat.png", "index.html"], "an older picture is gone"
     page = (tmp_path / "sheets" / "index.html").read_text()
     assert re.findall(r'src="(.*?)"', page) == ["c00000.png", "c00001.png", "c00002.png"]
     assert "../c.csv" in page and "http" not in page.replace("http-equiv", "")
+
+
+def test_captions_have_the_row_of_the_manifest(tmp_path, crops, monkeypatch):
+    """A person who sees a wrong image has to find its row, in which the pid is corrected."""
+    captions, draw = {}, cluster_sheets.draw_cluster
+
+    def spy(path, images, *rest):
+        captions.update(images)
+        return draw(path, images, *rest)
+
+    monkeypatch.setattr(cluster_sheets, "draw_cluster", spy)
+    _, columns, vectors = crops
+    order = np.random.default_rng(1).permutation(16)
+    columns = {name: values[order] for name, values in columns.items()}
+    features = written(tmp_path, columns, vectors[order])
+    cluster_to_file(features, tmp_path / "c.csv", OPTIONS, sheets=tmp_path / "sheets")
+    lines = (tmp_path / "c.csv").read_text().splitlines()
+    assert len(captions) == 15
+    for path, caption in captions.items():
+        row = int(re.fullmatch(r"row (\d+)\nc[01] -?\d\.\d\d", caption)[1])
+        assert lines[row - 1].startswith(f"crops/{path.name},")
+
+
+def test_files_of_others_are_not_replaced_by_sheets(tmp_path, crops):
+    """Crops may be named as sheets are: they were overwritten and removed."""
+    _, columns, vectors = crops
+    features = written(tmp_path, columns, vectors)
+    for name in ("c00000.png", "index.html"):
+        folder = tmp_path / name[0]
+        folder.mkdir()
+        (folder / name).write_text("mine")
+        with pytest.raises(OutputError, match=rf"{re.escape(name)} would be replaced.*; name another folder"):
+            cluster_to_file(features, tmp_path / "c.csv", OPTIONS, sheets=folder)
+        assert (folder / name).read_text() == "mine"
+    with pytest.raises(OutputError, match=r"features\.npz is a file; name a folder"):
+        cluster_to_file(features, tmp_path / "c.csv", OPTIONS, sheets=features)
+    (tmp_path / "c.json").write_text("mine")
+    with pytest.raises(OutputError, match=r"c\.json is there already; name another output"):
+        cluster_to_file(features, tmp_path / "c.csv", OPTIONS)
+    assert not (tmp_path / "c.csv").exists() and (tmp_path / "c.json").read_text() == "mine"
 
 
 def test_images_are_embedded(tmp_path, crops, small_config):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from svllreid import build_model
-from svllreid.jobs.predicted_files import RunFiles, StageFiles
+from svllreid.errors import OutputError
+from svllreid.jobs.predicted_files import RunFiles, StageFiles, written_per_second
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,14 @@ def test_checkpoints_are_waited_for(small_config):
     assert files.largest_state == 1000
     waited = files.waited({"stage 1": 9.0, "stage 2": 9.0}, copying=1000, writing=100)
     assert waited == pytest.approx((0.1 + 1) + (4 * 1 + 2 * 10 + 2 * 1) + 6 * 5)
+
+
+def test_a_disk_that_takes_nothing_is_one_message(tmp_path, monkeypatch):
+    monkeypatch.setattr("svllreid.jobs.predicted_files.WRITTEN_BYTES", 2 << 20)
+    assert written_per_second(tmp_path / "new" / "run") > 0 and not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"measured with 2 MiB in .*file: Not a directory; name another"):
+        written_per_second(tmp_path / "file" / "run")
 
 
 def test_sizes_are_those_of_the_files(small_config):

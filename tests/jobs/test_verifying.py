@@ -27,7 +27,7 @@ def test_two_images_without_a_calibration(labelled, weights, capsys):
     encoder = Encoder.load(weights, device="cpu")
     assert verdict.distance == pytest.approx(float(distances(encoder.encode(one), encoder.encode(other))[0, 0]))
     assert verdict.images == (1, 1) and verdict.same is None and verdict.probability is None
-    assert "a decision needs a calibration" in capsys.readouterr().err
+    assert capsys.readouterr().err == "", "the answer needs no notes"
 
 
 def test_decisions_are_those_of_the_calibration(calibrated, capsys):
@@ -43,6 +43,13 @@ def test_decisions_are_those_of_the_calibration(calibrated, capsys):
         answers.add(verdict.same)
     assert answers == {True, False}
     assert "for the false-accept rate 0.01, as the calibration does not support 0.001" in capsys.readouterr().err
+
+
+def test_rate_and_prior_are_checked_before_the_model_is_read(calibrated, tmp_path):
+    folder, _, file = calibrated
+    for wrong, message in (({"prior": 1.5}, "the prior is 1.5"), ({"false_accept_rate": 0.5}, "states no threshold")):
+        with pytest.raises(EvaluationError, match=message):
+            verify_images(folder, folder, tmp_path / "absent.pth", file, VerifyOptions(device="cpu", **wrong))
 
 
 def test_cameras_choose_the_pairs(calibrated):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,7 @@ class Calibration:
         Raises: EvaluationError: distances that are no numbers or below 0, or a prior outside of 0 to 1.
         """
         values = _distances(distances)
-        if not 0 < prior < 1:
+        if not isinstance(prior, Real) or not 0 < prior < 1:
             raise EvaluationError(f"the prior is {prior!r}; use a number above 0 and below 1")
         log_odds = self.group(pairs).probability.log_odds(values) + math.log(prior) - math.log1p(-prior)
         return 0.5 * (1 + np.tanh(log_odds / 2))  # the logistic function, without overflow
@@ -215,9 +216,9 @@ class Calibration:
         Args:
             distance: a Euclidean distance.
             pairs: `all`, `cross-camera` or `same-camera`.
-        Raises: EvaluationError: no number, or below 0.
+        Raises: EvaluationError: no number, below 0, or several distances.
         """
-        value, group = float(_distances(distance)), self.group(pairs)
+        value, group = _distance(distance), self.group(pairs)
         curve = group.curve
         place = int(np.searchsorted(curve.distances, value, side="left"))
         if place == len(curve.distances):
@@ -231,11 +232,11 @@ class Calibration:
             distance: their Euclidean distance.
             false_accept_rate: the allowed one, see `point`; None takes `usual_rate`.
             pairs: `all`, `cross-camera` or `same-camera`.
-        Raises: EvaluationError: see `point`; no number, or below 0.
+        Raises: EvaluationError: see `point`; no number, below 0, or several distances.
         """
         rate = self.usual_rate(pairs) if false_accept_rate is None else false_accept_rate
         threshold = self.threshold(rate, pairs)
-        return Decision(bool(_distances(distance) <= threshold), threshold, rate)
+        return Decision(_distance(distance) <= threshold, threshold, rate)
 
     def group(self, pairs: str = ALL) -> PairGroup:
         """What was measured of `all`, `cross-camera` or `same-camera` pairs.
@@ -269,3 +270,11 @@ def _distances(values: Any) -> np.ndarray:
     if not (array >= 0).all():
         raise EvaluationError("distances hold NaN or numbers below 0; give Euclidean distances")
     return array
+
+
+def _distance(value: Any) -> float:
+    """One distance, also in an array of one number. EvaluationError where it is none."""
+    array = _distances(value)
+    if array.size != 1:
+        raise EvaluationError(f"{array.size} distances are given, and one is asked for; call it for each")
+    return float(array.item())

@@ -47,6 +47,13 @@ class RatePoint(_Record):
     identity_interval: Interval | None = None
     true_accept_rate: Share | None = None
 
+    @model_validator(mode="after")
+    def _measured(self) -> RatePoint:
+        measured = (self.false_accepts, self.interval, self.true_accept_rate)
+        if self.threshold is not None and None in measured:
+            raise ValueError("a threshold lacks what was measured at it")
+        return self
+
 
 class Curve(_Record):
     """False accepts by distance: how many impostor pairs are at most so far apart, with 95 % intervals of their share.
@@ -57,7 +64,7 @@ class Curve(_Record):
         low, high: the ends of the intervals.
     """
 
-    distances: tuple[Distance, ...]
+    distances: Annotated[tuple[Distance, ...], Field(min_length=1)]
     false_accepts: tuple[Count, ...]
     low: tuple[Share, ...]
     high: tuple[Share, ...]
@@ -145,16 +152,23 @@ class PairGroup(_Record):
         reliability: of pairs of held-out identities; None where there are too few identities.
     """
 
-    genuine: Count
-    impostor: Count
+    genuine: Annotated[int, Field(ge=1)]
+    impostor: Annotated[int, Field(ge=1)]
     equal_error_rate: Share
     auc: Share
-    points: tuple[RatePoint, ...]
+    points: Annotated[tuple[RatePoint, ...], Field(min_length=1)]
     curve: Curve
     probability: Annotated[Logistic | Isotonic, Field(discriminator="method")]
     fitted_genuine: Count
     fitted_impostor: Count
     reliability: Reliability | None = None
+
+    @model_validator(mode="after")
+    def _within_all(self) -> PairGroup:
+        accepted = (*self.curve.false_accepts, *(point.false_accepts or 0 for point in self.points))
+        if max(accepted) > self.impostor:
+            raise ValueError("more false accepts than impostor pairs")
+        return self
 
 
 class CameraPair(_Record):

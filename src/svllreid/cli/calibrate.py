@@ -24,7 +24,12 @@ def calibrate(
     method: Annotated[str, typer.Option(help="How the probability is fitted: logistic or isotonic.")] = "logistic",
     mean_of: Annotated[
         int,
-        typer.Option("--mean-of", min=1, metavar="N", help="Compare means of N images of a person, as verify may."),
+        typer.Option(
+            "--mean-of",
+            min=1,
+            metavar="N",
+            help="Compare means of N images of a person, for verify with folders of N images.",
+        ),
     ] = 1,
     split: Annotated[
         list[str] | None, typer.Option("--split", help="Take only images of this split; may be given again.")
@@ -40,7 +45,7 @@ def calibrate(
         typer.Option("--cameras", help="Cameras are numbered as in the training set: add what was learned of them."),
     ] = False,
     skip_unreadable: SkipUnreadable = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the pairs that the probability is fitted to.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the pairs and identities that are drawn.")] = 0,
 ) -> None:
     """Measure what distances mean: thresholds by false-accept rate, and probabilities, from labelled images.
 

@@ -26,7 +26,7 @@ def cluster(
     ] = None,
     method: Annotated[str, typer.Option(help="dbscan or hdbscan.")] = "dbscan",
     eps: Annotated[
-        float, typer.Option(min=0, max=1, help="dbscan: the Jaccard distance up to which images are near.")
+        float, typer.Option(help="dbscan: the Jaccard distance up to which images are near, above 0 and up to 1.")
     ] = 0.6,
     min_samples: Annotated[int, typer.Option(min=2, help="The fewest images of an identity.")] = 4,
     k1: Annotated[int, typer.Option(min=1, help="Neighbours that are tested for reciprocity.")] = 30,
@@ -45,7 +45,9 @@ def cluster(
     batch_size: BatchSize = None,
     skip_unreadable: SkipUnreadable = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace an output, with its corrections.")] = False,
-    name: Annotated[str, typer.Option(help="Of a gallery; a server can hold several.")] = "crops",
+    name: Annotated[
+        str, typer.Option(help="Name of the gallery, if the source is one; a server can hold several.")
+    ] = "crops",
 ) -> None:
     """Find identities in crops without labels, and write them as a manifest that `svllreid train` reads.
 

@@ -17,20 +17,25 @@ if TYPE_CHECKING:
 
 def verify(
     first: Annotated[Path, typer.Argument(metavar="A", help="An image, or a folder with images of one identity.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="The same.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="The other image or folder.")],
     weights: Annotated[Path, typer.Option("--weights", metavar="FILE", help="The trained model.")],
     calibration: Annotated[
         Path | None, typer.Option("--calibration", metavar="FILE", help="What `svllreid calibrate` wrote for it.")
     ] = None,
     far: Annotated[
-        float | None, typer.Option("--far", help="False-accept rate of the decision; 0.001, or the next supported one.")
+        float | None,
+        typer.Option(
+            "--far", help="False-accept rate of the decision; if not given, 0.001 or the next larger supported one."
+        ),
     ] = None,
     prior: Annotated[
         float, typer.Option(help="Share of pairs that show one identity, before they are seen; for the probability.")
     ] = 0.5,
     camids: Annotated[
         tuple[int, int] | None,
-        typer.Option("--camids", metavar="A B", help="Cameras of the two: thresholds across or within cameras."),
+        typer.Option(
+            "--camids", metavar="A B", help="Cameras of the two, which choose the thresholds across or within cameras."
+        ),
     ] = None,
     cameras: Annotated[
         bool,
@@ -61,12 +66,15 @@ def lines_of(verdict: Verdict) -> list[str]:
     """The answer as lines of text."""
     lines = [f"distance     {verdict.distance:.4f}"]
     if verdict.same is None or verdict.interval is None:
-        return [*lines, "decision     none: it needs a calibration (--calibration)"]
+        return [
+            *lines,
+            "decision     none: it needs a --calibration, which `svllreid calibrate` measures on labelled images",
+        ]
     low, high = verdict.interval
     return [
         *lines,
         f"probability  {verdict.probability:.3f} that it is the same (prior {verdict.prior:g})",
         f"decision     {'same' if verdict.same else 'different'}: the threshold is {verdict.threshold:.4f}",
-        f"false accept rate {verdict.false_accept_rate:g} for {verdict.pairs} pairs: measured "
-        f"{verdict.measured_rate:.2g}, 95 % {low:.2g} to {high:.2g}",
+        f"false-accept rate {verdict.false_accept_rate:g} for {verdict.pairs} pairs: measured "
+        f"{verdict.measured_rate:.2g}, 95 % interval {low:.2g} to {high:.2g}",
     ]

@@ -11,7 +11,13 @@ from svllreid.arguments import share, whole_number
 from svllreid.clustering.cameras import centred
 from svllreid.clustering.density import ALONE, dbscan, hdbscan
 from svllreid.clustering.jaccard import K1, K2, JaccardDistances
-from svllreid.clustering.tracklets import mean_features, simultaneous, split_simultaneous, tracklet_rows
+from svllreid.clustering.tracklets import (
+    count_apart,
+    mean_features,
+    shared_moments,
+    split_simultaneous,
+    tracklet_rows,
+)
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.ranking.blocks import ProgressCallback
 
@@ -24,7 +30,8 @@ class ClusterOptions:
 
     Args:
         method: one of METHODS. DBSCAN joins what is near by one threshold; HDBSCAN needs none.
-        eps: of DBSCAN, the Jaccard distance up to which images are near, 0 to 1.
+        eps: of DBSCAN, the Jaccard distance up to which images are near, above 0 and up to 1. At 1 those are near that
+            share a neighbour.
         min_samples: the fewest images of a cluster, and of the surroundings of an image that holds a cluster together;
             at least 2.
         k1, k2: see `JaccardDistances`.
@@ -44,7 +51,10 @@ class ClusterOptions:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise EvaluationError(f"clustering: method {self.method!r} is not known; choose {' or '.join(METHODS)}")
-        share(self.eps, "clustering: eps", EvaluationError)
+        if share(self.eps, "clustering: eps", EvaluationError) == 0:
+            raise EvaluationError(
+                "clustering: eps is 0, up to which no image is near; use a number above 0 and up to 1"
+            )
         whole_number(self.min_samples, "clustering: min_samples", EvaluationError, least=2)
         for name in ("k1", "k2"):
             whole_number(getattr(self, name), f"clustering: {name}", EvaluationError)
@@ -115,7 +125,10 @@ def cluster(
     rows = tracklet_rows(camids, np.full(count, "") if tracklets is None else tracklets)
     weights = np.bincount(rows)
     if len(weights) < 2:
-        raise EvaluationError(f"clustering: {count} images make {len(weights)} tracklets; give at least two")
+        raise EvaluationError(
+            f"clustering: {count} images hold {len(weights)} tracklets (an image without one counts as its own); give "
+            "at least two tracklets"
+        )
     if options.centre_cameras:
         features = centred(features, camids)
     distances = JaccardDistances(
@@ -128,8 +141,8 @@ def cluster(
         labels = hdbscan(distances, options.min_samples, progress)
         whole = np.flatnonzero((labels == ALONE) & (weights >= options.min_samples))
         labels[whole] = labels.max() + 1 + np.arange(len(whole))
-    pairs = simultaneous(camids, times, rows) if options.apart else np.empty((0, 2), np.int64)
-    labels, split = split_simultaneous(labels, distances, pairs)
+    seen = shared_moments(camids, times, rows) if options.apart else np.empty((0, 2), np.int64)
+    labels, split = split_simultaneous(labels, distances, seen)
     images = np.bincount(labels[labels != ALONE], weights[labels != ALONE], minlength=1)
     small = [part for parts in split for part in parts if images[part] < options.min_samples]
     labels[np.isin(labels, small)] = ALONE
@@ -137,7 +150,7 @@ def cluster(
         labels=_by_size(labels[rows]),
         features=np.asarray(features, np.float32),
         tracklets=int((weights > 1).sum()),
-        pairs_apart=len(pairs),
+        pairs_apart=count_apart(seen),
         split=len(split),
         dissolved=len(small),
     )

@@ -21,6 +21,7 @@ from svllreid.libraries import need
 
 K1, K2 = 30, 6
 _BLOCK_NUMBERS = 1 << 23  # of the dense block of rows from which the entries are taken
+_GAP = 4  # rows so near to each other are read together with those between them, which is faster than one by one
 
 
 class Pairs(NamedTuple):
@@ -91,14 +92,27 @@ class JaccardDistances:
             yield Pairs(rows[kept] + start, columns[kept], distances[kept])
             counter.add(stop - start)
 
-    def among(self, members: np.ndarray) -> Pairs:
-        """The pairs among some images that share a neighbour; rows and columns are indices into `members` (M,)."""
-        parts = []
-        for row, image in enumerate(members.tolist()):
-            _, columns, distances = _near(self.neighbourhoods.common(image, image + 1).numpy(), image)
-            place = np.searchsorted(columns, members).clip(max=len(columns) - 1)
-            there = np.flatnonzero(columns[place] == members)
-            parts.append((np.full(len(there), row), there, distances[place[there]]))
+    def among(self, members: np.ndarray, most: int | None = None) -> Pairs:
+        """The pairs among some images that share a neighbour, each image and itself among them.
+
+        Args:
+            members: (M,) the images, ascending; rows and columns of the result are indices into it.
+            most: of each image only so many of the nearest are given, itself included, of equal ones the first; None:
+                all.
+        """
+        step = max(1, _BLOCK_NUMBERS // self.count)
+        ends = np.flatnonzero((np.diff(members) > _GAP) | (np.diff(members // step) > 0)) + 1
+        parts, first = list[Pairs](), 0
+        for run in np.split(members, ends):
+            common = self.neighbourhoods.common(int(run[0]), int(run[-1]) + 1).numpy()
+            rows, columns, distances = _near(common[np.ix_(run - run[0], members)], first)
+            if most is not None and len(members) > most:
+                order = np.lexsort((distances, rows))
+                starts = np.searchsorted(rows, np.arange(len(run)))
+                order = np.sort(order[np.arange(len(rows)) - starts[rows] < most])
+                rows, columns, distances = rows[order], columns[order], distances[order]
+            parts.append(Pairs(rows + first, columns, distances))
+            first += len(run)
         return Pairs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
     def matrix(self, at_most: float = 1.0, progress: ProgressCallback | None = None) -> Any:
@@ -120,8 +134,9 @@ def _near(common: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray, np.nd
     """The pairs of a block of rows that share something: row in the block, column, and Jaccard distance, by rows.
 
     Args:
-        common: (n, N) what the images first, first + 1, … have in common with all images, 0 to 1; it is changed.
-        first: the first image of the block.
+        common: (n, N) what the images of columns first, first + 1, … have in common with all images, 0 to 1; it is
+            changed.
+        first: the column of the first row's image.
     """
     lines = np.arange(len(common))
     common[lines, lines + first] = 1  # an image with itself, without the rounding

@@ -9,6 +9,10 @@ import numpy as np
 from svllreid.clustering.density import ALONE
 from svllreid.clustering.jaccard import JaccardDistances
 
+MOST_TRIED = 100
+"""When a cluster is split, each tracklet may be joined with so many of the nearest, itself included."""
+_PAIRS = 1 << 20  # so many pairs are Python numbers at once
+
 
 def tracklet_rows(camids: np.ndarray, tracklets: np.ndarray) -> np.ndarray:
     """The tracklet of each image, numbered from 0 in the order of their first images.
@@ -52,56 +56,74 @@ def mean_features(features: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return sums.astype(np.float32)
 
 
-def simultaneous(camids: np.ndarray, times: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The pairs of different tracklets that have images of one camera at one time, so that they are not one identity.
+def shared_moments(camids: np.ndarray, times: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The moments at which one camera saw several tracklets, which therefore are not one identity.
 
     Args:
         camids: (N,) int64; -1 where unknown.
         times: (N,) float64 seconds, NaN where unknown; images are at one time if the numbers are equal.
         rows: (N,) from `tracklet_rows`.
-    Returns: (P, 2) int64, each pair once, the smaller tracklet first.
+    Returns: (P, 2) int64, a moment and a tracklet seen at it, each once, in ascending order. A moment is the number of
+        a camera and a time.
     Example:
         >>> import numpy as np
-        >>> simultaneous(np.array([0, 0, 1, 0]), np.array([5.0, 5.0, 5.0, 6.0]), np.arange(4)).tolist()
-        [[0, 1]]
+        >>> shared_moments(np.array([0, 0, 1, 0]), np.array([5.0, 5.0, 5.0, 6.0]), np.arange(4)).tolist()
+        [[0, 0], [0, 1]]
     """
     known = np.flatnonzero((camids >= 0) & ~np.isnan(times))
-    order = known[np.lexsort((rows[known], times[known], camids[known]))]
-    moments = (np.diff(camids[order]) != 0) | (np.diff(times[order]) != 0)
-    pairs = [np.empty((0, 2), np.int64)]
-    for images in np.split(order, np.flatnonzero(moments) + 1):
-        if len(images) > 1:
-            there = np.unique(rows[images])
-            first, second = np.triu_indices(len(there), 1)
-            pairs.append(np.stack([there[first], there[second]], axis=1))
-    return np.unique(np.concatenate(pairs), axis=0)
+    order = known[np.lexsort((times[known], camids[known]))]
+    cameras, clocks = camids[order], times[order]
+    moments = np.zeros(len(order), np.int64)
+    moments[1:] = np.cumsum((cameras[1:] != cameras[:-1]) | (clocks[1:] != clocks[:-1]))
+    seen = np.unique(np.stack([moments, rows[order]], axis=1), axis=0)
+    return seen[np.bincount(seen[:, 0])[seen[:, 0]] > 1]
+
+
+def count_apart(seen: np.ndarray) -> int:
+    """The number of different pairs of tracklets that share a moment.
+
+    Args:
+        seen: (P, 2) from `shared_moments`.
+    """
+    starts = np.flatnonzero(np.diff(seen[:, 0], prepend=-1))
+    groups = dict(zip(seen[starts, 0].tolist(), np.split(seen[:, 1], starts[1:]), strict=False))
+    others = 0
+    for moments in _by_tracklet(seen).values():
+        met = [groups[moment] for moment in moments]
+        others += len(met[0] if len(met) == 1 else np.unique(np.concatenate(met))) - 1  # itself left out
+    return others // 2
+
+
+def _by_tracklet(seen: np.ndarray) -> dict[int, set[int]]:
+    """The moments of each tracklet."""
+    result: dict[int, set[int]] = {}
+    for moment, tracklet in seen.tolist():
+        result.setdefault(tracklet, set()).add(moment)
+    return result
 
 
 def split_simultaneous(
-    labels: np.ndarray, distances: JaccardDistances, pairs: np.ndarray
+    labels: np.ndarray, distances: JaccardDistances, seen: np.ndarray
 ) -> tuple[np.ndarray, list[list[int]]]:
     """Split each cluster that holds simultaneous tracklets until none does, keeping near ones together.
 
     A cluster is taken apart into its tracklets, which are joined again pair by pair, the nearest first, wherever the
-    join would not bring simultaneous ones together. So the result depends on nothing but the distances; equal ones keep
-    the order of the tracklets.
+    join would not bring simultaneous ones together. Each tracklet is tried with the MOST_TRIED of its cluster that are
+    nearest to it. So the result depends on nothing but the distances; equal ones keep the order of the tracklets.
 
     Args:
         labels: (M,) clusters of the tracklets, ALONE (-1) for none.
         distances: of the tracklets' mean features.
-        pairs: (P, 2) from `simultaneous`.
+        seen: (P, 2) from `shared_moments`.
     Returns: the new labels, and for each cluster that was split the labels of its parts, of which the first is the old
         one.
     """
     labels = labels.copy()
-    pairs = pairs[(labels[pairs[:, 0]] == labels[pairs[:, 1]]) & (labels[pairs[:, 0]] != ALONE)]
-    fresh, split = int(labels.max(initial=ALONE)) + 1, list[list[int]]()
-    apart: dict[int, set[int]] = {}
-    for first, second in pairs.tolist():
-        apart.setdefault(first, set()).add(second)
-        apart.setdefault(second, set()).add(first)
-    for label in np.unique(labels[pairs[:, 0]]).tolist():
-        _, *others = _joined(np.flatnonzero(labels == label), distances, apart)
+    held = np.stack([labels[seen[:, 1]], seen[:, 0]], axis=1)  # which cluster holds a tracklet of which moment
+    held, times = np.unique(held[held[:, 0] != ALONE], axis=0, return_counts=True)
+    fresh, split, moments = int(labels.max(initial=ALONE)) + 1, list[list[int]](), _by_tracklet(seen)
+    for label in np.unique(held[times > 1, 0]).tolist():
+        _, *others = _joined(np.flatnonzero(labels == label), distances, moments)
         split.append([label, *range(fresh, fresh + len(others))])
         for members in others:
             labels[members] = fresh
@@ -109,19 +131,23 @@ def split_simultaneous(
     return labels, split
 
 
-def _joined(members: np.ndarray, distances: JaccardDistances, apart: dict[int, set[int]]) -> list[list[int]]:
-    """The parts of a cluster in which no two are in each other's `apart`, the largest first."""
-    near = distances.among(members)
+def _joined(members: np.ndarray, distances: JaccardDistances, moments: dict[int, set[int]]) -> list[np.ndarray]:
+    """The parts of a cluster, in none of which two tracklets share a moment, the largest first."""
+    near = distances.among(members, MOST_TRIED)
     order = np.argsort(near.distances, kind="stable")
-    part = {number: {number} for number in members.tolist()}
-    barred = {number: set(apart.get(number, ())) for number in part}
-    names = members.tolist()
-    for row, column in zip(near.rows[order].tolist(), near.columns[order].tolist(), strict=True):
-        one, two = part[names[row]], part[names[column]]
-        if one is two or barred[min(one)] & two:
-            continue
-        together = one | two
-        barred[min(together)] = barred[min(one)] | barred[min(two)]
-        part.update(dict.fromkeys(together, together))
-    parts = {min(group): sorted(group) for group in part.values()}
-    return sorted(parts.values(), key=lambda group: (-len(group), group[0]))
+    part = list(range(len(members)))  # the number of each member's part, which is one of its members
+    inside = [[place] for place in part]
+    at = [set(moments.get(member, ())) for member in members.tolist()]
+    for places in np.array_split(order, 1 + len(order) // _PAIRS):
+        for row, column in zip(near.rows[places].tolist(), near.columns[places].tolist(), strict=True):
+            one, two = part[row], part[column]
+            if one == two or not at[one].isdisjoint(at[two]):
+                continue
+            if len(inside[one]) < len(inside[two]):
+                one, two = two, one
+            for place in inside[two]:  # of the smaller part, so that none is moved often
+                part[place] = one
+            inside[one] += inside[two]
+            at[one] |= at[two]
+    parts = [members[sorted(inside[number])] for number in sorted(set(part))]
+    return sorted(parts, key=lambda group: (-len(group), int(group[0])))

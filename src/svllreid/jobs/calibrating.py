@@ -88,7 +88,8 @@ def calibrate_to_file(
         output: a .json file.
         options: of the command line.
         console: where progress is shown; None: standard error.
-        plot: a .png file for the reliability of the probabilities; None: none.
+        plot: a .png file for the reliability of the probabilities; None: none. It is not drawn, and a warning says so,
+            where there are too few identities to judge it.
     Raises: ReidError: anything that the user can fix.
     """
     console, source, output = console or Console(stderr=True), user_path(source), user_path(output)
@@ -126,8 +127,11 @@ def calibrate_to_file(
             )
         calibration.save(output)
         logger.info("calibration: %s", output)
-        if plot is not None:
-            drawn = draw_reliability(user_path(plot), calibration.record.dataset, _panels(calibration.record))
+        panels = _panels(calibration.record)
+        if plot is not None and not panels:
+            logger.warning("%s is not drawn: there are too few identities to hold some out", plot)
+        elif plot is not None:
+            drawn = draw_reliability(user_path(plot), calibration.record.dataset, panels)
             logger.info("reliability of %d kinds of pairs: %s", drawn, plot)
     return calibration
 
@@ -158,7 +162,9 @@ def _labelled(source: Path, options: CalibrateOptions, report: LiveReport) -> tu
             raise DatasetError(f"{source} has no image of the split {' or '.join(options.splits)}", ("splits",))
     unknown = rows.pids == ""
     if unknown.all():
-        raise DatasetError(f"{source} names no identity; calibrating needs the column pid")
+        raise DatasetError(
+            f"{source} names no identity; give images, or features of images, whose table has a column pid"
+        )
     if unknown.any():
         notes.append(f"{unknown.sum()} of {len(unknown)} images have no pid and are left out")
     rows = rows.of(~unknown)
@@ -168,8 +174,8 @@ def _labelled(source: Path, options: CalibrateOptions, report: LiveReport) -> tu
     rows = rows.of(first)
     if trained := int((rows.splits == "train").sum()):
         notes.append(
-            f"{trained} images are of the split train: of people that the model was trained on, thresholds do not hold "
-            "for others"
+            f"{trained} images are of the split train; if the model was trained on their identities, the thresholds do "
+            "not hold for others"
         )
     for note in notes:
         logger.info("%s", note)

@@ -12,13 +12,16 @@ import numpy as np
 from svllreid.clustering.density import ALONE
 from svllreid.clustering.doubt import Fit
 from svllreid.data.images import open_image
+from svllreid.errors import OutputError
+from svllreid.files import is_file, is_folder
 from svllreid.runtime.progress import LiveReport
-from svllreid.viz.cluster_page import ClusterCard, write_cluster_page
+from svllreid.viz.cluster_page import ClusterCard, is_cluster_page, write_cluster_page
 from svllreid.viz.cluster_sheet import draw_cluster
 
 logger = logging.getLogger(__name__)
 
 MOST_DRAWN = 48
+_PAGE = "index.html"
 _PICTURE = re.compile(r"c\d{5,}\.png")
 
 
@@ -31,12 +34,29 @@ def cluster_name(label: int) -> str:
     return f"c{label:05d}"
 
 
+def check_sheets(folder: Path) -> None:
+    """Check that a folder is free for pictures of clusters, or holds those of an earlier call.
+
+    Raises: OutputError: it is a file, or holds a page or pictures of these names that `write_sheets` did not write.
+    """
+    if folder.exists() and not is_folder(folder):
+        raise OutputError(f"{folder} is a file; name a folder for the pictures of clusters")
+    page = folder / _PAGE
+    taken = [page] if is_file(page) else [file for file in folder.glob("c*.png") if _PICTURE.fullmatch(file.name)]
+    if taken and not is_cluster_page(page):
+        raise OutputError(
+            f"{min(taken)} would be replaced, and is no picture or page of clusters that this command wrote; name "
+            "another folder"
+        )
+
+
 def write_sheets(
     folder: Path,
     manifest: Path,
     labels: np.ndarray,
     fit: Fit,
     columns: dict[str, np.ndarray],
+    rows: np.ndarray,
     report: LiveReport,
 ) -> Path:
     """Write a picture of each cluster and the page `index.html`, the clusters with most doubt first.
@@ -44,46 +64,53 @@ def write_sheets(
     Pictures of an earlier call in the folder that this one does not write are removed.
 
     Args:
-        folder: where they are written.
+        folder: where they are written; see `check_sheets`.
         manifest: the file that a person corrects, for the page's text.
         labels: (N,) int64 clusters, ALONE (-1) for images in none.
         fit: how the images fit their clusters.
         columns: those of a `TableBlock`.
+        rows: (N,) the row of each image in the manifest, for the captions.
         report: shows progress.
     Returns: the page.
     Raises: OutputError: the folder cannot be written to.
     """
-    doubt, cards, unread = fit.doubt(labels), list[ClusterCard](), 0
+    doubt, unread = fit.doubt(labels), 0
     order = np.argsort(labels, kind="stable")
     members = np.split(order, np.searchsorted(labels[order], np.arange(len(doubt))))[1:]
-    with report.counting("drawing clusters", len(doubt)) as count:
-        for label, rows in enumerate(members):
-            drawn = _chosen(rows, fit.silhouette)
-            name, cameras = cluster_name(label), np.unique(columns["camid"][rows])
-            nearest = cluster_name(int(fit.nearest[label])) if fit.nearest[label] != -1 else ""
-            card = ClusterCard(
-                name=name,
-                picture=f"{name}.png",
-                images=len(rows),
-                drawn=len(drawn),
-                cameras=int((cameras >= 0).sum()),
-                doubt=float(doubt[label]),
-                nearest=nearest,
-                gap=float(fit.gap[label]),
+    drawn = [_chosen(images, fit.silhouette) for images in members]
+    cards = [
+        ClusterCard(
+            name=cluster_name(label),
+            picture=f"{cluster_name(label)}.png",
+            images=len(images),
+            drawn=len(drawn[label]),
+            cameras=int((np.unique(columns["camid"][images]) >= 0).sum()),
+            doubt=float(doubt[label]),
+            nearest=cluster_name(int(fit.nearest[label])) if fit.nearest[label] != -1 else "",
+            gap=float(fit.gap[label]),
+        )
+        for label, images in enumerate(members)
+    ]
+    # The page comes first: the pictures of a call that was killed are known by it as those of this command.
+    page = folder / _PAGE
+    shown = Path(os.path.relpath(manifest.absolute(), folder.absolute())).as_posix()
+    ordered = sorted(cards, key=lambda card: (-card.doubt, card.name))
+    write_cluster_page(page, f"Clusters of {len(labels)} images", shown, ordered, int((labels == ALONE).sum()))
+    with report.counting("drawing clusters", len(cards)) as count:
+        for card, images in zip(cards, drawn, strict=True):
+            captions = [_caption(rows[i], int(columns["camid"][i]), float(fit.silhouette[i])) for i in images]
+            files = [Path(path) for path in columns["path"][images].tolist()]
+            unread += draw_cluster(
+                folder / card.picture,
+                list(zip(files, captions, strict=True)),
+                f"{card.name}: {card.images} images",
+                open_image,
             )
-            captions = [_caption(int(columns["camid"][row]), float(fit.silhouette[row])) for row in drawn]
-            images = [(Path(columns["path"][row]), text) for row, text in zip(drawn, captions, strict=True)]
-            unread += draw_cluster(folder / card.picture, images, f"{name}: {len(rows)} images", open_image)
-            cards.append(card)
             count(1)
     written = {card.picture for card in cards}
     for file in folder.glob("c*.png"):
         if _PICTURE.fullmatch(file.name) and file.name not in written:
             file.unlink()
-    cards.sort(key=lambda card: (-card.doubt, card.name))
-    page = folder / "index.html"
-    shown = Path(os.path.relpath(manifest.absolute(), folder.absolute())).as_posix()
-    write_cluster_page(page, f"Clusters of {len(labels)} images", shown, cards, int((labels == ALONE).sum()))
     if unread:
         logger.warning("%d images could not be read and are grey in the pictures", unread)
     return page
@@ -96,5 +123,5 @@ def _chosen(rows: np.ndarray, silhouette: np.ndarray) -> list[int]:
     return ordered[places].tolist()
 
 
-def _caption(camid: int, silhouette: float) -> str:
-    return f"{f'c{camid} ' if camid >= 0 else ''}{1 - silhouette:.2f}"
+def _caption(row: int, camid: int, silhouette: float) -> str:
+    return f"row {row}\n{f'c{camid} ' if camid >= 0 else ''}{1 - silhouette:.2f}"

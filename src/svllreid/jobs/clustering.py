@@ -25,7 +25,7 @@ from svllreid.evaluation.table_file import TableBlock, holds_features, read_feat
 from svllreid.files import UNENCODABLE, atomic_write, is_file, is_folder, user_path, write_json
 from svllreid.gallery.gallery import Gallery
 from svllreid.gallery.milvus import is_gallery
-from svllreid.jobs.cluster_sheets import cluster_name, write_sheets
+from svllreid.jobs.cluster_sheets import check_sheets, cluster_name, write_sheets
 from svllreid.jobs.embedding_files import columns_of
 from svllreid.jobs.encoding import fitting_config
 from svllreid.runtime.progress import LiveReport, logging_to
@@ -81,11 +81,11 @@ def cluster_to_file(
     output = user_path(output)
     if output.suffix.lower() != ".csv":
         raise OutputError(f"{output}: clusters are written as .csv; give such a name")
-    if output.exists() and not fresh:
-        raise OutputError(
-            f"{output} is there already, and may have been corrected by hand; name another output, or start over",
-            ("starting over",),
-        )
+    for file, why in ((output, ", and may have been corrected by hand"), (output.with_suffix(".json"), "")):
+        if file.exists() and not fresh:
+            raise OutputError(f"{file} is there already{why}; name another output, or start over", ("starting over",))
+    if sheets is not None:
+        check_sheets(user_path(sheets))
     with logging_to(None, console), LiveReport(console) as report:
         table, spec = features_of(source, reading, report)
         columns = table.columns
@@ -97,11 +97,11 @@ def cluster_to_file(
             logger.info("%s", note)
         fit = fit_of(clusters.features, clusters.labels)
         summary = _summary(source, options, spec, clusters, columns["pid"])
-        write_clusters(output, clusters.labels, columns)
+        rows = write_clusters(output, clusters.labels, columns)
         write_json(output.with_suffix(".json"), summary)
         logger.info("clusters: %s, %s", output, output.with_suffix(".json"))
         if sheets is not None:
-            page = write_sheets(user_path(sheets), output, clusters.labels, fit, columns, report)
+            page = write_sheets(user_path(sheets), output, clusters.labels, fit, columns, rows, report)
             logger.info("sheets: %s", page)
         return summary
 
@@ -176,7 +176,7 @@ def _embedded(
     return TableBlock(columns_of([images[row] for row in kept]), np.concatenate(vectors)), encoder.spec
 
 
-def write_clusters(path: Path, labels: np.ndarray, columns: dict[str, np.ndarray]) -> None:
+def write_clusters(path: Path, labels: np.ndarray, columns: dict[str, np.ndarray]) -> np.ndarray:
     """Write clusters as a manifest of training images, atomically.
 
     Its columns are COLUMNS. The pid is the cluster's name, which a person corrects by editing it; `cluster` is the same
@@ -187,6 +187,7 @@ def write_clusters(path: Path, labels: np.ndarray, columns: dict[str, np.ndarray
         path: the .csv file.
         labels: (N,) int64 clusters, ALONE (-1) for images in none.
         columns: those of a `TableBlock`.
+    Returns: (N,) int64, the row of each image in the file, as a spreadsheet counts: the header is row 1.
     Raises: OutputError: the file cannot be written.
     """
     cameras = bool((columns["camid"] >= 0).all())
@@ -205,6 +206,7 @@ def write_clusters(path: Path, labels: np.ndarray, columns: dict[str, np.ndarray
             writer.writerow(
                 [_relative(columns["path"][row], folder), name, "train", camid, time, columns["tracklet"][row], name]
             )
+    return np.argsort(order) + 2
 
 
 def _relative(path: str, folder: Path) -> str:
@@ -226,7 +228,7 @@ def _notes(clusters: Clusters, columns: dict[str, np.ndarray], options: ClusterO
         yield (
             f"{clusters.pairs_apart} pairs of tracklets or images were seen by one camera at one time: "
             f"{clusters.split} clusters held such a pair and were split, and {clusters.dissolved} of their parts were "
-            "too small to keep"
+            "too small to keep; if times are too coarse to tell frames apart, --ignore-times leaves them out"
         )
     known = columns["camid"] >= 0
     if known.any() and not known.all():

@@ -12,6 +12,7 @@ import torch
 
 from svllreid.config import Config
 from svllreid.config.schema import Stage1, Stage2
+from svllreid.errors import OutputError
 from svllreid.models.reid import SVLLReID
 from svllreid.training.state import snapshot
 
@@ -127,13 +128,23 @@ def copied_per_second(device: torch.device) -> float:
 
 
 def written_per_second(folder: Path) -> float:
-    """Bytes a second that the disk of a folder, which need not exist yet, takes."""
+    """Bytes a second that the disk of a folder, which need not exist yet, takes.
+
+    Raises: OutputError: nothing can be written there.
+    """
     place = folder.resolve()
     while not place.exists():
         place = place.parent
-    with tempfile.NamedTemporaryFile(dir=place) as file:
-        start = time.perf_counter()
-        file.write(os.urandom(1 << 20) * (WRITTEN_BYTES >> 20))
-        file.flush()
-        os.fsync(file.fileno())
-    return WRITTEN_BYTES / (time.perf_counter() - start)
+    try:
+        with tempfile.NamedTemporaryFile(dir=place) as file:
+            start = time.perf_counter()
+            file.write(os.urandom(1 << 20) * (WRITTEN_BYTES >> 20))
+            file.flush()
+            os.fsync(file.fileno())
+            return WRITTEN_BYTES / (time.perf_counter() - start)
+    except OSError as error:
+        raise OutputError(
+            f"the speed of the disk could not be measured with {WRITTEN_BYTES >> 20} MiB in {place}: {error.strerror}; "
+            "name another folder",
+            settings=("output folder",),
+        ) from None

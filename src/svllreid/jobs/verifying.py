@@ -93,15 +93,20 @@ def verify_images(
         console: where notes are shown; None: standard error.
     Raises: ReidError: anything that the user can fix.
     """
-    with logging_to(None, console or Console(stderr=True)):
+    console = console or Console(stderr=True)
+    with logging_to(None, console):
         known = None if calibration is None else Calibration.load(calibration)
         pairs = _pairs(options.camids)
         if known is not None:
             rate = _rate(known, options.false_accept_rate, pairs)
+            known.probability(0.0, options.prior, pairs)  # checks the prior before any image is embedded
         config, notes = fitting_config(None, user_path(weights), cameras=options.cameras)
-        for note in notes:
-            logger.info("%s", note)
-        encoder = build.Encoder.load(weights, config, options.device, precision=options.precision)
+        if options.camids is not None:  # without cameras there is nothing to add
+            for note in notes:
+                logger.info("%s", note)
+    # Outside of the log: what else the file of a model holds says nothing about the two images.
+    encoder = build.Encoder.load(weights, config, options.device, precision=options.precision)
+    with logging_to(None, console):
         if known is not None:
             known.check(encoder.spec)
         sides = [_images(user_path(side)) for side in (first, second)]
@@ -112,7 +117,6 @@ def verify_images(
         ]
         distance, counts = float(distances(*means)[0, 0]), (len(sides[0]), len(sides[1]))
         if known is None:
-            logger.info("a decision needs a calibration, which `svllreid calibrate` measures on labelled images")
             return Verdict(distance, counts)
         if counts != (size := known.record.mean_of, size):
             logger.warning(

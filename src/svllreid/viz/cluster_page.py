@@ -36,6 +36,18 @@ class ClusterCard:
     gap: float
 
 
+_MARK = b'<meta name="generator" content="svllreid cluster">'  # in the template
+
+
+def is_cluster_page(path: Path) -> bool:
+    """Whether a file is a page that `write_cluster_page` wrote."""
+    try:
+        with path.open("rb") as file:
+            return _MARK in file.read(1000)
+    except OSError:
+        return False
+
+
 def write_cluster_page(path: Path, title: str, manifest: str, cards: Sequence[ClusterCard], unclustered: int) -> None:
     """Writes the page.
 

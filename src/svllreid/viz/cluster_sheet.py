@@ -25,7 +25,7 @@ def draw_cluster(
 
     Args:
         path: the PNG file to write.
-        images: file and caption of each image, in the order in which they are drawn.
+        images: file and caption of each image, in the order in which they are drawn. A caption may have several lines.
         title: the line at the top.
         open_image: decodes a file to RGB. If it raises an ImageError, a grey field is drawn instead.
         size: height and width of the space for an image; images keep their proportions.
@@ -34,7 +34,8 @@ def draw_cluster(
     Raises: OutputError: the file cannot be written.
     """
     height, width = size
-    cell, line = width + 2 * FRAME + GAP, height + 2 * FRAME + LINE + GAP
+    lines = 1 + max(caption.count("\n") for _, caption in images)
+    cell, line = width + 2 * FRAME + GAP, height + 2 * FRAME + LINE * lines + GAP
     rows = -(-len(images) // columns)
     page, unread = Canvas(TOP + line * rows, 2 * GAP + cell * min(columns, len(images)), title), 0
     for place, (file, caption) in enumerate(images):

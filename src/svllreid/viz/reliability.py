@@ -54,8 +54,10 @@ def draw_reliability(path: Path, title: str, panels: Sequence[tuple[str, Binned]
     columns = min(_COLUMNS, len(drawn))
     lines = -(-len(drawn) // columns)
     figure = figure_class(figsize=(3.2 * columns, 3.4 * lines + 0.4), layout="constrained")
-    left_out = f" (the first {len(drawn)} of {len(panels)} kinds of pairs)" if len(drawn) < len(panels) else ""
-    figure.suptitle(f"{title}: probability against share of genuine pairs{left_out}", fontsize=10)
+    left_out = f"\nthe first {len(drawn)} of {len(panels)} kinds of pairs" if len(drawn) < len(panels) else ""
+    figure.suptitle(
+        f"{title}\nprobability against share of genuine pairs\nof identities held out{left_out}", fontsize=9
+    )
     for number, (name, bins) in enumerate(drawn):
         _draw_panel(figure.add_subplot(lines, columns, number + 1), name, bins)
     with atomic_write(path) as temporary:
@@ -72,7 +74,7 @@ def _draw_panel(axes: Any, name: str, bins: Binned) -> None:
     said, seen, weights = zip(*filled, strict=True)
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
     axes.plot(said, seen, color="#2b6cb0", linewidth=1)
-    axes.scatter(said, seen, s=[10 + 200 * weight for weight in weights], color="#2b6cb0", alpha=0.6)
+    axes.scatter(said, seen, s=[10 + 200 * weight for weight in weights], color="#2b6cb0", alpha=0.6, clip_on=False)
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="probability", ylabel="share of genuine pairs")
     axes.set_title(
         f"{name}: {bins.genuine:,} genuine, {bins.impostor:,} impostor\nBrier {bins.brier:.3f}, calibration error "
