@@ -66,8 +66,9 @@ class Review:
         with self.lock:
             left = self._left()
             if not left and self.made_at != self.crops.version:
-                self.made_at = self.crops.version
+                version = self.crops.version
                 self.asked |= {pair.id: pair for pair in self._questions()}
+                self.made_at = version
                 left = self._left()
             return left
 
@@ -112,10 +113,11 @@ class Review:
     def _joins(self, crops: list[Crop], vectors: np.ndarray, rows: list[list[int]], means: np.ndarray) -> list[Asked]:
         """The nearest crops of identities whose means are near, the nearest first."""
         near: dict[tuple[int, int], float] = {}
+        others_each = min(_NEAREST, len(means) - 1)
         for start in range(0, len(means), _BLOCK):
             block = np.array(distances(means[start : start + _BLOCK], means))
             block[np.arange(len(block)), np.arange(start, start + len(block))] = np.inf
-            nearest = np.argpartition(block, min(_NEAREST, len(means) - 1) - 1, axis=1)[:, :_NEAREST]
+            nearest = np.argpartition(block, others_each - 1, axis=1)[:, :others_each]
             for one, others in enumerate(nearest, start):
                 near |= {(min(one, int(j)), max(one, int(j))): float(block[one - start, j]) for j in others}
         pairs = []
