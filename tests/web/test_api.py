@@ -72,6 +72,14 @@ def test_several_pictures_are_one_query_and_more_can_be_added(reader, draw):
     assert more["query"]["pictures"] == 3
 
 
+def test_an_answer_says_what_it_stands_on_where_several_pictures_are_judged(reader, search, draw):
+    files = [("image", draw(RED)), ("image", draw(GREEN))]
+    answer = reader.post("/api/v1/search", files=files).json()
+    assert "a mean of 2 images, and the calibration is of single images" in answer["note"]
+    assert "up to 2 times" in reader.post("/api/v1/search", files=files, data={"combine": "best"}).json()["note"]
+    assert search(RED)["note"] == search(RED, combine="best")["note"] == ""
+
+
 def test_a_box_is_cut_out(reader):
     from PIL import Image
 

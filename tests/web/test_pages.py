@@ -140,6 +140,7 @@ def test_several_pictures_and_one_more(send, draw):
     assert answer.text.count("of the query") == 2
     more = send(f"/search?also={query}", files={"image": ("c", draw((210, 30, 30)), "image/png")})
     assert more.text.count("of the query") == 3 and "their mean" in more.text
+    assert "The query is a mean of 3 images, and the calibration is of single images" in more.text
 
 
 def test_a_hit_searches_onward_and_shows_what_is_known(visit, client):

@@ -128,7 +128,10 @@ class Searches:
         hits = self.gallery.search_features(features, chosen, where)
         shown = tuple(self._shown(hit, threshold, words) for hit in hits)
         nobody = None if threshold is None else not any(hit.same for hit in shown)
-        return Answer(query, shown, nobody, threshold, rate)
+        note = ""
+        if self.calibration is not None and threshold is not None:
+            note = searching.decision_note(len(features), options.combine, self.calibration.record.mean_of)
+        return Answer(query, shown, nobody, threshold, rate, note)
 
     def threshold(self, rate: float | None) -> tuple[float | None, float | None]:
         """The threshold for a false-accept rate, and the rate; None takes the usual one. (None, None): no calibration.
