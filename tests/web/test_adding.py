@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -90,3 +91,44 @@ def test_a_gallery_that_others_change_is_read_again_after_a_while(monkeypatch):
     assert shared.identities("NN", 0, 10)[1] == 1
     shared.drop(["b"])
     assert not shared.has("anna")
+
+
+def test_a_gallery_that_does_not_answer_leaves_the_crops_that_were_known(monkeypatch, caplog):
+    answers = [[Crop("a", pid=1)], GalleryError("the server is gone"), [Crop("b", pid=2)]]
+
+    def scan():
+        answer = answers.pop(0)
+        if isinstance(answer, GalleryError):
+            raise answer
+        return answer
+
+    crops, now = Crops(scan, shared=True), time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 61)
+    assert crops.has("1") and "the server is gone" in caplog.text
+    monkeypatch.setattr(time, "monotonic", lambda: now + 122)
+    assert crops.has("2") and not crops.has("1")
+
+
+def test_a_change_that_fails_half_way_is_seen_as_it_is(service, monkeypatch):
+    upsert, pids = service.gallery.store.upsert, iter(range(2))
+
+    def failing(crops, vectors):
+        if next(pids, None) is None:
+            upsert(crops[:1], vectors[:1])
+            raise GalleryError("the disk is full")
+        upsert(crops, vectors)
+
+    monkeypatch.setattr(service.gallery.store, "upsert", failing)
+    service.rename("rita", "Rita")
+    service.rename("bob", "Bob")
+    with pytest.raises(GalleryError, match="full"):
+        service.merge(["greta", "gil"])
+    monkeypatch.setattr(service.gallery.store, "upsert", upsert)
+    service.rename("Rita", "rita")
+    stored = sorted(str(crop.pid) for crop in service.gallery.crops())
+    assert sorted(crop.pid for pid in ("Bob", "greta", "rita") for crop in service.identity(pid)) == stored
+
+
+def test_changes_are_shown_while_pictures_are_being_added(service):
+    with service.lock, ThreadPoolExecutor(1) as pool:
+        assert pool.submit(service.changes).result(5) == []

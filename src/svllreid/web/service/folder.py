@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from typing import Any
 from svllreid.errors import OutputError
 from svllreid.files import atomic_write
 from svllreid.gallery.milvus import is_server
+
+logger = logging.getLogger(__name__)
 
 
 class StateFolder:
@@ -76,18 +79,31 @@ def append_line(path: Path, content: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of JSON in a file, without one that was written in part."""
+def lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The lines of JSON in a file, with their numbers from 1.
+
+    Lines that a killed process wrote in part, or that are damaged, are left out, and a warning counts them.
+    """
     if not path.exists():
         return
+    damaged = []
     with path.open("rb") as file:
-        for line in file:
+        for number, line in enumerate(file, 1):
             try:
                 content = json.loads(line)
-            except ValueError:
-                continue
+            except (ValueError, RecursionError):
+                content = None
             if isinstance(content, dict):
-                yield content
+                yield number, content
+            elif line.strip():
+                damaged.append(number)
+    if damaged:
+        logger.warning(
+            "%s: %d lines were written in part, as by a kill, or are damaged, and are left out; the first is line %d",
+            path,
+            len(damaged),
+            damaged[0],
+        )
 
 
 def write_durably(path: Path, content: bytes) -> None:

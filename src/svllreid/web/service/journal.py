@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from svllreid.gallery.crop import Crop
 from svllreid.types import Pid
-from svllreid.web.errors import Refusal
+from svllreid.web.errors import Refusal, ServeError
 from svllreid.web.service.folder import append_line, lines
 from svllreid.web.service.records import Change
 
@@ -41,11 +45,12 @@ class Entry:
     undoes: int = 0
     answer: tuple[str, str] | None = field(default=None)
 
-    @classmethod
-    def of(cls, content: dict[str, Any]) -> Entry:
-        """The entry of a line."""
-        answer = content["answer"]
-        return cls(**{**content, "answer": None if answer is None else (answer[0], answer[1])})
+    def __post_init__(self) -> None:
+        if self.before.keys() != self.after.keys():
+            raise ValueError("before and after are not of the same crops")
+
+
+_ENTRY = TypeAdapter(Entry)
 
 
 class Journal:
@@ -58,17 +63,21 @@ class Journal:
         path: of the file, lines of JSON.
         read: gives those of some crops that are in the gallery, by id.
         write: stores crops with new identities.
+    Raises: ServeError: a line is no entry.
+
+    One thread at a time makes changes; what was changed is read in any thread.
     """
 
     def __init__(self, path: Path, read: Read, write: Write) -> None:
         self.path, self.read, self.write = path, read, write
+        self.lock = threading.RLock()  # held while what is in memory is read or changed
         self.entries: dict[int, Entry] = {}
         self.undone, self.unfinished = set[int](), set[int]()
-        for content in lines(path):
-            if "done" in content:
+        for number, content in lines(path):
+            if isinstance(content.get("done"), int):
                 self.unfinished.discard(content["done"])
             else:
-                self._remember(Entry.of(content))
+                self._remember(_entry_of(content, f"{path}, line {number}"))
         self.repaired = len(self.unfinished)
         self._carry_out()
 
@@ -100,32 +109,37 @@ class Journal:
 
     def latest(self) -> Entry | None:
         """The latest change that was not taken back."""
-        for entry in reversed(self.entries.values()):
-            if not entry.undoes and entry.number not in self.undone:
-                return entry
-        return None
+        with self.lock:
+            for entry in reversed(self.entries.values()):
+                if not entry.undoes and entry.number not in self.undone:
+                    return entry
+            return None
 
     def answers(self) -> dict[str, str]:
         """The verdict on each pair of the review that was answered, without answers that were taken back."""
-        standing = [entry for entry in self.entries.values() if entry.number not in self.undone]
+        with self.lock:
+            standing = [entry for entry in self.entries.values() if entry.number not in self.undone]
         return {entry.answer[0]: entry.answer[1] for entry in standing if entry.answer is not None}
 
     def changes(self, limit: int) -> list[Change]:
         """The latest changes, the last one first."""
-        return [self.shown(entry) for entry in list(self.entries.values())[: -limit - 1 : -1]]
+        with self.lock:
+            return [self.shown(entry) for entry in islice(reversed(self.entries.values()), limit)]
 
     def shown(self, entry: Entry) -> Change:
         """A change as it is shown."""
-        latest, undone = self.latest(), entry.number in self.undone
+        with self.lock:
+            latest, undone = self.latest(), entry.number in self.undone
         can_undo = latest is not None and latest.number == entry.number
         texts = (entry.number, entry.kind, entry.text, len(entry.after), entry.when)
         return Change(*texts, undone=undone, can_undo=can_undo, pid=entry.pid)
 
     def _remember(self, entry: Entry) -> None:
-        self.entries[entry.number] = entry
-        self.unfinished.add(entry.number)
-        if entry.undoes:
-            self.undone.add(entry.undoes)
+        with self.lock:
+            self.entries[entry.number] = entry
+            self.unfinished.add(entry.number)
+            if entry.undoes:
+                self.undone.add(entry.undoes)
 
     def _add(
         self,
@@ -160,3 +174,16 @@ class Journal:
                 self.write(changed)
             append_line(self.path, {"done": number})
             self.unfinished.discard(number)
+
+
+def _entry_of(content: dict[str, Any], place: str) -> Entry:
+    """The entry of a line. ServeError where it is none."""
+    try:
+        return _ENTRY.validate_python(content)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = "".join(f"{part}: " for part in fault["loc"][:1])
+        raise ServeError(
+            f"{place} is no entry of the journal ({where}{fault['msg']}); restore the file from a copy, or move "
+            "it away, with which changes of identities can no longer be undone"
+        ) from None

@@ -97,9 +97,8 @@ class Service:
         self.gallery, self.calibration, self.limits = gallery, calibration, settings.limits
         lock, audit = threading.RLock(), Audit(folder.audit)
         self.lock = lock
-        # Changes that a killed server left unfinished are carried out before the crops are read.
-        self.journal = Journal(folder.journal, gallery.store.find, self._relabel)
         self.crops = Crops(gallery.crops, shared=gallery.store.server)
+        self.journal = Journal(folder.journal, gallery.store.find, self._relabel)
         self.batching = BatchingEncoder(encoder, limit=settings.waiting, observe=observe)
         queries = KeptQueries(folder.queries, settings.query_seconds, settings.most_queries)
         self.searches = Searches(gallery, self.crops, self.batching, queries, self.limits, calibration, words)
@@ -205,8 +204,7 @@ class Service:
 
     def changes(self, limit: int = 20) -> list[Change]:
         """The latest changes, the last one first."""
-        with self.lock:
-            return self.journal.changes(limit)
+        return self.journal.changes(limit)
 
     def next_pair(self) -> Pair | None:
         """The next two crops to judge; None where nothing is doubtful."""
@@ -266,8 +264,8 @@ class Service:
         return crop
 
     def _relabel(self, crops: Sequence[Crop]) -> None:
-        self.gallery.relabel(crops)
-        if hasattr(self, "crops"):  # else the journal repairs the gallery, before the crops are read
+        with self.crops.following():
+            self.gallery.relabel(crops)
             self.crops.put(crops)
 
     def _is_doubtful(self, distance: float, part: bool) -> bool:

@@ -101,8 +101,9 @@ class Stock:
             if until < time.monotonic():
                 raise Refusal(409, "this confirmation is unknown or too old; look at what would be removed again")
             files = [Path(crop.path) for crop in self.gallery.store.find(ids).values() if crop.path]
-            count = self.gallery.remove(ids=ids)
-            self.crops.drop(ids)
+            with self.crops.following():
+                count = self.gallery.remove(ids=ids)
+                self.crops.drop(ids)
             for file in files:
                 self._delete_own(file)
             self.audit.note("remove", crops=ids)
@@ -118,7 +119,7 @@ class Stock:
 
     def _add(self, files: Sequence[Path], labels: Labels) -> AddReport:
         """Adds files to the gallery; those whose content is there under another path are deleted again."""
-        with self.lock:
+        with self.lock, self.crops.following():
             report = self.gallery.add(
                 list(files), labels.pid, labels.camid, labels.time, [labels.tags] * len(files), labels.tracklet
             )
