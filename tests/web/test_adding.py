@@ -130,5 +130,5 @@ def test_a_change_that_fails_half_way_is_seen_as_it_is(service, monkeypatch):
 
 
 def test_changes_are_shown_while_pictures_are_being_added(service):
-    with service.lock, ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, service.lock:
         assert pool.submit(service.changes).result(5) == []

@@ -202,6 +202,21 @@ def test_requests_that_are_refused(reader, address, body, status):
     assert reader.get("/api/v1/identities").json()["total"] == 4
 
 
+@pytest.mark.parametrize("address", ["search", "gallery/images"])
+def test_fields_that_are_not_known_are_refused_by_name(reader, draw, address):
+    def refused(words, **sent):
+        answer = reader.post(f"/api/v1/{address}", **sent)
+        assert (answer.status_code, words in answer.json()["detail"]) == (422, True), answer.text
+
+    files = {"image": draw(RED)}
+    refused("pidd: there is no such field; the fields are image,", files=files, data={"pidd": "anna"})
+    refused("picture: there is no such field", files={**files, "picture": draw(RED)})
+    refused("pid: it stands in the address", files=files, params={"pid": "anna"})
+    for other, body in (("search/words", {"text": "a"}), ("identities/rename", {"pid": "a", "name": "b"})):
+        answer = reader.post(f"/api/v1/{other}", json={**body, "pidd": "c"})
+        assert (answer.status_code, answer.json()["detail"]) == (422, "pidd: Extra inputs are not permitted")
+
+
 def test_review_asks_about_doubtful_pairs_and_acts_on_the_answers(client):
     pair = client.get("/api/v1/review/next").json()
     assert pair["question"] == "join"

@@ -128,6 +128,11 @@ def test_filters_stand_in_the_address_and_in_the_form(send, client, visit, draw)
     assert parse_qs(urlsplit(more).query)["k"] == ["26"] and len(crops_of(visit(more))) == 4
     later = visit(f"{address}&after=2026-05-01T12:31:30")
     assert {client.service.crop(crop).tags for crop in crops_of(later)} == {("night",)}
+    others = visit(f"{address}&camid=0&not_these=true&k=2")
+    assert {client.service.crop(crop).camid for crop in crops_of(others)} == {1}
+    assert re.search(r'name="camid" value="0" checked', others) and re.search(r'name="not_these"[^>]* checked', others)
+    more = html.unescape(re.search(r'href="(/search\?[^"]*)">Show more', others)[1])
+    assert {client.service.crop(crop).camid for crop in crops_of(visit(more))} == {1}
     for wrong in ("k=0", "k=many", "rate=often", "camid=first", "group=hair", "after=soon"):
         visit(f"{address}&{wrong}", 422)
 

@@ -48,7 +48,11 @@ InForm = Annotated[records.SearchOptions, Depends(schemas.options_of_form)]
 api = APIRouter(prefix="/api/v1", responses=FAULTS, dependencies=[Depends(check_not_forged)])
 
 
-@api.post("/search", tags=["search"])
+_SEARCH_FIELDS = schemas.fields_of_form("image", "box", "also", *schemas.Options.model_fields)
+_ADD_FIELDS = schemas.fields_of_form("image", "pid", "camid", "time", "tracklet", "tag")
+
+
+@api.post("/search", tags=["search"], dependencies=[Depends(_SEARCH_FIELDS)])
 def search(
     service: Using,
     options: InForm,
@@ -180,7 +184,7 @@ def archive(service: Using) -> FileResponse:
     return FileResponse(file, media_type="application/zip", filename="identities.zip", background=removing)
 
 
-@api.post("/gallery/images", tags=["gallery"], status_code=202)
+@api.post("/gallery/images", tags=["gallery"], status_code=202, dependencies=[Depends(_ADD_FIELDS)])
 def add(
     service: Using,
     image: Pictures,

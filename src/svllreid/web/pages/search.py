@@ -71,6 +71,7 @@ def search_routes(service: Service) -> APIRouter:
         request: Request,
         query: str = "",
         camid: QueryNumbers = None,
+        not_these: bool = False,
         tag: QueryTexts = None,
         after: str = "",
         before: str = "",
@@ -84,7 +85,8 @@ def search_routes(service: Service) -> APIRouter:
             return send_to("/")
         options = SearchOptions(
             k=k,
-            camids=tuple(camid or ()),
+            camids=() if not_these else tuple(camid or ()),
+            not_camids=tuple(camid or ()) if not_these else (),
             after=after,
             before=before,
             tags=tuple(tag or ()),
@@ -135,14 +137,16 @@ def _results_page(
 
 def _filtered(options: SearchOptions) -> bool:
     """Whether crops may be left out."""
-    return bool(options.camids or options.tags or options.after or options.before or options.group_by)
+    cameras = options.camids or options.not_camids
+    return bool(cameras or options.tags or options.after or options.before or options.group_by)
 
 
 def _address_of(answer: Answer, options: SearchOptions, k: int) -> str:
     """The query string of a search with k hits."""
     given = {
         "query": answer.query.id,
-        "camid": options.camids,
+        "camid": options.camids or options.not_camids,
+        "not_these": "true" if options.not_camids else "",
         "tag": options.tags,
         "after": options.after,
         "before": options.before,
