@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import re
+import tempfile
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -244,8 +246,12 @@ def test_review_splits_a_crop_off_an_identity(client):
     assert (change["pid"], change["crops"]) == ("rita-2", 1)
 
 
-def test_the_archive_is_read_as_a_dataset(client, tmp_path):
+def test_the_archive_is_read_as_a_dataset(client, tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    assert client.get("/api/v1/identities.zip", headers={"Range": "bytes=5-1,zz"}).status_code == 200
     answer = client.get("/api/v1/identities.zip")
+    assert not list(Path(tempfile.gettempdir()).iterdir())
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         archive.extractall(tmp_path / "out")
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "manifest.csv").read_text())))
@@ -304,6 +310,22 @@ def test_about_shows_the_model_and_the_calibration(reader):
     assert (about["crops"], about["identities"], about["dim"], about["index"]) == (12, 4, 3, "FLAT")
     assert about["calibration"]["dataset"] == "drawn"
     assert about["facets"]["cameras"] == {"0": 8, "1": 4}
+
+
+@pytest.mark.parametrize("address", ["/", "/healthz", "/api/v1/about", "/static/app.css", "/api/v1/identities.zip"])
+def test_head_is_answered_as_get_without_content(reader, address):
+    whole, head = reader.get(address), reader.head(address)
+    reader.cookies.clear()
+    assert (head.status_code, head.content, whole.status_code) == (200, b"", 200)
+    assert head.headers["content-type"] == whole.headers["content-type"]
+
+
+@pytest.mark.parametrize(
+    "sent", [{"content": '{"pids": ["a"]}'}, {"content": "{a", "headers": {"Content-Type": "application/json"}}]
+)
+def test_a_body_that_is_no_json_is_told_what_to_send(reader, sent):
+    answer = reader.post("/api/v1/identities/merge", **sent)
+    assert (answer.status_code, "Content-Type: application/json" in answer.json()["detail"]) == (422, True)
 
 
 def test_health_and_metrics(reader, search):

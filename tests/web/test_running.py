@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -11,9 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from svllreid.cli.main import run
 from svllreid.errors import OutputError
+from svllreid.web import running
 from svllreid.web.errors import ServeError
 from svllreid.web.running import check_token
 from svllreid.web.service.folder import state_root
@@ -60,6 +63,17 @@ def test_what_is_missing_is_named_with_its_option(serve, tmp_path):
 def test_a_missing_library_is_named_with_its_extra(serve, monkeypatch):
     monkeypatch.setattr("svllreid.web.libraries.find_spec", lambda name: None)
     assert "pip install 'svllreid[web,search]'" in serve()
+
+
+def test_ctrl_c_a_second_time_ends_at_once(monkeypatch, caplog):
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    server = running.Server(uvicorn.Config("none"))
+    for sent in (signal.SIGINT, signal.SIGTERM):
+        server.handle_exit(sent, None)
+    assert server.should_exit and not ended
+    server.handle_exit(signal.SIGINT, None)
+    assert ended == [130] and "ended without finishing" in caplog.text
 
 
 def test_the_state_lies_beside_the_gallery_or_where_it_is_said():

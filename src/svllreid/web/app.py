@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from svllreid import __version__
 from svllreid.errors import ReidError
@@ -58,6 +59,7 @@ def create_app(
         docs_url=None,  # its page loads scripts from another host
         redoc_url=None,
         lifespan=lifespan,
+        telemetry={"auto_configure": False},  # nothing leaves the machine, whatever the environment says
     )
     app.state.service = service
     metrics.gauge("crops", "Crops in the gallery.", lambda: len(service.crops.crops))
@@ -72,7 +74,30 @@ def create_app(
     app.add_middleware(GuardMiddleware, guard=guard, refuse=error_response, request_bytes=limit, most=most_requests)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     app.add_middleware(WatchMiddleware, metrics=metrics)
+    app.add_middleware(HeadMiddleware)
     return app
+
+
+class HeadMiddleware:
+    """Answers HEAD as GET, without the content.
+
+    Args:
+        app: what answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles a request."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def without_content(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        await self.app({**scope, "method": "GET"}, receive, without_content)
 
 
 def _add_health(app: FastAPI, service: Service, metrics: Metrics) -> None:
@@ -131,5 +156,7 @@ def _described(error: Exception) -> tuple[int, str, dict[str, str]]:
 def _first_fault(error: RequestValidationError) -> str:
     """What is wrong with the first value that cannot be used."""
     fault: dict[str, Any] = error.errors()[0]
+    if fault["type"] in ("json_invalid", "model_attributes_type"):
+        return "the body is no JSON object; send one, with the header Content-Type: application/json"
     where = ".".join(str(part) for part in fault["loc"][1:])
     return f"{where}: {fault['msg']}" if where else str(fault["msg"])

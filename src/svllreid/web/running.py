@@ -5,10 +5,12 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -113,7 +115,18 @@ def serve(
         )
         host, port = listening.getsockname()[:2]
         started(f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/")
-        uvicorn.Server(config).run(sockets=[listening])
+        Server(config).run(sockets=[listening])
+
+
+class Server(uvicorn.Server):
+    """Finishes what runs when it is told to end, and ends at once where Ctrl-C is pressed again meanwhile."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn.Server, which would log a traceback of every request that runs."""
+        if self.should_exit and sig == signal.SIGINT:
+            logger.warning("ended without finishing what ran; changes and pictures that were accepted are kept")
+            os._exit(130)  # as a kill, which loses nothing that was acknowledged
+        super().handle_exit(sig, frame)
 
 
 def open_service(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, Form, Path, Query, Request, Response, UploadFile
-from fastapi.responses import FileResponse
-from starlette.background import BackgroundTask
+from fastapi.responses import StreamingResponse
 
 from svllreid.web.access.security import check_not_forged
 from svllreid.web.api import schemas
@@ -176,12 +175,16 @@ def answer_pair(
     return service.answer_pair(pair_id, body.answer)
 
 
-@api.get("/identities.zip", tags=["review"], responses=_ZIP, response_class=FileResponse)
-def archive(service: Using) -> FileResponse:
+@api.get("/identities.zip", tags=["review"], responses=_ZIP, response_class=StreamingResponse)
+def archive(service: Using) -> StreamingResponse:
     """All crops that have an identity, with a manifest that `svllreid train` reads."""
-    file, _, _ = service.archive()
-    removing = BackgroundTask(file.unlink, missing_ok=True)
-    return FileResponse(file, media_type="application/zip", filename="identities.zip", background=removing)
+    return archive_response(service)
+
+
+def archive_response(service: Service) -> StreamingResponse:
+    """The identities as a file to save."""
+    saved = {"Content-Disposition": 'attachment; filename="identities.zip"'}
+    return StreamingResponse(service.archive().parts(), media_type="application/zip", headers=saved)
 
 
 @api.post("/gallery/images", tags=["gallery"], status_code=202, dependencies=[Depends(_ADD_FIELDS)])

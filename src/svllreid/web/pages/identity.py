@@ -6,10 +6,10 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request
-from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
-from starlette.background import BackgroundTask
+from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 
 from svllreid.web.access import security
+from svllreid.web.api.routes import archive_response
 from svllreid.web.errors import Refusal
 from svllreid.web.pages.forms import Text, Texts, find_change, page_router, send_to
 from svllreid.web.pages.rendering import identity_address, page
@@ -120,13 +120,7 @@ def review_routes(service: Service) -> APIRouter:
         return send_to("/review", changed=service.answer_pair(pair, answer).number)  # type: ignore[arg-type]
 
     @routes.get("/review/manifest")
-    def manifest() -> FileResponse:
-        file = service.archive()[0]
-        return FileResponse(
-            file,
-            media_type="application/zip",
-            filename="identities.zip",
-            background=BackgroundTask(file.unlink, missing_ok=True),
-        )
+    def manifest() -> StreamingResponse:
+        return archive_response(service)
 
     return routes

@@ -19,7 +19,7 @@ from svllreid.web.errors import Refusal
 from svllreid.web.service.audit import Audit
 from svllreid.web.service.batching import BatchingEncoder
 from svllreid.web.service.crops import Crops
-from svllreid.web.service.export import write_archive
+from svllreid.web.service.export import Archive, write_archive
 from svllreid.web.service.folder import StateFolder
 from svllreid.web.service.identities import Identities
 from svllreid.web.service.journal import Journal
@@ -218,8 +218,8 @@ class Service:
             raise Refusal(409, "this pair is not asked any more; load the page again")
         return self.changing.judge(pair, verdict)
 
-    def archive(self) -> tuple[Path, int, int]:
-        """The identities as a temporary .zip file with manifest.csv, see `write_archive`; the caller deletes it."""
+    def archive(self) -> Archive:
+        """The identities as a .zip file with manifest.csv, see `write_archive`."""
         return write_archive(self.crops.all(), self._file)
 
     def start_adding(
