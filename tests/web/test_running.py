@@ -19,7 +19,7 @@ from svllreid.errors import OutputError
 from svllreid.web import running
 from svllreid.web.errors import ServeError
 from svllreid.web.running import check_token
-from svllreid.web.service.folder import state_root
+from svllreid.web.service.folder import StateFolder, gallery_identity, state_root
 
 TOKEN = "a-token-of-this-test-0123456789"
 
@@ -81,6 +81,24 @@ def test_the_state_lies_beside_the_gallery_or_where_it_is_said():
     assert state_root("http://milvus:19530", Path("state")) == Path("state")
     with pytest.raises(OutputError, match="name one"):
         state_root("http://milvus:19530", None)
+
+
+def test_a_folder_is_of_one_server_and_one_gallery(tmp_path):
+    first = StateFolder(tmp_path / "web", gallery_identity("people.db", "crops"))
+    with pytest.raises(OutputError, match="in use by another server"):
+        StateFolder(tmp_path / "web", "crops")
+    key = first.key()
+    first.close()
+    with pytest.raises(OutputError, match="of the gallery crops, and this is cars at http://milvus:19530"):
+        StateFolder(tmp_path / "web", gallery_identity("http://milvus:19530", "cars"))
+    later = StateFolder(tmp_path / "web", "crops")
+    assert later.key() == key and len(key) == 32
+    (tmp_path / "web" / "key").write_bytes(b"")  # with which anybody could sign
+    assert len(later.key()) == 32
+    later.close()
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be made or written to"):
+        StateFolder(tmp_path / "file", "crops")
 
 
 @pytest.mark.slow

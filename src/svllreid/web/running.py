@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -29,7 +30,7 @@ from svllreid.web.app import create_app
 from svllreid.web.errors import ServeError
 from svllreid.web.metrics import Metrics
 from svllreid.web.service.batching import OneAtATime
-from svllreid.web.service.folder import StateFolder, state_root
+from svllreid.web.service.folder import StateFolder, gallery_identity, state_root
 from svllreid.web.service.searches import Words
 from svllreid.web.service.service import Service, Settings
 
@@ -94,7 +95,7 @@ def serve(
         try:
             root, metrics = state_root(gallery.uri, options.folder).absolute(), Metrics()
             service = open_service(gallery, root, calibration, options.settings, metrics.batch)
-            guard = Guard(token, StateFolder(root).key(), RateLimit(options.rate, options.burst))
+            guard = Guard(token, service.folder.key(), RateLimit(options.rate, options.burst))
         except BaseException:
             listening.close()
             raise
@@ -149,13 +150,15 @@ def open_service(
     encoder = options.encoder()
     encoder.embedder = OneAtATime(encoder.embedder)  # adding and searching share it
     gallery = Gallery(options.uri, encoder, name=options.name, calibration=decisions, create=False, wait=options.wait)
-    try:
+    with ExitStack() as opened:
+        opened.callback(gallery.close)
         words = _words(options, gallery)
+        folder = StateFolder(root, gallery_identity(options.uri, options.name))
+        opened.callback(folder.close)
         given: dict[str, Any] = {"calibration": decisions, "words": words, "settings": settings, "observe": observe}
-        return Service(gallery, encoder, StateFolder(root), **given)
-    except BaseException:
-        gallery.close()
-        raise
+        service = Service(gallery, encoder, folder, **given)
+        opened.pop_all()
+        return service
 
 
 def check_token(host: str, token: str) -> None:

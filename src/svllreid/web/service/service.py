@@ -75,7 +75,7 @@ class Service:
     Args:
         gallery: the gallery, opened with `encoder` and `calibration`; `close` closes it.
         encoder: the model.
-        folder: where the server keeps its state.
+        folder: where the server keeps its state; `close` closes it.
         calibration: what distances mean; None: hits have no probability, and nothing is decided.
         words: searches by words; None: the model has no text encoder.
         settings: how the server behaves.
@@ -95,6 +95,7 @@ class Service:
     ) -> None:
         settings = settings or Settings()
         self.gallery, self.calibration, self.limits = gallery, calibration, settings.limits
+        self.folder = folder
         lock, audit = threading.RLock(), Audit(folder.audit)
         self.lock = lock
         self.crops = Crops(gallery.crops, shared=gallery.store.server)
@@ -113,6 +114,7 @@ class Service:
         self.batching.close()
         with self.lock:
             self.gallery.close()
+        self.folder.close()
 
     def check(self) -> None:
         """Whether the gallery answers. GalleryError where it does not."""
