@@ -305,6 +305,18 @@ def test_files_of_others_stay_when_their_crops_are_removed(client, people):
     assert actions == ["remove"]
 
 
+def test_a_full_disk_denies_nothing_that_was_done_and_removes_nothing_unrecorded(client, monkeypatch, caplog):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    plan = client.post("/api/v1/gallery/removals", json={"pids": ["rita"]}).json()
+    monkeypatch.setattr("svllreid.web.service.audit.append_line", full)
+    merged = client.post("/api/v1/identities/merge", json={"pids": ["greta", "gil"]})
+    assert (merged.status_code, "lacks an action (merge)" in caplog.text) == (200, True)
+    assert client.post(f"/api/v1/gallery/removals/{plan['confirmation']}").status_code == 503
+    assert client.get("/api/v1/about").json()["crops"] == 12
+
+
 def test_about_shows_the_model_and_the_calibration(reader):
     about = reader.get("/api/v1/about").json()
     assert (about["crops"], about["identities"], about["dim"], about["index"]) == (12, 4, 3, "FLAT")

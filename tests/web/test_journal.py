@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from svllreid.errors import OutputError
 from svllreid.gallery.crop import Crop
 from svllreid.web.errors import Refusal, ServeError
 from svllreid.web.service.folder import append_line, lines
@@ -80,6 +81,23 @@ def test_what_is_done_is_not_done_again_over_later_labels(shelf, tmp_path):
     assert shelf.pids()["a"] == "by hand"
     journal.undo()  # does not touch what somebody else named
     assert shelf.pids()["a"] == "by hand"
+
+
+def test_a_full_disk_after_a_change_was_made_does_not_deny_it(shelf, tmp_path, monkeypatch):
+    def full(path, content):
+        if "done" in content:
+            raise OSError(28, "No space left on device")
+        append_line(path, content)
+
+    journal = Journal(tmp_path / "j", shelf.read, shelf.write)
+    monkeypatch.setattr("svllreid.web.service.journal.append_line", full)
+    assert journal.change("rename", "renamed", {"a": "ria"}).after == {"a": "ria"}
+    with pytest.raises(OutputError, match="free space"):
+        journal.undo()  # while the first change is not known to be done, it could be carried out over this one
+    monkeypatch.undo()
+    journal.undo()
+    assert shelf.pids()["a"] == "rita"
+    assert (Journal(tmp_path / "j", shelf.read, shelf.write).repaired, shelf.pids()["a"]) == (0, "rita")
 
 
 def test_answers_that_were_taken_back_do_not_count(shelf, tmp_path):

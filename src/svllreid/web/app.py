@@ -67,7 +67,7 @@ def create_app(
     app.include_router(api)
     _add_health(app, service, metrics)
     add_pages(app, service)
-    for kind in (Refusal, ReidError, RequestValidationError, HTTPException):
+    for kind in (Refusal, ReidError, RequestValidationError, HTTPException, OSError):
         app.add_exception_handler(kind, _handler)
     limit = service.limits.request_bytes
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=limit)
@@ -148,7 +148,8 @@ def _described(error: Exception) -> tuple[int, str, dict[str, str]]:
     if isinstance(error, RequestValidationError):
         return 422, _first_fault(error), {}
     if isinstance(error, ReidError | OSError):
-        logger.error("the gallery or its folder cannot be used", exc_info=error)
+        unexpected = None if isinstance(error, ReidError) else error
+        logger.error("the gallery or its folder cannot be used: %s", error, exc_info=unexpected)
         return 503, "the gallery cannot be used now; the server's log says why", {"Retry-After": "30"}
     return 500, "the server made a mistake; its log says more", {}
 

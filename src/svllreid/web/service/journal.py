@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,11 +13,14 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from svllreid.errors import OutputError
 from svllreid.gallery.crop import Crop
 from svllreid.types import Pid
 from svllreid.web.errors import Refusal, ServeError
 from svllreid.web.service.folder import append_line, lines
 from svllreid.web.service.records import Change
+
+logger = logging.getLogger(__name__)
 
 Pids = dict[str, Pid | None]
 Read = Callable[[Sequence[str]], dict[str, Crop]]
@@ -153,6 +157,8 @@ class Journal:
         answer: tuple[str, str] | None = None,
     ) -> Entry:
         self._carry_out()  # what a failing server left
+        if self.unfinished:
+            raise OutputError(f"{self.path} cannot be written to; free space on its disk")
         number = max(self.entries, default=0) + 1
         entry = Entry(number, kind, text, pid, before, after, time.time(), undoes, answer)
         append_line(self.path, {name: getattr(entry, name) for name in Entry.__dataclass_fields__})
@@ -172,8 +178,12 @@ class Journal:
             ]
             if changed:
                 self.write(changed)
-            append_line(self.path, {"done": number})
-            self.unfinished.discard(number)
+            try:
+                append_line(self.path, {"done": number})
+            except OSError as error:  # the change was made, and is durable; before the next one this is repeated
+                logger.error("%s cannot be written to: %s", self.path, error)
+            else:
+                self.unfinished.discard(number)
 
 
 def _entry_of(content: dict[str, Any], place: str) -> Entry:

@@ -107,12 +107,12 @@ class Stock:
             if until < time.monotonic():
                 raise Refusal(409, "this confirmation is unknown or too old; look at what would be removed again")
             files = [Path(crop.path) for crop in self.gallery.store.find(ids).values() if crop.path]
+            self.audit.announce("remove", crops=ids)
             with self.crops.following():
                 count = self.gallery.remove(ids=ids)
                 self.crops.drop(ids)
             for file in files:
                 self._delete_own(file)
-            self.audit.note("remove", crops=ids)
         return count
 
     def _planned(self) -> int:
