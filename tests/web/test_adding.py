@@ -98,10 +98,10 @@ def pictures_of(service):
 def test_a_picture_that_is_there_already_is_present_for_each_job(service, people):
     content = (people / "crops" / "rita_0.png").read_bytes()
     with service.lock:  # both are accepted before the first one is carried out
-        jobs = [service.start_adding([content]) for _ in range(2)]
+        jobs = [service.stock.start_adding([content]) for _ in range(2)]
     for job in jobs:
-        until(lambda job=job: service.add_job(job.id).state == "done")
-        done = service.add_job(job.id)
+        until(lambda job=job: service.stock.adding.job(job.id).state == "done")
+        done = service.stock.adding.job(job.id)
         assert (done.present, done.skipped, done.reasons) == (1, 0, ())
     assert pictures_of(service) == []
 
@@ -109,33 +109,33 @@ def test_a_picture_that_is_there_already_is_present_for_each_job(service, people
 def test_a_job_that_is_refused_leaves_no_pictures(service, draw):
     service.stock.adding.most = 0
     with pytest.raises(Refusal, match="being added"):
-        service.start_adding([draw((1, 2, 3))])
+        service.stock.start_adding([draw((1, 2, 3))])
     assert pictures_of(service) == []
 
 
 def test_pictures_whose_crops_were_removed_meanwhile_are_deleted_at_the_start(open_service, draw, people, caplog):
     caplog.set_level("INFO")
     service = open_service()
-    jobs = [service.start_adding([draw((shade, 2, 3))]) for shade in (1, 2)]
-    until(lambda: all(service.add_job(job.id).state == "done" for job in jobs))
+    jobs = [service.stock.start_adding([draw((shade, 2, 3))]) for shade in (1, 2)]
+    until(lambda: all(service.stock.adding.job(job.id).state == "done" for job in jobs))
     kept, removed = (service.folder.pictures / name[:2] / name for name in pictures_of(service))
     service.gallery.remove(ids=[removed.stem])  # as `svllreid gallery remove` does
     service.stock.adding.close()
     waiting = service.stock._keep(decode(draw((3, 2, 3)), 1, service.limits))
-    job = replace(service.add_job(jobs[0].id), id="0" * 32)
+    job = replace(service.stock.adding.job(jobs[0].id), id="0" * 32)
     service.stock.adding._save(job, [waiting], Labels())
     left = waiting.with_name(f".{waiting.name}.1")  # the process 1 is always there
     left.write_bytes(b"half a picture")
     service.close()
     again = open_service()
-    until(lambda: again.add_job(job.id).state == "done")
+    until(lambda: again.stock.adding.job(job.id).state == "done")
     assert (kept.exists(), removed.exists(), waiting.exists(), left.exists()) == (True, False, True, False)
     assert "1 added pictures" in caplog.text
 
 
 def test_plans_of_removals_do_not_grow_without_end(service, monkeypatch):
     monkeypatch.setattr(stock, "_MOST_PLANNED", 20)
-    plans = [service.plan_removal(RemovalConditions(camids=(0, 1))) for _ in range(3)]
+    plans = [service.stock.plan_removal(RemovalConditions(camids=(0, 1))) for _ in range(3)]
     assert [plan.confirmation in service.stock.plans for plan in plans] == [False, False, True]
 
 
@@ -178,16 +178,16 @@ def test_a_change_that_fails_half_way_is_seen_as_it_is(service, monkeypatch):
         upsert(crops, vectors)
 
     monkeypatch.setattr(service.gallery.store, "upsert", failing)
-    service.rename("rita", "Rita")
-    service.rename("bob", "Bob")
+    service.changing.rename("rita", "Rita")
+    service.changing.rename("bob", "Bob")
     with pytest.raises(GalleryError, match="full"):
-        service.merge(["greta", "gil"])
+        service.changing.merge(["greta", "gil"])
     monkeypatch.setattr(service.gallery.store, "upsert", upsert)
-    service.rename("Rita", "rita")
+    service.changing.rename("Rita", "rita")
     stored = sorted(str(crop.pid) for crop in service.gallery.crops())
     assert sorted(crop.pid for pid in ("Bob", "greta", "rita") for crop in service.identity(pid)) == stored
 
 
 def test_changes_are_shown_while_pictures_are_being_added(service):
     with ThreadPoolExecutor(1) as pool, service.lock:
-        assert pool.submit(service.changes).result(5) == []
+        assert pool.submit(service.journal.changes).result(5) == []

@@ -185,8 +185,8 @@ def test_words(send, visit, client):
 
 
 def test_an_empty_gallery(send, visit, client, draw):
-    confirmation = client.service.plan_removal(RemovalConditions(camids=(0, 1))).confirmation
-    assert client.service.remove(confirmation) == 12
+    confirmation = client.service.stock.plan_removal(RemovalConditions(camids=(0, 1))).confirmation
+    assert client.service.stock.remove(confirmation) == 12
     for address, text in {
         "/": "The gallery is empty.",
         "/identities": "No crop has an identity yet.",
@@ -259,7 +259,7 @@ def test_pictures_are_added_and_removed_after_a_confirmation(send, visit, client
     files = [("image", (name, content, "image/png")) for name, content in (("a", draw((1, 2, 3))), ("b", b"text"))]
     answer = send("/gallery/add", {"pid": "nora", "camid": "5", "time": "2026-05-02T10:00", "tags": "wet; late"}, files)
     job = urlsplit(str(answer.url)).path.rsplit("/", 1)[1]
-    while client.service.add_job(job).state in ("waiting", "running"):
+    while client.service.stock.adding.job(job).state in ("waiting", "running"):
         time.sleep(0.01)
     shown = words_of(visit(f"/gallery/adding/{job}"))
     assert "added 1 there before 0 left out 1" in shown and "picture 2" in shown

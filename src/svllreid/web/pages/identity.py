@@ -41,7 +41,7 @@ def identity_routes(service: Service) -> APIRouter:
             contains=contains,
             pages=_neighbours(f"/identities?{urlencode({'contains': contains})}", start, LISTED, total),
             change=find_change(service, changed),
-            changes=service.changes(10),
+            changes=service.journal.changes(10),
             back="/identities",
         )
 
@@ -72,22 +72,22 @@ def identity_routes(service: Service) -> APIRouter:
         pids = pid or []
         if not pids or (len(pids) == 1 and not into.strip()):
             raise Refusal(422, "select two identities or more, or name the one to merge into")
-        return _after(service.merge(pids, into.strip() or pids[0]))
+        return _after(service.changing.merge(pids, into.strip() or pids[0]))
 
     @routes.post("/identities/split")
     def split(crop: Texts = None, name: Text = "", back: Text = "") -> RedirectResponse:
         if not crop:
             raise Refusal(422, "select the crops that show somebody else")
-        change = service.split(crop, name.strip(), join=True)
+        change = service.changing.split(crop, name.strip(), join=True)
         return send_to(security.safe_next(back), changed=change.number) if back else _after(change)
 
     @routes.post("/identities/rename")
     def rename(pid: Text = "", name: Text = "") -> RedirectResponse:
-        return _after(service.rename(pid, name.strip()))
+        return _after(service.changing.rename(pid, name.strip()))
 
     @routes.post("/changes/undo")
     def undo(number: Annotated[int | None, Form()] = None, back: Text = "/identities") -> RedirectResponse:
-        return send_to(security.safe_next(back), changed=service.undo(number).number)
+        return send_to(security.safe_next(back), changed=service.changing.undo(number).number)
 
     return routes
 
@@ -109,7 +109,7 @@ def review_routes(service: Service) -> APIRouter:
 
     @routes.get("/review")
     def review(request: Request, changed: int = 0) -> HTMLResponse:
-        undoable = next((one for one in service.changes(20) if one.can_undo and one.kind == "review"), None)
+        undoable = next((one for one in service.journal.changes(20) if one.can_undo and one.kind == "review"), None)
         change = find_change(service, changed)
         return page(request, "review", "Review", pair=service.next_pair(), change=change, undoable=undoable)
 

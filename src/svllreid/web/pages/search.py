@@ -56,15 +56,15 @@ def search_routes(service: Service) -> APIRouter:
         contents = uploads.read(image or [], limits, limits.query_pictures)
         boxes = [_box(text.split(",")) for text in box] if box else [_box([left, top, width, height])]
         boxes = [*boxes, *[None] * len(contents)][: len(contents)]
-        return send_to("/search", query=service.keep_pictures(contents, boxes, also).id)
+        return send_to("/search", query=service.searches.keep_pictures(contents, boxes, also).id)
 
     @routes.post("/search/words")
     def keep_words(words: Text = "") -> RedirectResponse:
-        return send_to("/search", query=service.keep_words(words).id)
+        return send_to("/search", query=service.searches.keep_words(words).id)
 
     @routes.get("/crops/{crop_id}/similar")
     def similar(crop_id: str) -> RedirectResponse:
-        return send_to("/search", query=service.keep_crop(crop_id).id)
+        return send_to("/search", query=service.searches.query_of_crop(crop_id).id)
 
     @routes.get("/search")
     def results(
@@ -94,7 +94,7 @@ def search_routes(service: Service) -> APIRouter:
             group_by=group or None,
             false_accept_rate=_rate(rate),
         )
-        return _results_page(request, service, service.search(query, options), options, changed)
+        return _results_page(request, service, service.searches.search(query, options), options, changed)
 
     @routes.get("/crops/{crop_id}")
     def crop(request: Request, crop_id: str, changed: int = 0) -> HTMLResponse:

@@ -125,7 +125,7 @@ class Journal:
             standing = [entry for entry in self.entries.values() if entry.number not in self.undone]
         return {entry.answer[0]: entry.answer[1] for entry in standing if entry.answer is not None}
 
-    def changes(self, limit: int) -> list[Change]:
+    def changes(self, limit: int = 20) -> list[Change]:
         """The latest changes, the last one first."""
         with self.lock:
             return [self.shown(entry) for entry in islice(reversed(self.entries.values()), limit)]

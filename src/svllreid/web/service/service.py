@@ -1,4 +1,4 @@
-"""What the server does, without HTTP: the JSON API and the pages both call `Service`."""
+"""What the server does, without HTTP: the JSON API and the pages both call `Service` and its parts."""
 
 from __future__ import annotations
 
@@ -23,28 +23,22 @@ from svllreid.web.service.export import Archive, write_archive
 from svllreid.web.service.folder import StateFolder
 from svllreid.web.service.identities import Identities
 from svllreid.web.service.journal import Journal
-from svllreid.web.service.queries import CROP, KeptQueries, jpeg
+from svllreid.web.service.queries import KeptQueries, jpeg
 from svllreid.web.service.records import (
     About,
-    AddJob,
-    Answer,
     CalibrationShown,
     Change,
     Facets,
     IdentitySummary,
     Limits,
     Pair,
-    Query,
-    Removal,
-    RemovalConditions,
-    SearchOptions,
     ShownCrop,
     Verdict,
 )
 from svllreid.web.service.review import Asked, Review
 from svllreid.web.service.searches import Searches, Words
 from svllreid.web.service.stock import Stock
-from svllreid.web.service.uploads import FORMATS, Box
+from svllreid.web.service.uploads import FORMATS
 
 _SHOWN_OF_A_SIDE = 6  # crops of an identity that the review shows
 _SURE = 0.95  # the review does not ask what the calibration is surer of
@@ -68,9 +62,11 @@ class Settings:
 
 
 class Service:
-    """Searches a gallery, changes its identities, adds and removes crops. All methods may be called in any thread.
+    """A gallery that is served, in parts whose methods may be called in any thread.
 
-    Methods raise Refusal where a request is refused, and other ReidErrors where the gallery cannot be used.
+    `searches` keeps queries and searches, `changing` changes identities, which `journal` remembers, `stock` adds and
+    removes crops; `crops` are all crops in memory. The methods here show what is there, and ask for the review. All
+    raise Refusal where a request is refused, and other ReidErrors where the gallery cannot be used.
 
     Args:
         gallery: the gallery, opened with `encoder` and `calibration`; `close` closes it.
@@ -120,40 +116,6 @@ class Service:
         """Whether the gallery answers. GalleryError where it does not."""
         self.gallery.store.exists()
 
-    def keep_pictures(self, contents: Sequence[bytes], boxes: Sequence[Box | None] = (), also: str = "") -> Query:
-        """Embed one or several pictures of one person or vehicle, and keep the query.
-
-        Args:
-            contents: the files.
-            boxes: of each picture the part that is the query, or None: all of it. Empty: all of every picture.
-            also: the id of a query by pictures, whose pictures come first.
-        """
-        return self.searches.keep_pictures(contents, boxes, also)
-
-    def keep_words(self, text: str) -> Query:
-        """Embed a description, and keep the query."""
-        return self.searches.keep_words(text)
-
-    def keep_crop(self, crop_id: str) -> Query:
-        """The query that is a crop of the gallery, to search onward from a hit."""
-        return self.query(CROP + crop_id)
-
-    def query(self, query_id: str) -> Query:
-        """A query by its id."""
-        return self.searches.query(query_id)[0]
-
-    def query_picture(self, query_id: str, number: int) -> bytes:
-        """A small picture of a query, JPEG."""
-        return self.searches.queries.picture(query_id, number)
-
-    def forget_query(self, query_id: str) -> None:
-        """Delete a query, if it is there."""
-        self.searches.queries.forget(query_id)
-
-    def search(self, query_id: str, options: SearchOptions | None = None) -> Answer:
-        """The crops that are nearest to a query, the best first, also those that are too far to be the same."""
-        return self.searches.search(query_id, options or SearchOptions())
-
     def facets(self) -> Facets:
         """What searches can be filtered by."""
         stats = self.crops.stats(self.gallery.record)
@@ -188,26 +150,6 @@ class Service:
             raise Refusal(404, "there is no such identity; it may have been renamed or merged")
         return [ShownCrop.of(crop) for crop in crops]
 
-    def merge(self, pids: Sequence[str], into: str = "") -> Change:
-        """Make one identity of several, see `Identities.merge`."""
-        return self.changing.merge(pids, into)
-
-    def split(self, crop_ids: Sequence[str], name: str = "", *, join: bool = False) -> Change:
-        """Make crops an identity of their own, see `Identities.split`."""
-        return self.changing.split(crop_ids, name, join=join)
-
-    def rename(self, pid: str, name: str) -> Change:
-        """Give an identity another name, see `Identities.rename`."""
-        return self.changing.rename(pid, name)
-
-    def undo(self, number: int | None = None) -> Change:
-        """Take back the latest change, see `Identities.undo`."""
-        return self.changing.undo(number)
-
-    def changes(self, limit: int = 20) -> list[Change]:
-        """The latest changes, the last one first."""
-        return self.journal.changes(limit)
-
     def next_pair(self) -> Pair | None:
         """The next two crops to judge; None where nothing is doubtful."""
         waiting = self.reviewing.open()
@@ -223,34 +165,6 @@ class Service:
     def archive(self) -> Archive:
         """The identities as a .zip file with manifest.csv, see `write_archive`."""
         return write_archive(self.crops.all(), self._file)
-
-    def start_adding(
-        self,
-        contents: Sequence[bytes],
-        *,
-        pid: str = "",
-        camid: int | None = None,
-        time: str = "",
-        tracklet: str = "",
-        tags: Sequence[str] = (),
-    ) -> AddJob:
-        """Accept pictures that are then added in the background, also after a restart.
-
-        Pictures that cannot be used are left out, and the job says why. The labels are those of all pictures.
-        """
-        return self.stock.start_adding(contents, pid, camid, time, tracklet, tags)
-
-    def add_job(self, job_id: str) -> AddJob:
-        """How far an adding is."""
-        return self.stock.adding.job(job_id)
-
-    def plan_removal(self, conditions: RemovalConditions) -> Removal:
-        """Which crops would be removed, and a confirmation that `remove` takes."""
-        return self.stock.plan_removal(conditions)
-
-    def remove(self, confirmation: str) -> int:
-        """Remove the crops that a confirmation names, with thumbnails and pictures that were added here; how many."""
-        return self.stock.remove(confirmation)
 
     def about(self) -> About:
         """The gallery, the model and the calibration in use."""

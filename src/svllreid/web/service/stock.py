@@ -6,7 +6,7 @@ import hashlib
 import logging
 import secrets
 import threading
-import time
+import time as clock
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import islice
@@ -61,15 +61,26 @@ class Stock:
         self._delete_strays()
 
     def start_adding(
-        self, contents: Sequence[bytes], pid: str, camid: int | None, moment: str, tracklet: str, tags: Sequence[str]
+        self,
+        contents: Sequence[bytes],
+        *,
+        pid: str = "",
+        camid: int | None = None,
+        time: str = "",
+        tracklet: str = "",
+        tags: Sequence[str] = (),
     ) -> AddJob:
-        """See `Service.start_adding`."""
+        """Accept pictures that are then added in the background, also after a restart.
+
+        Pictures that cannot be used are left out, and the job says why; one alone is refused. The labels are those of
+        all pictures.
+        """
         if not 1 <= len(contents) <= self.limits.add_pictures:
             raise Refusal(422, f"add 1 to {self.limits.add_pictures} pictures at once")
         labels = Labels(
             pid_of(clean_text(pid, "name", MAX_BYTES["pid"])),
             checked_camera(camid),
-            checked_time(moment),
+            checked_time(time),
             clean_text(tracklet, "tracklet", MAX_BYTES["tracklet"]),
             checked_tags(tags),
         )
@@ -87,7 +98,7 @@ class Stock:
         return job
 
     def plan_removal(self, conditions: RemovalConditions) -> Removal:
-        """See `Service.plan_removal`."""
+        """Which crops would be removed, and a confirmation that `remove` takes."""
         if any(not CROP_ID.fullmatch(crop_id) for crop_id in conditions.ids):
             raise Refusal(422, "the id of a crop has 64 hexadecimal digits")
         crops = sorted(self.gallery.crops(removal_filter(conditions)), key=lambda crop: crop.id)
@@ -95,16 +106,16 @@ class Stock:
             return Removal(0, (), "")
         token = secrets.token_hex(16)
         with self.lock:
-            self.plans[token] = ([crop.id for crop in crops], time.monotonic() + _CONFIRM_SECONDS)
+            self.plans[token] = ([crop.id for crop in crops], clock.monotonic() + _CONFIRM_SECONDS)
             while len(self.plans) > _MOST_PLANS or (len(self.plans) > 1 and self._planned() > _MOST_PLANNED):
                 self.plans.popitem(last=False)
         return Removal(len(crops), tuple(ShownCrop.of(crop) for crop in islice(crops, _EXAMPLES)), token)
 
     def remove(self, confirmation: str) -> int:
-        """See `Service.remove`."""
+        """Remove the crops that a confirmation names, with thumbnails and pictures that were added here; how many."""
         with self.lock:
             ids, until = self.plans.pop(confirmation, ([], 0.0))
-            if until < time.monotonic():
+            if until < clock.monotonic():
                 raise Refusal(409, "this confirmation is unknown or too old; look at what would be removed again")
             files = [Path(crop.path) for crop in self.gallery.store.find(ids).values() if crop.path]
             self.audit.announce("remove", crops=ids)
