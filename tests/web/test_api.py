@@ -114,6 +114,17 @@ def test_queries_expire(open_client, open_service, draw):
     assert client.get(f"/api/v1/queries/{query}").status_code == 404
 
 
+def test_expired_queries_are_deleted_also_where_nobody_searches(open_client, open_service, draw, monkeypatch):
+    monkeypatch.setattr("svllreid.web.app._SWEEP", 0.05)
+    client = open_client(open_service(query_seconds=0.2))
+    folder = client.service.folder.queries
+    (folder / "forgotten.npz").symlink_to("meanwhile")  # listed, and then not there
+    client.post("/api/v1/search", files={"image": draw(RED)})
+    assert len(list(folder.glob("?" * 32 + ".npz"))) == 1
+    time.sleep(0.6)
+    assert not list(folder.glob("?" * 32 + ".npz"))
+
+
 def test_a_hit_searches_onward_without_finding_itself(reader, search):
     crop = search(RED)["hits"][0]["crop"]["id"]
     answer = reader.get(f"/api/v1/crops/{crop}/similar", params={"k": 2}).json()

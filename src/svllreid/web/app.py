@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -29,6 +30,7 @@ from svllreid.web.service.service import Service
 
 logger = logging.getLogger(__name__)
 
+_SWEEP = 60.0  # seconds between two looks for expired queries
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -48,7 +50,9 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(_sweep(service))
         yield
+        sweeping.cancel()
         await run_in_threadpool(service.close)
 
     app = FastAPI(
@@ -76,6 +80,16 @@ def create_app(
     app.add_middleware(WatchMiddleware, metrics=metrics)
     app.add_middleware(HeadMiddleware)
     return app
+
+
+async def _sweep(service: Service) -> None:
+    """Deletes expired queries, also where nobody searches any more."""
+    while True:
+        await asyncio.sleep(_SWEEP)
+        try:
+            await run_in_threadpool(service.searches.queries.sweep)
+        except OSError:
+            logger.exception("expired queries cannot be deleted")
 
 
 class HeadMiddleware:

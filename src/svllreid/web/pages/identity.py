@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request
@@ -30,8 +30,10 @@ def identity_routes(service: Service) -> APIRouter:
     @routes.get("/identities")
     def identities(
         request: Request, contains: str = "", start: Annotated[int, Query(ge=0)] = 0, changed: int = 0
-    ) -> HTMLResponse:
+    ) -> Any:
         summaries, total = service.identities(contains, start, LISTED)
+        if total and not summaries:  # a page that is there no more, as after a merge
+            return send_to("/identities", contains=contains)
         return page(
             request,
             "identities",
@@ -50,6 +52,7 @@ def identity_routes(service: Service) -> APIRouter:
         request: Request, pid: str = "", start: Annotated[int, Query(ge=0)] = 0, changed: int = 0
     ) -> HTMLResponse:
         crops = service.identity(pid)
+        start = start if start < len(crops) else 0
         times = [crop.time for crop in crops if crop.time is not None]
         return page(
             request,
