@@ -18,7 +18,7 @@ from svllreid.cli.main import run
 from svllreid.errors import OutputError
 from svllreid.web import running
 from svllreid.web.errors import ServeError
-from svllreid.web.running import check_token
+from svllreid.web.running import ServeOptions, allowed_names, check_token
 from svllreid.web.service.folder import StateFolder, gallery_identity, state_root
 
 TOKEN = "a-token-of-this-test-0123456789"
@@ -58,6 +58,27 @@ def test_what_is_missing_is_named_with_its_option(serve, tmp_path):
     assert "no.pth" in serve("--port", 0)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "--host, --port" in serve("--port", taken.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--server-name", "https://reid.example.org"), "without scheme and port"),
+        (("--server-name", "reid.example.org:8000"), "without scheme and port"),
+        (("--server-name", "a*b"), "no name of a server"),
+        (("--proxy", "proxy.local"), "give its IP address"),
+        (("--rate", "inf"), "the rate is inf"),
+        (("--query-hours", "inf"), "queries are kept is inf"),
+        (("--tls-certificate", __file__, "--tls-key", __file__), "no certificate and its key in PEM"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(serve, options, words):
+    assert words in serve(*options)
+
+
+def test_names_and_proxies_that_can_be_used():
+    names = ("reid.example.org", "*.example.org", "192.0.2.1", "host_1", "[::1]", "Reid")
+    assert "reid" in allowed_names(ServeOptions(names=names, proxy="127.0.0.1,10.0.0.0/8").names, "")
 
 
 def test_a_missing_library_is_named_with_its_extra(serve, monkeypatch):

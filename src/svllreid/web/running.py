@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import math
 import os
+import re
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -38,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 TOKEN = "SVLLREID_TOKEN"
 """The environment variable with the token that clients have to give."""
+_NAME = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:]+\]", re.ASCII | re.I)
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1", "[::1]")
 
 
@@ -54,6 +58,7 @@ class ServeOptions:
         rate, burst: requests that a client may make a second, and at once; rate 0 switches the limit off.
         most_requests: requests that are handled at the same time.
         settings: how the service behaves.
+    Raises: ServeError: a name, an address or a number that cannot be used.
     """
 
     host: str = "127.0.0.1"
@@ -67,6 +72,25 @@ class ServeOptions:
     burst: float = 500.0
     most_requests: int = 200
     settings: Settings = field(default_factory=Settings)
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            if not _NAME.fullmatch(name):
+                raise ServeError(
+                    f"{name!r} is no name of a server; give it without scheme and port, as reid.example.org"
+                )
+        try:
+            for address in filter(None, self.proxy.split(",")):
+                ipaddress.ip_network(address.strip(), strict=False)
+        except ValueError:
+            raise ServeError(f"{self.proxy!r} is no address of a proxy; give its IP address, as 127.0.0.1") from None
+        for what, number in (
+            ("rate", self.rate),
+            ("burst", self.burst),
+            ("time that queries are kept", self.settings.query_seconds),
+        ):
+            if not math.isfinite(number):
+                raise ServeError(f"the {what} is {number}; give a number")
 
 
 def serve(
@@ -175,7 +199,7 @@ def check_token(host: str, token: str) -> None:
 def allowed_names(names: Sequence[str], token: str) -> tuple[str, ...]:
     """The names in a request's Host header that are answered."""
     if names:
-        return (*names, *LOCAL_NAMES)
+        return (*map(str.lower, names), *LOCAL_NAMES)
     return ("*",) if token else LOCAL_NAMES
 
 
@@ -195,6 +219,15 @@ def _tls(options: ServeOptions) -> dict[str, Any]:
     for file in (options.certificate, options.key):
         if not is_file(user_path(file)):
             raise ServeError(f"{file} does not exist; give a PEM file", ("TLS files",))
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+            user_path(options.certificate), user_path(options.key)
+        )
+    except (ssl.SSLError, OSError) as error:
+        raise ServeError(
+            f"{options.certificate} and {options.key} are no certificate and its key in PEM ({error}); give others",
+            ("TLS files",),
+        ) from None
     return {"ssl_certfile": str(user_path(options.certificate)), "ssl_keyfile": str(user_path(options.key))}
 
 
