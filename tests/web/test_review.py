@@ -1,10 +1,13 @@
 """Which pairs the review asks about."""
 
+import weakref
+
 import numpy as np
 import pytest
 
 from svllreid.errors import GalleryError
 from svllreid.gallery.crop import Crop
+from svllreid.web.service import review
 from svllreid.web.service.crops import Crops
 from svllreid.web.service.review import Review
 
@@ -35,13 +38,32 @@ def test_a_crop_is_asked_about_with_other_crops_alone(pids, joins, parts):
 
 
 def test_a_gallery_that_does_not_answer_is_asked_again():
-    review = review_of(["anna", "bob"])
-    scan = review.scan
-    review.scan = broken
+    asking = review_of(["anna", "bob"])
+    scan = asking.scan
+    asking.scan = broken
     with pytest.raises(GalleryError):
-        review.open()
-    review.scan = scan
-    assert len(review.open()) == 1
+        asking.open()
+    asking.scan = scan
+    assert len(asking.open()) == 1
+
+
+def test_of_many_crops_the_first_by_id_are_looked_at_and_no_more_are_held(monkeypatch):
+    monkeypatch.setattr(review, "_MOST_CROPS", 20)
+    crops = [Crop(f"{number * 37 % 101:03d}", pid="anna") for number in range(100)]
+    vectors = np.array([[float(crop.id)] for crop in crops], np.float32)
+    held = list[weakref.ref]()
+
+    def scan():
+        for start in range(0, 100, 10):
+            block = vectors[start : start + 10].copy()
+            held.append(weakref.ref(block))
+            assert sum(one() is not None for one in held) <= 5
+            yield crops[start : start + 10], block
+            del block
+
+    sample, features = Review(Crops(lambda: crops, shared=False), scan, lambda: ())._sample()
+    assert [crop.id for crop in sample] == sorted(crop.id for crop in crops)[:20]
+    assert features[:, 0].tolist() == [float(crop.id) for crop in sample]
 
 
 def broken():

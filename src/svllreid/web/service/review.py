@@ -105,10 +105,10 @@ class Review:
         for some, their in self.scan():
             crops += some
             vectors.append(their)
-        if not crops:
-            return [], np.empty((0, 0), np.float32)
-        order = sorted(range(len(crops)), key=lambda row: crops[row].id)[:_MOST_CROPS]
-        return [crops[row] for row in order], np.concatenate(vectors)[order]
+            if len(crops) > 2 * _MOST_CROPS:  # so that the features of a large gallery are not all in memory
+                crops, vectors = _first_by_id(crops, vectors)
+        crops, vectors = _first_by_id(crops, vectors)
+        return crops, vectors[0] if crops else np.empty((0, 0), np.float32)
 
     def _joins(self, crops: list[Crop], vectors: np.ndarray, rows: list[list[int]], means: np.ndarray) -> list[Asked]:
         """The nearest crops of identities whose means are near, the nearest first."""
@@ -140,6 +140,14 @@ class Review:
                 pairs.append((float(apart[other]), crops[members[far]].id, crops[members[other]].id))
         chosen = [pair for pair in sorted(pairs, reverse=True) if self.likely(pair[0], True)]
         return [_asked(True, left, right, distance) for distance, left, right in chosen[:_MOST_PAIRS]]
+
+
+def _first_by_id(crops: list[Crop], vectors: list[np.ndarray]) -> tuple[list[Crop], list[np.ndarray]]:
+    """The first _MOST_CROPS crops by id, with their vectors in one array; nothing where there are none."""
+    if not crops:
+        return [], []
+    order = sorted(range(len(crops)), key=lambda row: crops[row].id)[:_MOST_CROPS]
+    return [crops[row] for row in order], [np.concatenate(vectors)[order]]
 
 
 def _asked(part: bool, left: str, right: str, distance: float) -> Asked:
