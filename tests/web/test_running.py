@@ -105,7 +105,11 @@ def test_the_state_lies_beside_the_gallery_or_where_it_is_said():
 
 
 def test_a_folder_is_of_one_server_and_one_gallery(tmp_path):
+    (tmp_path / "web" / "queries").mkdir(parents=True)
+    theirs, ours = tmp_path / "web" / ".their.1", tmp_path / "web" / "queries" / ".a.npz.1"
+    theirs.touch(), ours.touch()
     first = StateFolder(tmp_path / "web", gallery_identity("people.db", "crops"))
+    assert (theirs.exists(), ours.exists()) == (True, False)
     with pytest.raises(OutputError, match="in use by another server"):
         StateFolder(tmp_path / "web", "crops")
     key = first.key()

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,7 @@ class StateFolder:
             ) from None
         try:
             self._claim(gallery)
-            for file in root.rglob(".*"):
-                if _TEMPORARY.fullmatch(file.name):  # of a killed server, as no other one writes here
-                    file.unlink(missing_ok=True)
+            self._delete_leftovers()
         except BaseException:
             self.close()
             raise
@@ -69,6 +68,14 @@ class StateFolder:
         if not path.exists() or path.stat().st_size != _KEY_BYTES:
             write_durably(path, secrets.token_bytes(_KEY_BYTES))
         return path.read_bytes()
+
+    def _delete_leftovers(self) -> None:
+        """Deletes what a killed server had written in part; no other one writes here."""
+        # The root may be a folder of the user's, so there only files with names of ours are looked at.
+        own = (self.root.glob(".key.*"), self.root.glob(".gallery.*"), self.pictures.glob("*/.*"))
+        for file in chain(*own, self.queries.glob(".*"), self.jobs.glob(".*")):
+            if _TEMPORARY.fullmatch(file.name):
+                file.unlink(missing_ok=True)
 
     def _claim(self, gallery: str) -> None:
         """Writes down whose folder this is. OutputError where it is another gallery's."""

@@ -61,15 +61,14 @@ class Journal:
     """The changes that were made to the identities of a gallery.
 
     An entry is written first, then the crops get their new identities, then a line says that this is done. At start,
-    entries without that line are carried out again, which changes nothing where it was done.
+    entries without that line are carried out again, which changes nothing where it was done. One thread at a time may
+    make changes; any thread may read what was changed.
 
     Args:
         path: of the file, lines of JSON.
         read: gives those of some crops that are in the gallery, by id.
         write: stores crops with new identities.
     Raises: ServeError: a line is no entry.
-
-    One thread at a time makes changes; what was changed is read in any thread.
     """
 
     def __init__(self, path: Path, read: Read, write: Write) -> None:
