@@ -176,7 +176,6 @@ def _read(file: Path) -> tuple[AddJob, list[Path], Labels]:
         fault = error.errors(include_url=False)[0]
         where = "".join(f"{part}: " for part in fault["loc"][:2])
         raise ServeError(
-            f"{file} is no job of adding pictures ({where}{fault['msg']}); delete it, with which its pictures are not "
-            "added"
+            f"{file} is no job of adding pictures ({where}{fault['msg']}); delete it; its pictures are then not added"
         ) from None
     return saved.job, saved.files, saved.labels

@@ -194,5 +194,5 @@ def _entry_of(content: dict[str, Any], place: str) -> Entry:
         where = "".join(f"{part}: " for part in fault["loc"][:1])
         raise ServeError(
             f"{place} is no entry of the journal ({where}{fault['msg']}); restore the file from a copy, or move "
-            "it away, with which changes of identities can no longer be undone"
+            "it away: the changes in it can then not be undone, and those that were not finished are lost"
         ) from None
