@@ -11,7 +11,7 @@ from svllreid.evaluation.ranking.rerank import RerankOptions
 from svllreid.gallery import milvus
 from svllreid.gallery.conditions import moment, search_conditions
 from svllreid.gallery.crop import Crop
-from svllreid.gallery.searching import SearchOptions, tracklets_of
+from svllreid.gallery.searching import SearchOptions, decision_note, tracklets_of
 
 COUNT = 60
 
@@ -138,6 +138,12 @@ def test_several_images_are_one_query(filled, random_vectors):
     hits = gallery.search_features(queries, SearchOptions(k=5, combine="best"))
     assert rows(hits) == order[:5]
     np.testing.assert_allclose([hit.distance for hit in hits], near[:5], atol=1e-6)
+
+
+def test_a_decision_about_another_number_of_images_than_was_calibrated_is_said():
+    assert decision_note(1, "mean", 1) == decision_note(1, "best", 1) == decision_note(3, "mean", 3) == ""
+    assert "a mean of 3 images" in decision_note(3, "mean", 1) and "more crops" in decision_note(3, "mean", 1)
+    assert "a single image, and the calibration is of means of 5 images: fewer" in decision_note(1, "mean", 5)
 
 
 def test_only_the_first_of_each_identity_is_a_hit(filled, random_vectors):

@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import re
+import tempfile
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +74,14 @@ def test_several_pictures_are_one_query_and_more_can_be_added(reader, draw):
     assert more["query"]["pictures"] == 3
 
 
+def test_an_answer_says_what_it_stands_on_where_several_pictures_are_judged(reader, search, draw):
+    files = [("image", draw(RED)), ("image", draw(GREEN))]
+    answer = reader.post("/api/v1/search", files=files).json()
+    assert "a mean of 2 images, and the calibration is of single images" in answer["note"]
+    assert "up to 2 times" in reader.post("/api/v1/search", files=files, data={"combine": "best"}).json()["note"]
+    assert search(RED)["note"] == search(RED, combine="best")["note"] == ""
+
+
 def test_a_box_is_cut_out(reader):
     from PIL import Image
 
@@ -102,6 +112,17 @@ def test_queries_expire(open_client, open_service, draw):
     query = client.post("/api/v1/search", files={"image": draw(RED)}).json()["query"]["id"]
     time.sleep(0.3)
     assert client.get(f"/api/v1/queries/{query}").status_code == 404
+
+
+def test_expired_queries_are_deleted_also_where_nobody_searches(open_client, open_service, draw, monkeypatch):
+    monkeypatch.setattr("svllreid.web.app._SWEEP", 0.05)
+    client = open_client(open_service(query_seconds=0.2))
+    folder = client.service.folder.queries
+    (folder / "forgotten.npz").symlink_to("meanwhile")  # listed, and then not there
+    client.post("/api/v1/search", files={"image": draw(RED)})
+    assert len(list(folder.glob("?" * 32 + ".npz"))) == 1
+    time.sleep(0.6)
+    assert not list(folder.glob("?" * 32 + ".npz"))
 
 
 def test_a_hit_searches_onward_without_finding_itself(reader, search):
@@ -194,6 +215,21 @@ def test_requests_that_are_refused(reader, address, body, status):
     assert reader.get("/api/v1/identities").json()["total"] == 4
 
 
+@pytest.mark.parametrize("address", ["search", "gallery/images"])
+def test_fields_that_are_not_known_are_refused_by_name(reader, draw, address):
+    def refused(words, **sent):
+        answer = reader.post(f"/api/v1/{address}", **sent)
+        assert (answer.status_code, words in answer.json()["detail"]) == (422, True), answer.text
+
+    files = {"image": draw(RED)}
+    refused("pidd: there is no such field; the fields are image,", files=files, data={"pidd": "anna"})
+    refused("picture: there is no such field", files={**files, "picture": draw(RED)})
+    refused("pid: it stands in the address", files=files, params={"pid": "anna"})
+    for other, body in (("search/words", {"text": "a"}), ("identities/rename", {"pid": "a", "name": "b"})):
+        answer = reader.post(f"/api/v1/{other}", json={**body, "pidd": "c"})
+        assert (answer.status_code, answer.json()["detail"]) == (422, "pidd: Extra inputs are not permitted")
+
+
 def test_review_asks_about_doubtful_pairs_and_acts_on_the_answers(client):
     pair = client.get("/api/v1/review/next").json()
     assert pair["question"] == "join"
@@ -221,8 +257,12 @@ def test_review_splits_a_crop_off_an_identity(client):
     assert (change["pid"], change["crops"]) == ("rita-2", 1)
 
 
-def test_the_archive_is_read_as_a_dataset(client, tmp_path):
+def test_the_archive_is_read_as_a_dataset(client, tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    assert client.get("/api/v1/identities.zip", headers={"Range": "bytes=5-1,zz"}).status_code == 200
     answer = client.get("/api/v1/identities.zip")
+    assert not list(Path(tempfile.gettempdir()).iterdir())
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         archive.extractall(tmp_path / "out")
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "manifest.csv").read_text())))
@@ -276,11 +316,39 @@ def test_files_of_others_stay_when_their_crops_are_removed(client, people):
     assert actions == ["remove"]
 
 
+def test_a_full_disk_denies_nothing_that_was_done_and_removes_nothing_unrecorded(client, monkeypatch, caplog):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    plan = client.post("/api/v1/gallery/removals", json={"pids": ["rita"]}).json()
+    monkeypatch.setattr("svllreid.web.service.audit.append_line", full)
+    merged = client.post("/api/v1/identities/merge", json={"pids": ["greta", "gil"]})
+    assert (merged.status_code, "lacks an action (merge)" in caplog.text) == (200, True)
+    assert client.post(f"/api/v1/gallery/removals/{plan['confirmation']}").status_code == 503
+    assert client.get("/api/v1/about").json()["crops"] == 12
+
+
 def test_about_shows_the_model_and_the_calibration(reader):
     about = reader.get("/api/v1/about").json()
     assert (about["crops"], about["identities"], about["dim"], about["index"]) == (12, 4, 3, "FLAT")
     assert about["calibration"]["dataset"] == "drawn"
     assert about["facets"]["cameras"] == {"0": 8, "1": 4}
+
+
+@pytest.mark.parametrize("address", ["/", "/healthz", "/api/v1/about", "/static/app.css", "/api/v1/identities.zip"])
+def test_head_is_answered_as_get_without_content(reader, address):
+    whole, head = reader.get(address), reader.head(address)
+    reader.cookies.clear()
+    assert (head.status_code, head.content, whole.status_code) == (200, b"", 200)
+    assert head.headers["content-type"] == whole.headers["content-type"]
+
+
+@pytest.mark.parametrize(
+    "sent", [{"content": '{"pids": ["a"]}'}, {"content": "{a", "headers": {"Content-Type": "application/json"}}]
+)
+def test_a_body_that_is_no_json_is_told_what_to_send(reader, sent):
+    answer = reader.post("/api/v1/identities/merge", **sent)
+    assert (answer.status_code, "Content-Type: application/json" in answer.json()["detail"]) == (422, True)
 
 
 def test_health_and_metrics(reader, search):

@@ -83,6 +83,8 @@ def test_an_error_reaches_the_request_and_the_next_one_is_served(gate, service):
     with pytest.raises(EvaluationError, match="NaN"):
         batching.encode([shade(1)])
     gate.broken = False
+    with pytest.raises(RuntimeError, match="equal size"):
+        batching.encode([shade(1), shade(1)[:, :1]])
     assert batching.encode([shade(5)]).tolist() == [[5]]
     batching.close()
 

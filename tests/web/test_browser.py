@@ -297,7 +297,7 @@ def test_review_with_the_keyboard_alone(open_page, running):
     def press(key):
         with page.expect_navigation():
             page.keyboard.press(key)
-        return running.service.changes(1)[0]
+        return running.service.journal.changes(1)[0]
 
     first = page.locator("input[name=pair]").input_value()
     assert press("d").text.endswith("different")
@@ -307,13 +307,13 @@ def test_review_with_the_keyboard_alone(open_page, running):
     assert "skip" in press("k").text and press("s").text.endswith("same")
     page.get_by_label("Letter keys answer").focus()
     page.keyboard.press("Space")
-    done = len(running.service.changes(50))
+    done = len(running.service.journal.changes(50))
     page.keyboard.press("s")
     page.reload()
     expect(page.get_by_label("Letter keys answer")).not_to_be_checked()
     page.keyboard.press("s")
     page.wait_for_timeout(300)
-    assert len(running.service.changes(50)) == done  # the letters are switched off, and stay so
+    assert len(running.service.journal.changes(50)) == done  # the letters are switched off, and stay so
     with page.expect_download() as download:
         page.get_by_role("link", name="Export as manifest").click()
     assert zipfile.is_zipfile(download.value.path())
@@ -372,7 +372,7 @@ def test_search_without_scripts(open_page, red, running):
 
 @pytest.mark.slow
 def test_pages_fit_a_phone(open_page, running, red):
-    running.service.rename("bob", "n" * 150)
+    running.service.changing.rename("bob", "n" * 150)
     page = open_page("/", viewport=PHONE, has_touch=True, is_mobile=True)
     search_with(page, red)
     for address in (page.url, *PAGES, f"/identity?pid={'n' * 150}", f"/gallery/remove?pid={'n' * 150}"):
@@ -431,7 +431,7 @@ def test_no_violations_of_accessibility_rules(open_page, running, red, axe, sche
     found = {"chosen": violations(page, axe)}
     search_with(page, red)
     crop = running.service.identity("rita")[0].id
-    running.service.merge(["greta", "gil"])
+    running.service.changing.merge(["greta", "gil"])
     for address in (page.url, *PAGES, f"/crops/{crop}", f"/crops/{crop}/similar", "/identities?changed=1"):
         page.goto(address)
         found[address] = violations(page, axe)

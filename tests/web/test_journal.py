@@ -1,11 +1,13 @@
 """The journal of changes: what was written is carried out once, whenever the server was killed."""
 
 import json
+import threading
 
 import pytest
 
+from svllreid.errors import OutputError
 from svllreid.gallery.crop import Crop
-from svllreid.web.errors import Refusal
+from svllreid.web.errors import Refusal, ServeError
 from svllreid.web.service.folder import append_line, lines
 from svllreid.web.service.journal import Journal
 
@@ -81,6 +83,23 @@ def test_what_is_done_is_not_done_again_over_later_labels(shelf, tmp_path):
     assert shelf.pids()["a"] == "by hand"
 
 
+def test_a_full_disk_after_a_change_was_made_does_not_deny_it(shelf, tmp_path, monkeypatch):
+    def full(path, content):
+        if "done" in content:
+            raise OSError(28, "No space left on device")
+        append_line(path, content)
+
+    journal = Journal(tmp_path / "j", shelf.read, shelf.write)
+    monkeypatch.setattr("svllreid.web.service.journal.append_line", full)
+    assert journal.change("rename", "renamed", {"a": "ria"}).after == {"a": "ria"}
+    with pytest.raises(OutputError, match="free space"):
+        journal.undo()  # while the first change is not known to be done, it could be carried out over this one
+    monkeypatch.undo()
+    journal.undo()
+    assert shelf.pids()["a"] == "rita"
+    assert (Journal(tmp_path / "j", shelf.read, shelf.write).repaired, shelf.pids()["a"]) == (0, "rita")
+
+
 def test_answers_that_were_taken_back_do_not_count(shelf, tmp_path):
     journal = Journal(tmp_path / "j", shelf.read, shelf.write)
     journal.change("review", "same", {}, answer=("p1", "same"))
@@ -89,12 +108,57 @@ def test_answers_that_were_taken_back_do_not_count(shelf, tmp_path):
     assert Journal(tmp_path / "j", shelf.read, shelf.write).answers() == {"p1": "same"}
 
 
-def test_a_line_written_in_part_spoils_no_other_one(tmp_path):
+def test_a_line_written_in_part_spoils_no_other_one(tmp_path, caplog):
     file = tmp_path / "j"
     append_line(file, {"number": 1})
     file.write_bytes(file.read_bytes() + b'{"number": 2, "te')
     append_line(file, {"number": 3})
-    assert [line["number"] for line in lines(file)] == [1, 3]
+    file.write_bytes(file.read_bytes() + b"\xff\n[1]\n\n")
+    assert [(place, line["number"]) for place, line in lines(file)] == [(1, 1), (3, 3)]
+    assert "3 lines were written in part" in caplog.text and "the first is line 2" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"after": None}, "after: "),
+        ({"number": "one"}, "number: "),
+        ({"before": {"b": 7}}, "not of the same crops"),
+        ({"answer": ["pair"]}, "answer: "),
+    ],
+)
+def test_a_line_that_is_no_entry_is_refused_in_clear_words(shelf, tmp_path, changes, words):
+    file = tmp_path / "j"
+    Journal(file, shelf.read, shelf.write).change("rename", "renamed", {"a": "ria"})
+    entry = json.loads(file.read_text().splitlines()[0])
+    file.write_text(json.dumps({**entry, **changes}) + "\n")
+    with pytest.raises(ServeError, match=r"line 1 is no entry .*move it away") as error:
+        Journal(file, shelf.read, shelf.write)
+    assert words in str(error.value)
+    file.write_text(json.dumps({"number": 1}) + "\n")
+    with pytest.raises(ServeError, match="kind: Field required"):
+        Journal(file, shelf.read, shelf.write)
+
+
+def test_changes_are_read_while_others_are_made(shelf, tmp_path):
+    journal, ended, failures = Journal(tmp_path / "j", shelf.read, shelf.write), threading.Event(), []
+
+    def read():
+        while not ended.is_set():
+            try:
+                journal.answers(), journal.changes(1000), journal.latest()
+            except RuntimeError as error:
+                failures.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for number in range(150):
+        journal.change("review", "same", {}, answer=(f"pair {number}", "same"))
+    ended.set()
+    for reader in readers:
+        reader.join()
+    assert not failures
 
 
 def test_every_part_of_a_line_is_a_journal_that_can_be_read(shelf, tmp_path):

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -11,12 +12,14 @@ import time
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from svllreid.cli.main import run
 from svllreid.errors import OutputError
+from svllreid.web import running
 from svllreid.web.errors import ServeError
-from svllreid.web.running import check_token
-from svllreid.web.service.folder import state_root
+from svllreid.web.running import ServeOptions, allowed_names, check_token
+from svllreid.web.service.folder import StateFolder, gallery_identity, state_root
 
 TOKEN = "a-token-of-this-test-0123456789"
 
@@ -57,9 +60,41 @@ def test_what_is_missing_is_named_with_its_option(serve, tmp_path):
         assert "--host, --port" in serve("--port", taken.getsockname()[1])
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--server-name", "https://reid.example.org"), "without scheme and port"),
+        (("--server-name", "reid.example.org:8000"), "without scheme and port"),
+        (("--server-name", "a*b"), "no name of a server"),
+        (("--proxy", "proxy.local"), "give its IP address"),
+        (("--rate", "inf"), "the rate is inf"),
+        (("--query-hours", "inf"), "queries are kept is inf"),
+        (("--tls-certificate", __file__, "--tls-key", __file__), "no certificate and its key in PEM"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(serve, options, words):
+    assert words in serve(*options)
+
+
+def test_names_and_proxies_that_can_be_used():
+    names = ("reid.example.org", "*.example.org", "192.0.2.1", "host_1", "[::1]", "Reid")
+    assert "reid" in allowed_names(ServeOptions(names=names, proxy="127.0.0.1,10.0.0.0/8").names, "")
+
+
 def test_a_missing_library_is_named_with_its_extra(serve, monkeypatch):
     monkeypatch.setattr("svllreid.web.libraries.find_spec", lambda name: None)
     assert "pip install 'svllreid[web,search]'" in serve()
+
+
+def test_ctrl_c_a_second_time_ends_at_once(monkeypatch, caplog):
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    server = running.Server(uvicorn.Config("none"))
+    for sent in (signal.SIGINT, signal.SIGTERM):
+        server.handle_exit(sent, None)
+    assert server.should_exit and not ended
+    server.handle_exit(signal.SIGINT, None)
+    assert ended == [130] and "ended without finishing" in caplog.text
 
 
 def test_the_state_lies_beside_the_gallery_or_where_it_is_said():
@@ -67,6 +102,28 @@ def test_the_state_lies_beside_the_gallery_or_where_it_is_said():
     assert state_root("http://milvus:19530", Path("state")) == Path("state")
     with pytest.raises(OutputError, match="name one"):
         state_root("http://milvus:19530", None)
+
+
+def test_a_folder_is_of_one_server_and_one_gallery(tmp_path):
+    (tmp_path / "web" / "queries").mkdir(parents=True)
+    theirs, ours = tmp_path / "web" / ".their.1", tmp_path / "web" / "queries" / ".a.npz.1"
+    theirs.touch(), ours.touch()
+    first = StateFolder(tmp_path / "web", gallery_identity("people.db", "crops"))
+    assert (theirs.exists(), ours.exists()) == (True, False)
+    with pytest.raises(OutputError, match="in use by another server"):
+        StateFolder(tmp_path / "web", "crops")
+    key = first.key()
+    first.close()
+    with pytest.raises(OutputError, match="of the gallery crops, and this is cars at http://milvus:19530"):
+        StateFolder(tmp_path / "web", gallery_identity("http://milvus:19530", "cars"))
+    later = StateFolder(tmp_path / "web", "crops")
+    assert later.key() == key and len(key) == 32
+    (tmp_path / "web" / "key").write_bytes(b"")  # with which anybody could sign
+    assert len(later.key()) == 32
+    later.close()
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be made or written to"):
+        StateFolder(tmp_path / "file", "crops")
 
 
 @pytest.mark.slow

@@ -44,7 +44,8 @@ def serve(
 ) -> None:
     """Serve a page to search a gallery and to put its identities in order, and a JSON API.
 
-    It is reached from this machine alone, unless --host says otherwise. Ctrl-C ends it; what runs is finished.
+    It is reached from this machine alone, unless --host says otherwise. Ctrl-C ends it; what runs is finished,
+    unless Ctrl-C is pressed again.
 
     Example: `svllreid serve --gallery people.db --weights outputs/people/tiny_10.pth`
     """

@@ -60,6 +60,17 @@ class DatabaseFile:
         self._lock = None
 
 
+def in_use(path: Path) -> bool:
+    """Whether another process has a gallery's file open, or this one cannot know."""
+    if not path.parent.is_dir():
+        return False
+    try:
+        _locked(path, wait=False).release()
+    except GalleryError:
+        return True
+    return False
+
+
 def _locked(file: Path, wait: bool) -> BaseFileLock:
     """The lock of a gallery's file, held by this process. GalleryError where that is not possible."""
     from filelock import FileLock, Timeout

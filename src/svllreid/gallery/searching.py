@@ -62,6 +62,38 @@ class SearchOptions:
                 raise GalleryError(f"{name} is {value!r}; give one of {', '.join(map(repr, choices))}")
 
 
+def decision_note(images: int, combine: Combine, calibrated: int) -> str:
+    """What to know about a decision that stands on another number of images than was calibrated; empty: nothing.
+
+    Args:
+        images: of the query.
+        combine: what becomes of several, see `SearchOptions`.
+        calibrated: of how many images each feature that was calibrated is the mean.
+
+    >>> decision_note(2, "mean", 1)[:77]
+    'the query is a mean of 2 images, and the calibration is of single images: mea'
+    """
+    if combine == "best" and images > 1:
+        return (
+            f"each of the {images} images of the query is compared, so up to {images} times as many crops are accepted "
+            "by chance as the rate says"
+        )
+    mean_of = images if combine == "mean" else 1
+    if mean_of == calibrated:
+        return ""
+    query, calibration = (
+        one if number == 1 else several.format(number)
+        for number, one, several in (
+            (mean_of, "a single image", "a mean of {} images"),
+            (calibrated, "single images", "means of {} images"),
+        )
+    )
+    more = "means lie nearer to everybody, so more crops are accepted by chance than its rate says"
+    fewer = "fewer images lie farther from everybody, so crops that show the same are called different more often"
+    said = more if mean_of > calibrated else fewer
+    return f"the query is {query}, and the calibration is of {calibration}: {said}"
+
+
 def nearest_crops(
     store: MilvusStore, queries: np.ndarray, options: SearchOptions, conditions: Conditions, *, normalized: bool
 ) -> list[tuple[Crop, float]]:

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from svllreid import build
 from svllreid.calibration.fit import calibrate
-from svllreid.errors import EvaluationError
+from svllreid.errors import EvaluationError, GalleryError
+from svllreid.gallery.database_file import in_use
 from svllreid.gallery.gallery import Gallery
 from svllreid.runtime.progress import LiveReport
 from svllreid.types import Sample, Splits
@@ -51,12 +52,15 @@ def make_gallery(folder: Path, weights: Path, splits: Splits, seed: int, console
         splits: the rendered people.
         seed: of the times at which they pass the cameras.
         console: shows the progress.
-    Raises: GalleryError: pymilvus is not installed.
+    Raises: GalleryError: pymilvus is not installed, or another process has the gallery open, as `svllreid serve` has.
     """
+    uri = folder / "people.db"
+    if in_use(uri):
+        raise GalleryError(f"{uri} is open in another process; end it, such as svllreid serve, and repeat")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     encoder = build.Encoder.load(weights, device="cpu")
-    samples, uri = splits.gallery, folder / "people.db"
+    samples = splits.gallery
     with (
         Gallery(uri, encoder, thumbnails=True) as gallery,
         LiveReport(console) as report,

@@ -19,7 +19,7 @@ from svllreid.files import is_file, user_path
 from svllreid.gallery.conditions import Conditions
 from svllreid.gallery.crop import Hit
 from svllreid.gallery.gallery import Gallery
-from svllreid.gallery.searching import SearchOptions
+from svllreid.gallery.searching import SearchOptions, decision_note
 from svllreid.jobs.gallery import GalleryOptions
 from svllreid.types import UNKNOWN
 from svllreid.viz.hits import draw_hits
@@ -128,7 +128,9 @@ def search(
                 chosen = replace(where, not_camids=[*where.not_camids, *(_camera(image) for image in query.images)])
             hits = gallery.search_features(encoder.encode(query.images), options, chosen)
             compared = gallery.store.count(chosen) if rate is not None or not hits else None
-            note = "" if decisions is None else _note(len(query.images), options, decisions)
+            note = ""
+            if decisions is not None:
+                note = decision_note(len(query.images), options.combine, decisions.record.mean_of)
             answers.append(Answer(query, hits, options.threshold, rate, compared, note))
         if picture is not None:
             _draw(user_path(picture), answers, gallery)
@@ -165,18 +167,6 @@ def _search_words(
         if picture is not None:
             _draw(user_path(picture), answers, gallery)
     return answers
-
-
-def _note(images: int, options: SearchOptions, calibration: Calibration) -> str:
-    """Says where a query is the mean of more or fewer images than the features that were calibrated."""
-    mean_of = images if options.combine == "mean" else 1
-    if mean_of == calibration.record.mean_of:
-        return ""
-    kind = "single images" if calibration.record.mean_of == 1 else f"means of {calibration.record.mean_of} images"
-    return (
-        f"the query is a mean of {mean_of} images, and the calibration is of {kind}: means lie nearer to everybody, so "
-        "more crops are accepted by chance than its rate says"
-    )
 
 
 def _camera(image: Path) -> int:

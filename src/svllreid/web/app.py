@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from svllreid import __version__
 from svllreid.errors import ReidError
@@ -28,6 +30,7 @@ from svllreid.web.service.service import Service
 
 logger = logging.getLogger(__name__)
 
+_SWEEP = 60.0  # seconds between two looks for expired queries
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -47,7 +50,9 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(_sweep(service))
         yield
+        sweeping.cancel()
         await run_in_threadpool(service.close)
 
     app = FastAPI(
@@ -58,6 +63,7 @@ def create_app(
         docs_url=None,  # its page loads scripts from another host
         redoc_url=None,
         lifespan=lifespan,
+        telemetry={"auto_configure": False},  # nothing leaves the machine, whatever the environment says
     )
     app.state.service = service
     metrics.gauge("crops", "Crops in the gallery.", lambda: len(service.crops.crops))
@@ -65,14 +71,47 @@ def create_app(
     app.include_router(api)
     _add_health(app, service, metrics)
     add_pages(app, service)
-    for kind in (Refusal, ReidError, RequestValidationError, HTTPException):
+    for kind in (Refusal, ReidError, RequestValidationError, HTTPException, OSError):
         app.add_exception_handler(kind, _handler)
     limit = service.limits.request_bytes
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=limit)
     app.add_middleware(GuardMiddleware, guard=guard, refuse=error_response, request_bytes=limit, most=most_requests)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     app.add_middleware(WatchMiddleware, metrics=metrics)
+    app.add_middleware(HeadMiddleware)
     return app
+
+
+async def _sweep(service: Service) -> None:
+    """Deletes expired queries, also where nobody searches any more."""
+    while True:
+        await asyncio.sleep(_SWEEP)
+        try:
+            await run_in_threadpool(service.searches.queries.sweep)
+        except OSError:
+            logger.exception("expired queries cannot be deleted")
+
+
+class HeadMiddleware:
+    """Answers HEAD as GET, without the content.
+
+    Args:
+        app: what answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles a request."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def without_content(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        await self.app({**scope, "method": "GET"}, receive, without_content)
 
 
 def _add_health(app: FastAPI, service: Service, metrics: Metrics) -> None:
@@ -123,7 +162,8 @@ def _described(error: Exception) -> tuple[int, str, dict[str, str]]:
     if isinstance(error, RequestValidationError):
         return 422, _first_fault(error), {}
     if isinstance(error, ReidError | OSError):
-        logger.error("the gallery or its folder cannot be used", exc_info=error)
+        unexpected = None if isinstance(error, ReidError) else error
+        logger.error("the gallery or its folder cannot be used: %s", error, exc_info=unexpected)
         return 503, "the gallery cannot be used now; the server's log says why", {"Retry-After": "30"}
     return 500, "the server made a mistake; its log says more", {}
 
@@ -131,5 +171,7 @@ def _described(error: Exception) -> tuple[int, str, dict[str, str]]:
 def _first_fault(error: RequestValidationError) -> str:
     """What is wrong with the first value that cannot be used."""
     fault: dict[str, Any] = error.errors()[0]
+    if fault["type"] in ("json_invalid", "model_attributes_type"):
+        return "the body is no JSON object; send one, with the header Content-Type: application/json"
     where = ".".join(str(part) for part in fault["loc"][1:])
     return f"{where}: {fault['msg']}" if where else str(fault["msg"])

@@ -71,7 +71,7 @@ class WatchMiddleware:
             await self.app(scope, receive, watched)
         finally:
             seconds, route = time.perf_counter() - start, _route(scope)
-            method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "DELETE") else "other"
+            method = scope["method"] if scope["method"] in ("GET", "POST", "DELETE") else "other"
             self.metrics.requests.labels(method, route, str(status)).inc()
             self.metrics.seconds.labels(method, route).observe(seconds)
             client = scope["client"][0] if scope.get("client") else ""

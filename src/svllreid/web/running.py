@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import math
 import os
+import re
+import signal
 import socket
+import ssl
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -27,7 +33,7 @@ from svllreid.web.app import create_app
 from svllreid.web.errors import ServeError
 from svllreid.web.metrics import Metrics
 from svllreid.web.service.batching import OneAtATime
-from svllreid.web.service.folder import StateFolder, state_root
+from svllreid.web.service.folder import StateFolder, gallery_identity, state_root
 from svllreid.web.service.searches import Words
 from svllreid.web.service.service import Service, Settings
 
@@ -35,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 TOKEN = "SVLLREID_TOKEN"
 """The environment variable with the token that clients have to give."""
+_NAME = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:]+\]", re.ASCII | re.I)
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1", "[::1]")
 
 
@@ -51,6 +58,7 @@ class ServeOptions:
         rate, burst: requests that a client may make a second, and at once; rate 0 switches the limit off.
         most_requests: requests that are handled at the same time.
         settings: how the service behaves.
+    Raises: ServeError: a name, an address or a number that cannot be used.
     """
 
     host: str = "127.0.0.1"
@@ -64,6 +72,25 @@ class ServeOptions:
     burst: float = 500.0
     most_requests: int = 200
     settings: Settings = field(default_factory=Settings)
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            if not _NAME.fullmatch(name):
+                raise ServeError(
+                    f"{name!r} is no name of a server; give it without scheme and port, as reid.example.org"
+                )
+        try:
+            for address in filter(None, self.proxy.split(",")):
+                ipaddress.ip_network(address.strip(), strict=False)
+        except ValueError:
+            raise ServeError(f"{self.proxy!r} is no address of a proxy; give its IP address, as 127.0.0.1") from None
+        for what, number in (
+            ("rate", self.rate),
+            ("burst", self.burst),
+            ("time that queries are kept", self.settings.query_seconds),
+        ):
+            if not math.isfinite(number):
+                raise ServeError(f"the {what} is {number}; give a number")
 
 
 def serve(
@@ -92,7 +119,7 @@ def serve(
         try:
             root, metrics = state_root(gallery.uri, options.folder).absolute(), Metrics()
             service = open_service(gallery, root, calibration, options.settings, metrics.batch)
-            guard = Guard(token, StateFolder(root).key(), RateLimit(options.rate, options.burst))
+            guard = Guard(token, service.folder.key(), RateLimit(options.rate, options.burst))
         except BaseException:
             listening.close()
             raise
@@ -113,7 +140,18 @@ def serve(
         )
         host, port = listening.getsockname()[:2]
         started(f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/")
-        uvicorn.Server(config).run(sockets=[listening])
+        Server(config).run(sockets=[listening])
+
+
+class Server(uvicorn.Server):
+    """Finishes what runs when it is told to end, and ends at once where Ctrl-C is pressed again meanwhile."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn.Server, which would log a traceback of every request that runs."""
+        if self.should_exit and sig == signal.SIGINT:
+            logger.warning("ended without finishing what ran; changes and pictures that were accepted are kept")
+            os._exit(130)  # as a kill, which loses nothing that was acknowledged
+        super().handle_exit(sig, frame)
 
 
 def open_service(
@@ -136,13 +174,15 @@ def open_service(
     encoder = options.encoder()
     encoder.embedder = OneAtATime(encoder.embedder)  # adding and searching share it
     gallery = Gallery(options.uri, encoder, name=options.name, calibration=decisions, create=False, wait=options.wait)
-    try:
+    with ExitStack() as opened:
+        opened.callback(gallery.close)
         words = _words(options, gallery)
+        folder = StateFolder(root, gallery_identity(options.uri, options.name))
+        opened.callback(folder.close)
         given: dict[str, Any] = {"calibration": decisions, "words": words, "settings": settings, "observe": observe}
-        return Service(gallery, encoder, StateFolder(root), **given)
-    except BaseException:
-        gallery.close()
-        raise
+        service = Service(gallery, encoder, folder, **given)
+        opened.pop_all()
+        return service
 
 
 def check_token(host: str, token: str) -> None:
@@ -159,7 +199,7 @@ def check_token(host: str, token: str) -> None:
 def allowed_names(names: Sequence[str], token: str) -> tuple[str, ...]:
     """The names in a request's Host header that are answered."""
     if names:
-        return (*names, *LOCAL_NAMES)
+        return (*map(str.lower, names), *LOCAL_NAMES)
     return ("*",) if token else LOCAL_NAMES
 
 
@@ -179,6 +219,15 @@ def _tls(options: ServeOptions) -> dict[str, Any]:
     for file in (options.certificate, options.key):
         if not is_file(user_path(file)):
             raise ServeError(f"{file} does not exist; give a PEM file", ("TLS files",))
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+            user_path(options.certificate), user_path(options.key)
+        )
+    except (ssl.SSLError, OSError) as error:
+        raise ServeError(
+            f"{options.certificate} and {options.key} are no certificate and its key in PEM ({error}); give others",
+            ("TLS files",),
+        ) from None
     return {"ssl_certfile": str(user_path(options.certificate)), "ssl_keyfile": str(user_path(options.key))}
 
 

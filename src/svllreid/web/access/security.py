@@ -140,6 +140,11 @@ class GuardMiddleware:
         self.active += 1
         try:
             await self.app(scope, _timed(receive), answer)
+        except asyncio.CancelledError:  # the server ends, and has waited long enough
+            logger.warning("a request that took too long was cut off, as the server ends")
+            if state.started:
+                raise
+            await self.refuse(request, Refusal(503, "the server ends; try again later", 60))(scope, receive, answer)
         except Exception as error:
             logger.exception("a request failed")
             if state.started:

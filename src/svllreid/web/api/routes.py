@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, Form, Path, Query, Request, Response, UploadFile
-from fastapi.responses import FileResponse
-from starlette.background import BackgroundTask
+from fastapi.responses import StreamingResponse
 
 from svllreid.web.access.security import check_not_forged
 from svllreid.web.api import schemas
@@ -48,7 +47,11 @@ InForm = Annotated[records.SearchOptions, Depends(schemas.options_of_form)]
 api = APIRouter(prefix="/api/v1", responses=FAULTS, dependencies=[Depends(check_not_forged)])
 
 
-@api.post("/search", tags=["search"])
+_SEARCH_FIELDS = schemas.fields_of_form("image", "box", "also", *schemas.Options.model_fields)
+_ADD_FIELDS = schemas.fields_of_form("image", "pid", "camid", "time", "tracklet", "tag")
+
+
+@api.post("/search", tags=["search"], dependencies=[Depends(_SEARCH_FIELDS)])
 def search(
     service: Using,
     options: InForm,
@@ -59,37 +62,37 @@ def search(
     """Search with one or several pictures of one person or vehicle. The answer has the id of the kept query."""
     contents = uploads.read(image, service.limits, service.limits.query_pictures)
     boxes = [schemas.box_of(text) for text in box or ()]
-    return service.search(service.keep_pictures(contents, boxes, also).id, options)
+    return service.searches.search(service.searches.keep_pictures(contents, boxes, also).id, options)
 
 
 @api.post("/search/words", tags=["search"])
 def search_words(service: Using, body: schemas.WordsSearch) -> records.Answer:
     """Search by words."""
-    return service.search(service.keep_words(body.text).id, body.options())
+    return service.searches.search(service.searches.keep_words(body.text).id, body.options())
 
 
 @api.get("/queries/{query_id}", tags=["search"])
 def query(service: Using, query_id: QueryId) -> records.Query:
     """A kept query."""
-    return service.query(query_id)
+    return service.searches.query(query_id)
 
 
 @api.get("/queries/{query_id}/hits", tags=["search"])
 def hits(service: Using, query_id: QueryId, options: InAddress) -> records.Answer:
     """Search again with a kept query."""
-    return service.search(query_id, options)
+    return service.searches.search(query_id, options)
 
 
 @api.get("/queries/{query_id}/pictures/{number}", tags=["search"], responses=_JPEG, response_class=Response)
 def query_picture(service: Using, query_id: QueryId, number: Annotated[int, Path(ge=0, le=1000)]) -> Response:
     """A small picture of a kept query."""
-    return Response(service.query_picture(query_id, number), media_type="image/jpeg", headers=_PRIVATE)
+    return Response(service.searches.queries.picture(query_id, number), media_type="image/jpeg", headers=_PRIVATE)
 
 
 @api.delete("/queries/{query_id}", tags=["search"], status_code=204)
 def forget_query(service: Using, query_id: QueryId) -> None:
     """Delete a kept query."""
-    service.forget_query(query_id)
+    service.searches.queries.forget(query_id)
 
 
 @api.get("/crops/{crop_id}", tags=["crops"])
@@ -107,7 +110,7 @@ def crop_picture(service: Using, crop_id: CropId, small: bool = False) -> Respon
 @api.get("/crops/{crop_id}/similar", tags=["crops"])
 def similar(service: Using, crop_id: CropId, options: InAddress) -> records.Answer:
     """Search with a crop of the gallery."""
-    return service.search(service.keep_crop(crop_id).id, options)
+    return service.searches.search(service.searches.query_of_crop(crop_id).id, options)
 
 
 @api.get("/identities", tags=["identities"])
@@ -131,31 +134,31 @@ def identity(service: Using, pid: Annotated[str, Query(max_length=512)]) -> sche
 @api.post("/identities/merge", tags=["identities"])
 def merge(service: Using, body: schemas.Merge) -> records.Change:
     """Make one identity of several."""
-    return service.merge(body.pids, body.into)
+    return service.changing.merge(body.pids, body.into)
 
 
 @api.post("/identities/split", tags=["identities"])
 def split(service: Using, body: schemas.Split) -> records.Change:
     """Make crops an identity of their own."""
-    return service.split(body.crops, body.name)
+    return service.changing.split(body.crops, body.name)
 
 
 @api.post("/identities/rename", tags=["identities"])
 def rename(service: Using, body: schemas.Rename) -> records.Change:
     """Give an identity another name."""
-    return service.rename(body.pid, body.name)
+    return service.changing.rename(body.pid, body.name)
 
 
 @api.get("/changes", tags=["identities"])
 def changes(service: Using, limit: Annotated[int, Query(ge=1, le=500)] = 20) -> list[records.Change]:
     """The latest changes, the last one first."""
-    return service.changes(limit)
+    return service.journal.changes(limit)
 
 
 @api.post("/changes/undo", tags=["identities"])
 def undo(service: Using, body: schemas.Undo) -> records.Change:
     """Take back the latest change."""
-    return service.undo(body.number)
+    return service.changing.undo(body.number)
 
 
 @api.get("/review/next", tags=["review"])
@@ -172,15 +175,19 @@ def answer_pair(
     return service.answer_pair(pair_id, body.answer)
 
 
-@api.get("/identities.zip", tags=["review"], responses=_ZIP, response_class=FileResponse)
-def archive(service: Using) -> FileResponse:
+@api.get("/identities.zip", tags=["review"], responses=_ZIP, response_class=StreamingResponse)
+def archive(service: Using) -> StreamingResponse:
     """All crops that have an identity, with a manifest that `svllreid train` reads."""
-    file, _, _ = service.archive()
-    removing = BackgroundTask(file.unlink, missing_ok=True)
-    return FileResponse(file, media_type="application/zip", filename="identities.zip", background=removing)
+    return archive_response(service)
 
 
-@api.post("/gallery/images", tags=["gallery"], status_code=202)
+def archive_response(service: Service) -> StreamingResponse:
+    """The identities as a file to save."""
+    saved = {"Content-Disposition": 'attachment; filename="identities.zip"'}
+    return StreamingResponse(service.archive().parts(), media_type="application/zip", headers=saved)
+
+
+@api.post("/gallery/images", tags=["gallery"], status_code=202, dependencies=[Depends(_ADD_FIELDS)])
 def add(
     service: Using,
     image: Pictures,
@@ -193,26 +200,26 @@ def add(
     """Add pictures in the background; the labels are those of all of them."""
     contents = uploads.read(image, service.limits, service.limits.add_pictures)
     labels: dict[str, Any] = {"pid": pid, "camid": camid, "time": time, "tracklet": tracklet, "tags": tag or []}
-    return service.start_adding(contents, **labels)
+    return service.stock.start_adding(contents, **labels)
 
 
 @api.get("/jobs/{job_id}", tags=["gallery"])
 def add_job(service: Using, job_id: Annotated[str, Path(max_length=80)]) -> records.AddJob:
     """How far an adding is."""
-    return service.add_job(job_id)
+    return service.stock.adding.job(job_id)
 
 
 @api.post("/gallery/removals", tags=["gallery"])
 def plan_removal(service: Using, body: schemas.RemovalRequest) -> records.Removal:
     """Say which crops would be removed. Nothing is removed before that is confirmed."""
     conditions = (tuple(body.ids), tuple(body.pids), tuple(body.camids), tuple(body.tags), body.older_than)
-    return service.plan_removal(records.RemovalConditions(*conditions))
+    return service.stock.plan_removal(records.RemovalConditions(*conditions))
 
 
 @api.post("/gallery/removals/{confirmation}", tags=["gallery"])
 def remove(service: Using, confirmation: Annotated[str, Path(max_length=80)]) -> schemas.Removed:
     """Remove the crops that a confirmation names."""
-    return schemas.Removed(removed=service.remove(confirmation))
+    return schemas.Removed(removed=service.stock.remove(confirmation))
 
 
 @api.get("/facets", tags=["gallery"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
-from fastapi import Form, Query
+from fastapi import Form, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from svllreid.web.access.security import CSRF_FIELD
 from svllreid.web.errors import Refusal
 from svllreid.web.service.checks import LARGEST
 from svllreid.web.service.records import IdentitySummary, SearchOptions, ShownCrop, Verdict
@@ -94,6 +96,23 @@ def options_of_form(
         false_accept_rate=false_accept_rate,
         **several,
     ).options()
+
+
+def fields_of_form(*names: str) -> Callable[[Request], Awaitable[None]]:
+    """A dependency that refuses fields of a form, and values in its address, that a route does not know.
+
+    Args:
+        names: of the fields that it knows.
+    """
+
+    async def check(request: Request) -> None:
+        known = (*names, CSRF_FIELD)
+        for name in (await request.form()).keys() - set(known):
+            raise Refusal(422, f"{name}: there is no such field; the fields are {', '.join(names)}")
+        for name in request.query_params:
+            raise Refusal(422, f"{name}: it stands in the address; send it as a field of the form")
+
+    return check
 
 
 def box_of(text: str) -> Box | None:

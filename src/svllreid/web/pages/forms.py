@@ -34,4 +34,4 @@ def send_to(address: str, **query: Any) -> RedirectResponse:
 
 def find_change(service: Service, number: int) -> Change | None:
     """One of the latest changes, by its number; None where it is not among them."""
-    return next((change for change in service.changes(20) if change.number == number), None) if number else None
+    return next((change for change in service.journal.changes(20) if change.number == number), None) if number else None

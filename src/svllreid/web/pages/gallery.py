@@ -28,12 +28,12 @@ def gallery_routes(service: Service) -> APIRouter:
         limits = service.limits
         contents = uploads.read(image or [], limits, limits.add_pictures)
         given = tuple(tag.strip() for tag in tags.split(";") if tag.strip())
-        job = service.start_adding(contents, pid=pid.strip(), camid=_camera(camid), time=time, tags=given)
+        job = service.stock.start_adding(contents, pid=pid.strip(), camid=_camera(camid), time=time, tags=given)
         return send_to(f"/gallery/adding/{job.id}")
 
     @routes.get("/gallery/adding/{job_id}")
     def adding(request: Request, job_id: str) -> HTMLResponse:
-        job = service.add_job(job_id)
+        job = service.stock.adding.job(job_id)
         headings = {"waiting": "Adding", "running": "Adding", "done": "Added", "failed": "Adding failed"}
         return page(request, "adding", "Gallery", job=job, heading=headings[job.state])
 
@@ -51,11 +51,11 @@ def gallery_routes(service: Service) -> APIRouter:
         )
         texts = {"with the id": crop[:12], "of": pid, "of camera": camid, "with the tag": tag, "older than": older_than}
         said = " and ".join(f"{name} {value}" for name, value in texts.items() if value)
-        return page(request, "remove", "Gallery", removal=service.plan_removal(conditions), said=said)
+        return page(request, "remove", "Gallery", removal=service.stock.plan_removal(conditions), said=said)
 
     @routes.post("/gallery/remove")
     def remove(confirmation: Text = "") -> RedirectResponse:
-        return send_to("/gallery", removed=service.remove(confirmation))
+        return send_to("/gallery", removed=service.stock.remove(confirmation))
 
     return routes
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request
-from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
-from starlette.background import BackgroundTask
+from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 
 from svllreid.web.access import security
+from svllreid.web.api.routes import archive_response
 from svllreid.web.errors import Refusal
 from svllreid.web.pages.forms import Text, Texts, find_change, page_router, send_to
 from svllreid.web.pages.rendering import identity_address, page
@@ -30,8 +30,10 @@ def identity_routes(service: Service) -> APIRouter:
     @routes.get("/identities")
     def identities(
         request: Request, contains: str = "", start: Annotated[int, Query(ge=0)] = 0, changed: int = 0
-    ) -> HTMLResponse:
+    ) -> Any:
         summaries, total = service.identities(contains, start, LISTED)
+        if total and not summaries:  # a page that is there no more, as after a merge
+            return send_to("/identities", contains=contains)
         return page(
             request,
             "identities",
@@ -41,7 +43,7 @@ def identity_routes(service: Service) -> APIRouter:
             contains=contains,
             pages=_neighbours(f"/identities?{urlencode({'contains': contains})}", start, LISTED, total),
             change=find_change(service, changed),
-            changes=service.changes(10),
+            changes=service.journal.changes(10),
             back="/identities",
         )
 
@@ -50,6 +52,7 @@ def identity_routes(service: Service) -> APIRouter:
         request: Request, pid: str = "", start: Annotated[int, Query(ge=0)] = 0, changed: int = 0
     ) -> HTMLResponse:
         crops = service.identity(pid)
+        start = start if start < len(crops) else 0
         times = [crop.time for crop in crops if crop.time is not None]
         return page(
             request,
@@ -72,22 +75,22 @@ def identity_routes(service: Service) -> APIRouter:
         pids = pid or []
         if not pids or (len(pids) == 1 and not into.strip()):
             raise Refusal(422, "select two identities or more, or name the one to merge into")
-        return _after(service.merge(pids, into.strip() or pids[0]))
+        return _after(service.changing.merge(pids, into.strip() or pids[0]))
 
     @routes.post("/identities/split")
     def split(crop: Texts = None, name: Text = "", back: Text = "") -> RedirectResponse:
         if not crop:
             raise Refusal(422, "select the crops that show somebody else")
-        change = service.split(crop, name.strip(), join=True)
+        change = service.changing.split(crop, name.strip(), join=True)
         return send_to(security.safe_next(back), changed=change.number) if back else _after(change)
 
     @routes.post("/identities/rename")
     def rename(pid: Text = "", name: Text = "") -> RedirectResponse:
-        return _after(service.rename(pid, name.strip()))
+        return _after(service.changing.rename(pid, name.strip()))
 
     @routes.post("/changes/undo")
     def undo(number: Annotated[int | None, Form()] = None, back: Text = "/identities") -> RedirectResponse:
-        return send_to(security.safe_next(back), changed=service.undo(number).number)
+        return send_to(security.safe_next(back), changed=service.changing.undo(number).number)
 
     return routes
 
@@ -109,7 +112,7 @@ def review_routes(service: Service) -> APIRouter:
 
     @routes.get("/review")
     def review(request: Request, changed: int = 0) -> HTMLResponse:
-        undoable = next((one for one in service.changes(20) if one.can_undo and one.kind == "review"), None)
+        undoable = next((one for one in service.journal.changes(20) if one.can_undo and one.kind == "review"), None)
         change = find_change(service, changed)
         return page(request, "review", "Review", pair=service.next_pair(), change=change, undoable=undoable)
 
@@ -120,13 +123,7 @@ def review_routes(service: Service) -> APIRouter:
         return send_to("/review", changed=service.answer_pair(pair, answer).number)  # type: ignore[arg-type]
 
     @routes.get("/review/manifest")
-    def manifest() -> FileResponse:
-        file = service.archive()[0]
-        return FileResponse(
-            file,
-            media_type="application/zip",
-            filename="identities.zip",
-            background=BackgroundTask(file.unlink, missing_ok=True),
-        )
+    def manifest() -> StreamingResponse:
+        return archive_response(service)
 
     return routes

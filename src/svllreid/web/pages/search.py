@@ -56,21 +56,22 @@ def search_routes(service: Service) -> APIRouter:
         contents = uploads.read(image or [], limits, limits.query_pictures)
         boxes = [_box(text.split(",")) for text in box] if box else [_box([left, top, width, height])]
         boxes = [*boxes, *[None] * len(contents)][: len(contents)]
-        return send_to("/search", query=service.keep_pictures(contents, boxes, also).id)
+        return send_to("/search", query=service.searches.keep_pictures(contents, boxes, also).id)
 
     @routes.post("/search/words")
     def keep_words(words: Text = "") -> RedirectResponse:
-        return send_to("/search", query=service.keep_words(words).id)
+        return send_to("/search", query=service.searches.keep_words(words).id)
 
     @routes.get("/crops/{crop_id}/similar")
     def similar(crop_id: str) -> RedirectResponse:
-        return send_to("/search", query=service.keep_crop(crop_id).id)
+        return send_to("/search", query=service.searches.query_of_crop(crop_id).id)
 
     @routes.get("/search")
     def results(
         request: Request,
         query: str = "",
         camid: QueryNumbers = None,
+        not_these: bool = False,
         tag: QueryTexts = None,
         after: str = "",
         before: str = "",
@@ -84,7 +85,8 @@ def search_routes(service: Service) -> APIRouter:
             return send_to("/")
         options = SearchOptions(
             k=k,
-            camids=tuple(camid or ()),
+            camids=() if not_these else tuple(camid or ()),
+            not_camids=tuple(camid or ()) if not_these else (),
             after=after,
             before=before,
             tags=tuple(tag or ()),
@@ -92,7 +94,7 @@ def search_routes(service: Service) -> APIRouter:
             group_by=group or None,
             false_accept_rate=_rate(rate),
         )
-        return _results_page(request, service, service.search(query, options), options, changed)
+        return _results_page(request, service, service.searches.search(query, options), options, changed)
 
     @routes.get("/crops/{crop_id}")
     def crop(request: Request, crop_id: str, changed: int = 0) -> HTMLResponse:
@@ -135,14 +137,16 @@ def _results_page(
 
 def _filtered(options: SearchOptions) -> bool:
     """Whether crops may be left out."""
-    return bool(options.camids or options.tags or options.after or options.before or options.group_by)
+    cameras = options.camids or options.not_camids
+    return bool(cameras or options.tags or options.after or options.before or options.group_by)
 
 
 def _address_of(answer: Answer, options: SearchOptions, k: int) -> str:
     """The query string of a search with k hits."""
     given = {
         "query": answer.query.id,
-        "camid": options.camids,
+        "camid": options.camids or options.not_camids,
+        "not_these": "true" if options.not_camids else "",
         "tag": options.tags,
         "after": options.after,
         "before": options.before,

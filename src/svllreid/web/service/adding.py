@@ -13,9 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from svllreid.errors import ReidError
 from svllreid.gallery.crop import AddReport
-from svllreid.web.errors import Refusal
+from svllreid.web.errors import Refusal, ServeError
 from svllreid.web.service.folder import write_durably
 from svllreid.web.service.records import AddJob
 
@@ -45,6 +47,7 @@ class AddQueue:
         folder: of these files.
         add: adds files with labels to the gallery.
         most: jobs that may wait; more are refused.
+    Raises: ServeError: a file is no job.
     """
 
     def __init__(self, folder: Path, add: Callable[[Sequence[Path], Labels], AddReport], most: int = 100) -> None:
@@ -52,14 +55,21 @@ class AddQueue:
         self.lock, self.ending = threading.Lock(), threading.Event()
         self.jobs: OrderedDict[str, AddJob] = OrderedDict()
         self.waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.left = set[Path]()
+        """The files of the jobs that go on."""
         for file in sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime):
-            content = json.loads(file.read_bytes())
-            self._remember(
-                AddJob(**{**content["job"], "state": "waiting", "reasons": tuple(content["job"]["reasons"])})
-            )
-            self.waiting.put(file.stem)
+            job, files, _ = _read(file)
+            self.left.update(files)
+            self._remember(replace(job, state="waiting", error=""))
+            self.waiting.put(job.id)
         self.thread = threading.Thread(target=self._work, name="adding", daemon=True)
         self.thread.start()
+
+    def check_room(self) -> None:
+        """Refusal where too many jobs wait."""
+        with self.lock:
+            if sum(one.state in ("waiting", "running") for one in self.jobs.values()) >= self.most:
+                raise Refusal(503, "many pictures are being added; try again in a minute", 60)
 
     def accept(self, files: Sequence[Path], labels: Labels, reasons: Sequence[str]) -> AddJob:
         """Make a job; it is on the disk when this returns.
@@ -78,9 +88,7 @@ class AddQueue:
             skipped=len(reasons),
             reasons=tuple(reasons),
         )
-        with self.lock:
-            if sum(one.state in ("waiting", "running") for one in self.jobs.values()) >= self.most:
-                raise Refusal(503, "many pictures are being added; try again in a minute", 60)
+        self.check_room()
         self._save(job, files, labels)
         with self.lock:
             self._remember(job)
@@ -118,20 +126,23 @@ class AddQueue:
             try:
                 self._run(job_id)
             except Exception as error:  # one failing job does not end the others
-                logger.exception("adding pictures failed")
+                logger.exception(
+                    "adding pictures failed; it is tried again at the next start, unless %s is deleted",
+                    self._path(job_id),
+                )
                 text = "the gallery refused them; the server's log says why"
                 self._update(job_id, state="failed", error=text if isinstance(error, ReidError) else "internal error")
 
     def _run(self, job_id: str) -> None:
-        content = json.loads(self._path(job_id).read_bytes())
-        labels = Labels(**{**content["labels"], "tags": tuple(content["labels"]["tags"])})
-        files = [Path(file) for file in content["files"]]
+        _, files, labels = _read(self._path(job_id))
         job = self._update(job_id, state="running")
         while files and not self.ending.is_set():
             part, files = files[:_PART], files[_PART:]
             report = self.add(part, labels)
+            lost = ("pictures could not be read again; the server's log says why",) if report.skipped else ()
             job = self._update(
                 job_id,
+                reasons=tuple(dict.fromkeys((*job.reasons, *lost))),
                 finished=job.finished + len(part),
                 added=job.added + report.added,
                 present=job.present + report.present,
@@ -147,3 +158,24 @@ class AddQueue:
         with self.lock:
             self.jobs[job_id] = replace(self.jobs[job_id], **changes)
             return self.jobs[job_id]
+
+
+class _Saved(BaseModel):
+    """The content of the file of a job."""
+
+    job: AddJob
+    files: list[Path]
+    labels: Labels
+
+
+def _read(file: Path) -> tuple[AddJob, list[Path], Labels]:
+    """The job in a file, the pictures that are left, and their labels. ServeError where it is none."""
+    try:
+        saved = _Saved.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = "".join(f"{part}: " for part in fault["loc"][:2])
+        raise ServeError(
+            f"{file} is no job of adding pictures ({where}{fault['msg']}); delete it; its pictures are then not added"
+        ) from None
+    return saved.job, saved.files, saved.labels

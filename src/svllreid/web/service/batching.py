@@ -80,14 +80,14 @@ class BatchingEncoder:
 
         Raises: Refusal: too many pictures wait. EvaluationError: features are NaN or infinite.
         """
+        futures = [Future[np.ndarray]() for _ in prepared]
         with self.lock:
             if self.closed or self.number + len(prepared) > self.limit:
                 raise Refusal(503, "the server is busy; try again in a few seconds", 2)
             self.number += len(prepared)
-        try:
-            futures = [Future[np.ndarray]() for _ in prepared]
             for picture, future in zip(prepared, futures, strict=True):
-                self.waiting.put((picture, future))
+                self.waiting.put((picture, future))  # before `close` ends the thread, or not at all
+        try:
             return np.stack([future.result() for future in futures])
         finally:
             with self.lock:
@@ -97,7 +97,7 @@ class BatchingEncoder:
         """Embed what waits, and end."""
         with self.lock:
             self.closed = True
-        self.waiting.put(None)
+            self.waiting.put(None)
         self.thread.join()
 
     def _work(self) -> None:
@@ -120,10 +120,10 @@ class BatchingEncoder:
 
     def _embed(self, waiting: Sequence[tuple[Tensor, Future[Any]]]) -> None:
         """Gives each picture its features, or the error that came instead."""
-        pixels = torch.stack([image for image, _ in waiting])
-        unknown = torch.full((len(waiting),), UNKNOWN)
-        self.observe(len(waiting))
         try:
+            self.observe(len(waiting))
+            pixels = torch.stack([image for image, _ in waiting])
+            unknown = torch.full((len(waiting),), UNKNOWN)
             features = embed_batch(self.encoder.embedder, Batch(pixels, unknown, unknown, unknown))
             check_finite(features, torch.arange(len(waiting)), self.encoder.embedder)
         except Exception as error:

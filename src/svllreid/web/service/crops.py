@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
+from svllreid.errors import ReidError
 from svllreid.gallery.crop import Crop
 from svllreid.gallery.milvus import GalleryRecord
 from svllreid.gallery.stats import GalleryStats, count_crops
 from svllreid.types import UNKNOWN
 from svllreid.web.service.records import IdentitySummary
+
+logger = logging.getLogger(__name__)
 
 _STALE = 60.0  # seconds after which a gallery that others may change too is read again
 
@@ -27,7 +32,7 @@ class Crops:
         self.scan, self.shared = scan, shared
         self.lock = threading.RLock()
         self.version = 0
-        self.read = float("-inf")
+        self.due = float("-inf")  # when the gallery is read next
         self.crops: dict[str, Crop] = {}
         self.by_pid: dict[str, set[str]] = {}
         self.counted: tuple[int, GalleryStats] | None = None
@@ -49,6 +54,16 @@ class Crops:
             for crop_id in ids:
                 self._forget(crop_id)
             self.version += 1
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Around a change of the gallery and of these crops: where it fails half-way, the gallery is read again."""
+        try:
+            yield
+        except BaseException:
+            with self.lock:
+                self.due = float("-inf")
+            raise
 
     def get(self, crop_id: str) -> Crop | None:
         """A crop; None where it is not there."""
@@ -126,13 +141,24 @@ class Crops:
             del self.by_pid[str(crop.pid)]
 
     def _refresh(self) -> None:
-        """Reads the gallery at first, and again after a while if others may change it."""
+        """Reads the gallery when it is due: at first, and again after a while if others may change it.
+
+        Where it does not answer, what was read before is kept, and it is asked again after a while.
+        """
         now = time.monotonic()
-        if now - self.read < (_STALE if self.shared else float("inf")):
+        if now < self.due:
             return
-        self.read = now
+        try:
+            crops = list(self.scan())
+        except ReidError:
+            if not self.version:
+                raise
+            logger.warning("the gallery cannot be read; its crops are shown as they were", exc_info=True)
+            self.due = now + _STALE
+            return
+        self.due = now + _STALE if self.shared else float("inf")
         self.crops, self.by_pid = {}, {}
-        self.put(self.scan())
+        self.put(crops)
 
 
 def _by_time(crop: Crop) -> tuple[bool, float, int, str]:

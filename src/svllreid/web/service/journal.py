@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from svllreid.errors import OutputError
 from svllreid.gallery.crop import Crop
 from svllreid.types import Pid
-from svllreid.web.errors import Refusal
+from svllreid.web.errors import Refusal, ServeError
 from svllreid.web.service.folder import append_line, lines
 from svllreid.web.service.records import Change
+
+logger = logging.getLogger(__name__)
 
 Pids = dict[str, Pid | None]
 Read = Callable[[Sequence[str]], dict[str, Crop]]
@@ -41,34 +49,38 @@ class Entry:
     undoes: int = 0
     answer: tuple[str, str] | None = field(default=None)
 
-    @classmethod
-    def of(cls, content: dict[str, Any]) -> Entry:
-        """The entry of a line."""
-        answer = content["answer"]
-        return cls(**{**content, "answer": None if answer is None else (answer[0], answer[1])})
+    def __post_init__(self) -> None:
+        if self.before.keys() != self.after.keys():
+            raise ValueError("before and after are not of the same crops")
+
+
+_ENTRY = TypeAdapter(Entry)
 
 
 class Journal:
     """The changes that were made to the identities of a gallery.
 
     An entry is written first, then the crops get their new identities, then a line says that this is done. At start,
-    entries without that line are carried out again, which changes nothing where it was done.
+    entries without that line are carried out again, which changes nothing where it was done. One thread at a time may
+    make changes; any thread may read what was changed.
 
     Args:
         path: of the file, lines of JSON.
         read: gives those of some crops that are in the gallery, by id.
         write: stores crops with new identities.
+    Raises: ServeError: a line is no entry.
     """
 
     def __init__(self, path: Path, read: Read, write: Write) -> None:
         self.path, self.read, self.write = path, read, write
+        self.lock = threading.RLock()  # held while what is in memory is read or changed
         self.entries: dict[int, Entry] = {}
         self.undone, self.unfinished = set[int](), set[int]()
-        for content in lines(path):
-            if "done" in content:
+        for number, content in lines(path):
+            if isinstance(content.get("done"), int):
                 self.unfinished.discard(content["done"])
             else:
-                self._remember(Entry.of(content))
+                self._remember(_entry_of(content, f"{path}, line {number}"))
         self.repaired = len(self.unfinished)
         self._carry_out()
 
@@ -100,32 +112,37 @@ class Journal:
 
     def latest(self) -> Entry | None:
         """The latest change that was not taken back."""
-        for entry in reversed(self.entries.values()):
-            if not entry.undoes and entry.number not in self.undone:
-                return entry
-        return None
+        with self.lock:
+            for entry in reversed(self.entries.values()):
+                if not entry.undoes and entry.number not in self.undone:
+                    return entry
+            return None
 
     def answers(self) -> dict[str, str]:
         """The verdict on each pair of the review that was answered, without answers that were taken back."""
-        standing = [entry for entry in self.entries.values() if entry.number not in self.undone]
+        with self.lock:
+            standing = [entry for entry in self.entries.values() if entry.number not in self.undone]
         return {entry.answer[0]: entry.answer[1] for entry in standing if entry.answer is not None}
 
-    def changes(self, limit: int) -> list[Change]:
+    def changes(self, limit: int = 20) -> list[Change]:
         """The latest changes, the last one first."""
-        return [self.shown(entry) for entry in list(self.entries.values())[: -limit - 1 : -1]]
+        with self.lock:
+            return [self.shown(entry) for entry in islice(reversed(self.entries.values()), limit)]
 
     def shown(self, entry: Entry) -> Change:
         """A change as it is shown."""
-        latest, undone = self.latest(), entry.number in self.undone
+        with self.lock:
+            latest, undone = self.latest(), entry.number in self.undone
         can_undo = latest is not None and latest.number == entry.number
         texts = (entry.number, entry.kind, entry.text, len(entry.after), entry.when)
         return Change(*texts, undone=undone, can_undo=can_undo, pid=entry.pid)
 
     def _remember(self, entry: Entry) -> None:
-        self.entries[entry.number] = entry
-        self.unfinished.add(entry.number)
-        if entry.undoes:
-            self.undone.add(entry.undoes)
+        with self.lock:
+            self.entries[entry.number] = entry
+            self.unfinished.add(entry.number)
+            if entry.undoes:
+                self.undone.add(entry.undoes)
 
     def _add(
         self,
@@ -139,6 +156,8 @@ class Journal:
         answer: tuple[str, str] | None = None,
     ) -> Entry:
         self._carry_out()  # what a failing server left
+        if self.unfinished:
+            raise OutputError(f"{self.path} cannot be written to; free space on its disk")
         number = max(self.entries, default=0) + 1
         entry = Entry(number, kind, text, pid, before, after, time.time(), undoes, answer)
         append_line(self.path, {name: getattr(entry, name) for name in Entry.__dataclass_fields__})
@@ -158,5 +177,22 @@ class Journal:
             ]
             if changed:
                 self.write(changed)
-            append_line(self.path, {"done": number})
-            self.unfinished.discard(number)
+            try:
+                append_line(self.path, {"done": number})
+            except OSError as error:  # the change was made, and is durable; before the next one this is repeated
+                logger.error("%s cannot be written to: %s", self.path, error)
+            else:
+                self.unfinished.discard(number)
+
+
+def _entry_of(content: dict[str, Any], place: str) -> Entry:
+    """The entry of a line. ServeError where it is none."""
+    try:
+        return _ENTRY.validate_python(content)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = "".join(f"{part}: " for part in fault["loc"][:1])
+        raise ServeError(
+            f"{place} is no entry of the journal ({where}{fault['msg']}); restore the file from a copy, or move "
+            "it away: the changes in it can then not be undone, and those that were not finished are lost"
+        ) from None

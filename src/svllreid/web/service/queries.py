@@ -9,6 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,6 @@ from svllreid.web.service.records import Query, QueryKind
 
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 CROP_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_SWEEP = 60.0  # seconds between two looks at all queries
 CROP = "crop-"
 """What the id of a query begins with that is a crop of the gallery; it is not kept, as the crop is."""
 
@@ -37,15 +37,15 @@ class KeptQueries:
 
     def __init__(self, folder: Path, seconds: float, most: int) -> None:
         self.folder, self.seconds, self.most = folder, seconds, most
-        self.lock = threading.Lock()
-        self.swept, self.kept = 0.0, 0  # when queries were deleted, and how many were kept since then
+        self.lock = threading.RLock()
+        self.kept = 0  # queries since some were deleted
         self.sweep()
 
     def keep(self, kind: QueryKind, features: np.ndarray, pictures: Sequence[bytes] = (), words: str = "") -> Query:
         """Keep a query with its features (n, D), and its small pictures, JPEG, or its words."""
         with self.lock:
             self.kept += 1
-            if self.kept > self.most // 10 or time.monotonic() - self.swept > _SWEEP:
+            if self.kept > self.most // 10:
                 self.sweep()
         query_id = secrets.token_hex(16)
         now = time.time()
@@ -78,14 +78,17 @@ class KeptQueries:
             self._path(query_id).unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Delete queries that are too old or too many."""
-        self.swept, self.kept = time.monotonic(), 0
-        files = sorted(self.folder.glob("*.npz"), key=lambda file: file.stat().st_mtime)
-        limit = time.time() - self.seconds
-        for number, file in enumerate(files):
-            if number >= len(files) - self.most and file.stat().st_mtime >= limit:
-                break
-            file.unlink(missing_ok=True)
+        """Delete queries that are too old or too many; to be called every now and then, also where nobody searches."""
+        with self.lock:
+            self.kept, times = 0, list[tuple[float, Path]]()
+            for file in self.folder.glob("*.npz"):
+                with suppress(FileNotFoundError):  # forgotten meanwhile
+                    times.append((file.stat().st_mtime, file))
+            limit = time.time() - self.seconds
+            for number, (kept_at, file) in enumerate(sorted(times)):
+                if number >= len(times) - self.most and kept_at >= limit:
+                    break
+                file.unlink(missing_ok=True)
 
     def _path(self, query_id: str) -> Path:
         return self.folder / f"{query_id}.npz"

@@ -128,6 +128,7 @@ class Answer:
         nobody: True where the calibration says that no hit shows the query; None without a decision.
         threshold: the largest distance that counts as the same; None without a decision.
         false_accept_rate: the share of impostor pairs that the threshold accepts; None without a decision.
+        note: what to know about the decision, as of a mean of several pictures; empty: nothing.
     """
 
     query: Query
@@ -135,6 +136,7 @@ class Answer:
     nobody: bool | None
     threshold: float | None
     false_accept_rate: float | None
+    note: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,8 +66,9 @@ class Review:
         with self.lock:
             left = self._left()
             if not left and self.made_at != self.crops.version:
-                self.made_at = self.crops.version
+                version = self.crops.version
                 self.asked |= {pair.id: pair for pair in self._questions()}
+                self.made_at = version
                 left = self._left()
             return left
 
@@ -104,18 +105,19 @@ class Review:
         for some, their in self.scan():
             crops += some
             vectors.append(their)
-        if not crops:
-            return [], np.empty((0, 0), np.float32)
-        order = sorted(range(len(crops)), key=lambda row: crops[row].id)[:_MOST_CROPS]
-        return [crops[row] for row in order], np.concatenate(vectors)[order]
+            if len(crops) > 2 * _MOST_CROPS:  # so that the features of a large gallery are not all in memory
+                crops, vectors = _first_by_id(crops, vectors)
+        crops, vectors = _first_by_id(crops, vectors)
+        return crops, vectors[0] if crops else np.empty((0, 0), np.float32)
 
     def _joins(self, crops: list[Crop], vectors: np.ndarray, rows: list[list[int]], means: np.ndarray) -> list[Asked]:
         """The nearest crops of identities whose means are near, the nearest first."""
         near: dict[tuple[int, int], float] = {}
+        others_each = min(_NEAREST, len(means) - 1)
         for start in range(0, len(means), _BLOCK):
             block = np.array(distances(means[start : start + _BLOCK], means))
             block[np.arange(len(block)), np.arange(start, start + len(block))] = np.inf
-            nearest = np.argpartition(block, min(_NEAREST, len(means) - 1) - 1, axis=1)[:, :_NEAREST]
+            nearest = np.argpartition(block, others_each - 1, axis=1)[:, :others_each]
             for one, others in enumerate(nearest, start):
                 near |= {(min(one, int(j)), max(one, int(j))): float(block[one - start, j]) for j in others}
         pairs = []
@@ -138,6 +140,14 @@ class Review:
                 pairs.append((float(apart[other]), crops[members[far]].id, crops[members[other]].id))
         chosen = [pair for pair in sorted(pairs, reverse=True) if self.likely(pair[0], True)]
         return [_asked(True, left, right, distance) for distance, left, right in chosen[:_MOST_PAIRS]]
+
+
+def _first_by_id(crops: list[Crop], vectors: list[np.ndarray]) -> tuple[list[Crop], list[np.ndarray]]:
+    """The first _MOST_CROPS crops by id, with their vectors in one array; nothing where there are none."""
+    if not crops:
+        return [], []
+    order = sorted(range(len(crops)), key=lambda row: crops[row].id)[:_MOST_CROPS]
+    return [crops[row] for row in order], [np.concatenate(vectors)[order]]
 
 
 def _asked(part: bool, left: str, right: str, distance: float) -> Asked:

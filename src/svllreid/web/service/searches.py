@@ -63,8 +63,15 @@ class Searches:
         self.limits, self.calibration, self.words = limits, calibration, words
         self.words_lock = threading.Lock()
 
-    def keep_pictures(self, contents: Sequence[bytes], boxes: Sequence[Box | None], also: str) -> Query:
-        """See `Service.keep_pictures`."""
+    def keep_pictures(self, contents: Sequence[bytes], boxes: Sequence[Box | None] = (), also: str = "") -> Query:
+        """Embed one or several pictures of one person or vehicle, and keep the query.
+
+        Args:
+            contents: the files.
+            boxes: of each picture the part that is the query, or None: all of it. Empty: all of every picture.
+            also: the id of a query by pictures, whose pictures come first.
+        Raises: Refusal: a picture or a box cannot be used, or there are too many.
+        """
         features, pictures = self._before(also)
         if not len(contents) >= 1 or len(contents) + len(pictures) > self.limits.query_pictures:
             raise Refusal(422, f"a query has 1 to {self.limits.query_pictures} pictures")
@@ -83,13 +90,13 @@ class Searches:
         """Features and pictures of a query that pictures are added to; nothing where there is none."""
         if not query_id:
             return [], []
-        query, features = self.query(query_id)
+        query, features = self._found(query_id)
         if query.kind != "images":
             raise Refusal(422, "pictures can be added to a search by pictures alone")
         return [features], [self.queries.picture(query_id, number) for number in range(query.pictures)]
 
     def keep_words(self, text: str) -> Query:
-        """See `Service.keep_words`."""
+        """Embed a description, and keep the query. Refusal where the model or the text does not allow it."""
         text = text.strip()
         if self.words is None:
             raise Refusal(422, "this model understands no words; search with a picture")
@@ -99,7 +106,15 @@ class Searches:
             features = np.asarray(self.words.queries([text]), np.float32)
         return self.queries.keep("words", features, words=text)
 
-    def query(self, query_id: str) -> tuple[Query, np.ndarray]:
+    def query(self, query_id: str) -> Query:
+        """A query by its id. Refusal where it is unknown."""
+        return self._found(query_id)[0]
+
+    def query_of_crop(self, crop_id: str) -> Query:
+        """The query that is a crop of the gallery, to search onward from a hit. Refusal where it is not there."""
+        return self.query(CROP + crop_id)
+
+    def _found(self, query_id: str) -> tuple[Query, np.ndarray]:
         """A query with its features (n, D): one that was kept, or a crop of the gallery."""
         if not query_id.startswith(CROP):
             return self.queries.get(query_id)
@@ -113,9 +128,13 @@ class Searches:
         now = time.time()
         return Query(query_id, "crop", "", crop_id, 0, now, now + self.queries.seconds), features
 
-    def search(self, query_id: str, options: SearchOptions) -> Answer:
-        """See `Service.search`."""
-        query, features = self.query(query_id)
+    def search(self, query_id: str, options: SearchOptions | None = None) -> Answer:
+        """The crops that are nearest to a query, the best first, also those that are too far to be the same.
+
+        Raises: Refusal: the query is unknown, or an option cannot be used.
+        """
+        options = options or SearchOptions()
+        query, features = self._found(query_id)
         words = query.kind == "words"
         if words and options.rerank:
             raise Refusal(422, "re-ranking says nothing about words; switch it off")
@@ -128,7 +147,10 @@ class Searches:
         hits = self.gallery.search_features(features, chosen, where)
         shown = tuple(self._shown(hit, threshold, words) for hit in hits)
         nobody = None if threshold is None else not any(hit.same for hit in shown)
-        return Answer(query, shown, nobody, threshold, rate)
+        note = ""
+        if self.calibration is not None and threshold is not None:
+            note = searching.decision_note(len(features), options.combine, self.calibration.record.mean_of)
+        return Answer(query, shown, nobody, threshold, rate, note)
 
     def threshold(self, rate: float | None) -> tuple[float | None, float | None]:
         """The threshold for a false-accept rate, and the rate; None takes the usual one. (None, None): no calibration.

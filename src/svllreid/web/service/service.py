@@ -1,4 +1,4 @@
-"""What the server does, without HTTP: the JSON API and the pages both call `Service`."""
+"""What the server does, without HTTP: the JSON API and the pages both call `Service` and its parts."""
 
 from __future__ import annotations
 
@@ -19,32 +19,26 @@ from svllreid.web.errors import Refusal
 from svllreid.web.service.audit import Audit
 from svllreid.web.service.batching import BatchingEncoder
 from svllreid.web.service.crops import Crops
-from svllreid.web.service.export import write_archive
+from svllreid.web.service.export import Archive, write_archive
 from svllreid.web.service.folder import StateFolder
 from svllreid.web.service.identities import Identities
 from svllreid.web.service.journal import Journal
-from svllreid.web.service.queries import CROP, KeptQueries, jpeg
+from svllreid.web.service.queries import KeptQueries, jpeg
 from svllreid.web.service.records import (
     About,
-    AddJob,
-    Answer,
     CalibrationShown,
     Change,
     Facets,
     IdentitySummary,
     Limits,
     Pair,
-    Query,
-    Removal,
-    RemovalConditions,
-    SearchOptions,
     ShownCrop,
     Verdict,
 )
 from svllreid.web.service.review import Asked, Review
 from svllreid.web.service.searches import Searches, Words
 from svllreid.web.service.stock import Stock
-from svllreid.web.service.uploads import FORMATS, Box
+from svllreid.web.service.uploads import FORMATS
 
 _SHOWN_OF_A_SIDE = 6  # crops of an identity that the review shows
 _SURE = 0.95  # the review does not ask what the calibration is surer of
@@ -68,14 +62,16 @@ class Settings:
 
 
 class Service:
-    """Searches a gallery, changes its identities, adds and removes crops. All methods may be called in any thread.
+    """A gallery that is served, in parts whose methods may be called in any thread.
 
-    Methods raise Refusal where a request is refused, and other ReidErrors where the gallery cannot be used.
+    `searches` keeps queries and searches, `changing` changes identities, which `journal` remembers, `stock` adds and
+    removes crops; `crops` are all crops in memory. The methods here show what is there, and ask for the review. All
+    raise Refusal where a request is refused, and other ReidErrors where the gallery cannot be used.
 
     Args:
         gallery: the gallery, opened with `encoder` and `calibration`; `close` closes it.
         encoder: the model.
-        folder: where the server keeps its state.
+        folder: where the server keeps its state; `close` closes it.
         calibration: what distances mean; None: hits have no probability, and nothing is decided.
         words: searches by words; None: the model has no text encoder.
         settings: how the server behaves.
@@ -95,11 +91,11 @@ class Service:
     ) -> None:
         settings = settings or Settings()
         self.gallery, self.calibration, self.limits = gallery, calibration, settings.limits
+        self.folder = folder
         lock, audit = threading.RLock(), Audit(folder.audit)
         self.lock = lock
-        # Changes that a killed server left unfinished are carried out before the crops are read.
-        self.journal = Journal(folder.journal, gallery.store.find, self._relabel)
         self.crops = Crops(gallery.crops, shared=gallery.store.server)
+        self.journal = Journal(folder.journal, gallery.store.find, self._relabel)
         self.batching = BatchingEncoder(encoder, limit=settings.waiting, observe=observe)
         queries = KeptQueries(folder.queries, settings.query_seconds, settings.most_queries)
         self.searches = Searches(gallery, self.crops, self.batching, queries, self.limits, calibration, words)
@@ -114,44 +110,11 @@ class Service:
         self.batching.close()
         with self.lock:
             self.gallery.close()
+        self.folder.close()
 
     def check(self) -> None:
         """Whether the gallery answers. GalleryError where it does not."""
         self.gallery.store.exists()
-
-    def keep_pictures(self, contents: Sequence[bytes], boxes: Sequence[Box | None] = (), also: str = "") -> Query:
-        """Embed one or several pictures of one person or vehicle, and keep the query.
-
-        Args:
-            contents: the files.
-            boxes: of each picture the part that is the query, or None: all of it. Empty: all of every picture.
-            also: the id of a query by pictures, whose pictures come first.
-        """
-        return self.searches.keep_pictures(contents, boxes, also)
-
-    def keep_words(self, text: str) -> Query:
-        """Embed a description, and keep the query."""
-        return self.searches.keep_words(text)
-
-    def keep_crop(self, crop_id: str) -> Query:
-        """The query that is a crop of the gallery, to search onward from a hit."""
-        return self.query(CROP + crop_id)
-
-    def query(self, query_id: str) -> Query:
-        """A query by its id."""
-        return self.searches.query(query_id)[0]
-
-    def query_picture(self, query_id: str, number: int) -> bytes:
-        """A small picture of a query, JPEG."""
-        return self.searches.queries.picture(query_id, number)
-
-    def forget_query(self, query_id: str) -> None:
-        """Delete a query, if it is there."""
-        self.searches.queries.forget(query_id)
-
-    def search(self, query_id: str, options: SearchOptions | None = None) -> Answer:
-        """The crops that are nearest to a query, the best first, also those that are too far to be the same."""
-        return self.searches.search(query_id, options or SearchOptions())
 
     def facets(self) -> Facets:
         """What searches can be filtered by."""
@@ -187,27 +150,6 @@ class Service:
             raise Refusal(404, "there is no such identity; it may have been renamed or merged")
         return [ShownCrop.of(crop) for crop in crops]
 
-    def merge(self, pids: Sequence[str], into: str = "") -> Change:
-        """Make one identity of several, see `Identities.merge`."""
-        return self.changing.merge(pids, into)
-
-    def split(self, crop_ids: Sequence[str], name: str = "", *, join: bool = False) -> Change:
-        """Make crops an identity of their own, see `Identities.split`."""
-        return self.changing.split(crop_ids, name, join=join)
-
-    def rename(self, pid: str, name: str) -> Change:
-        """Give an identity another name, see `Identities.rename`."""
-        return self.changing.rename(pid, name)
-
-    def undo(self, number: int | None = None) -> Change:
-        """Take back the latest change, see `Identities.undo`."""
-        return self.changing.undo(number)
-
-    def changes(self, limit: int = 20) -> list[Change]:
-        """The latest changes, the last one first."""
-        with self.lock:
-            return self.journal.changes(limit)
-
     def next_pair(self) -> Pair | None:
         """The next two crops to judge; None where nothing is doubtful."""
         waiting = self.reviewing.open()
@@ -220,37 +162,9 @@ class Service:
             raise Refusal(409, "this pair is not asked any more; load the page again")
         return self.changing.judge(pair, verdict)
 
-    def archive(self) -> tuple[Path, int, int]:
-        """The identities as a temporary .zip file with manifest.csv, see `write_archive`; the caller deletes it."""
+    def archive(self) -> Archive:
+        """The identities as a .zip file with manifest.csv, see `write_archive`."""
         return write_archive(self.crops.all(), self._file)
-
-    def start_adding(
-        self,
-        contents: Sequence[bytes],
-        *,
-        pid: str = "",
-        camid: int | None = None,
-        time: str = "",
-        tracklet: str = "",
-        tags: Sequence[str] = (),
-    ) -> AddJob:
-        """Accept pictures that are then added in the background, also after a restart.
-
-        Pictures that cannot be used are left out, and the job says why. The labels are those of all pictures.
-        """
-        return self.stock.start_adding(contents, pid, camid, time, tracklet, tags)
-
-    def add_job(self, job_id: str) -> AddJob:
-        """How far an adding is."""
-        return self.stock.adding.job(job_id)
-
-    def plan_removal(self, conditions: RemovalConditions) -> Removal:
-        """Which crops would be removed, and a confirmation that `remove` takes."""
-        return self.stock.plan_removal(conditions)
-
-    def remove(self, confirmation: str) -> int:
-        """Remove the crops that a confirmation names, with thumbnails and pictures that were added here; how many."""
-        return self.stock.remove(confirmation)
 
     def about(self) -> About:
         """The gallery, the model and the calibration in use."""
@@ -266,8 +180,8 @@ class Service:
         return crop
 
     def _relabel(self, crops: Sequence[Crop]) -> None:
-        self.gallery.relabel(crops)
-        if hasattr(self, "crops"):  # else the journal repairs the gallery, before the crops are read
+        with self.crops.following():
+            self.gallery.relabel(crops)
             self.crops.put(crops)
 
     def _is_doubtful(self, distance: float, part: bool) -> bool:
