@@ -133,6 +133,18 @@ def test_pictures_whose_crops_were_removed_meanwhile_are_deleted_at_the_start(op
     assert "1 added pictures" in caplog.text
 
 
+def test_added_pictures_are_kept_where_the_gallery_has_none_of_them(open_service, draw, caplog):
+    service = open_service()
+    job = service.stock.start_adding([draw((1, 2, 3))])
+    until(lambda: service.stock.adding.job(job.id).state == "done")
+    (picture,) = service.folder.pictures.glob("*/*")
+    service.gallery.remove(ids=[picture.stem])
+    service.close()
+    open_service()
+    assert picture.exists()
+    assert f"none of the 1 pictures in {service.folder.pictures}" in caplog.text
+
+
 def test_plans_of_removals_do_not_grow_without_end(service, monkeypatch):
     monkeypatch.setattr(stock, "_MOST_PLANNED", 20)
     plans = [service.stock.plan_removal(RemovalConditions(camids=(0, 1))) for _ in range(3)]

@@ -157,13 +157,22 @@ class Stock:
         return report
 
     def _delete_strays(self) -> None:
-        """Deletes pictures whose crop is not in the gallery: removed without the server, or by one that was killed."""
+        """Deletes pictures whose crop is not in the gallery: removed without the server, or by one that was killed.
+
+        Where the gallery has none of them, it may have been made anew, so they are kept, and that is said.
+        """
         waiting = {file.stem for file in self.adding.left}
-        strays = [
-            file
-            for file in self.folder.pictures.glob("*/*")
-            if CROP_ID.fullmatch(file.stem) and file.stem not in waiting and self.crops.get(file.stem) is None
-        ]
+        files = [file for file in self.folder.pictures.glob("*/*") if CROP_ID.fullmatch(file.stem)]
+        added = [file for file in files if file.stem not in waiting]
+        strays = [file for file in added if self.crops.get(file.stem) is None]
+        if strays and len(strays) == len(added):
+            logger.warning(
+                "none of the %d pictures in %s, which were added here, is in the gallery; if their crops were removed, "
+                "delete that folder",
+                len(added),
+                self.folder.pictures,
+            )
+            return
         for file in strays:
             file.unlink(missing_ok=True)
         if strays:
