@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import numpy as np
-import pymilvus  # noqa: F401  # before a test captures the streams: importing it opens log handlers on them
 import pytest
 from PIL import Image
 

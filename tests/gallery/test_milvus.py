@@ -185,6 +185,14 @@ def test_without_pymilvus_the_extra_is_named(tmp_path, encoder, monkeypatch):
         Gallery(tmp_path / "people.db", encoder)
 
 
+def test_other_log_handlers_stay_open(tmp_path):
+    script = "import logging, logging.config, sys\nfrom svllreid.gallery.milvus import _pymilvus\n"
+    script += "logging.basicConfig(filename=sys.argv[1], filemode='w', level='INFO')\n"
+    script += "logging.info('before')\n_pymilvus()\nlogging.info('after')\nlogging.config.dictConfig({'version': 1})"
+    subprocess.run([sys.executable, "-c", script, tmp_path / "log.txt"], check=True)
+    assert (tmp_path / "log.txt").read_text() == "INFO:root:before\nINFO:root:after\n"
+
+
 def test_a_server_that_is_not_there(encoder):
     start = time.monotonic()
     with pytest.raises(GalleryError, match=r"127\.0\.0\.1:9: .*check that the server runs at this address"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import logging.config
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -342,7 +343,8 @@ def _crops(rows: list[dict[str, Any]], dim: int) -> tuple[list[Crop], np.ndarray
 
 def _pymilvus() -> Any:
     try:
-        import pymilvus
+        with _logging_kept():
+            import pymilvus
     except ImportError:
         raise GalleryError("galleries need pymilvus; install it with: pip install 'svllreid[search]'") from None
     # They print the errors that they also raise.
@@ -350,6 +352,20 @@ def _pymilvus() -> Any:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("grpc._server").addFilter(_is_no_lack)
     return pymilvus
+
+
+@contextmanager
+def _logging_kept() -> Iterator[None]:
+    """Leaves the log handlers of others alone, all of which pymilvus closes when it is first imported.
+
+    A closed log file in mode "w" gets no further line, and absl's handler closes the stream it was made with.
+    """
+    configure = logging.config.dictConfig
+    logging.config.dictConfig = lambda config: None
+    try:
+        yield
+    finally:
+        logging.config.dictConfig = configure
 
 
 def _is_no_lack(record: logging.LogRecord) -> bool:
