@@ -143,6 +143,15 @@ def test_migrated(cli, filled, weights, crops):
     assert code == 0 and out.endswith("; 1 left out\n")
 
 
+def test_texts_are_printed_as_they_are(cli, filled, crops, tmp_path):
+    (tmp_path / "odd.csv").write_text("path,pid,tags\ncrops/0_c1.png,[/bold] :car:,[red]x\n")
+    assert cli("gallery", "add", "odd.csv", *filled, "--update")[0] == 0
+    for words in (("gallery", "list", "--gallery", "people.db"), ("search", "crops/0_c1.png", *filled)):
+        code, out, messages = cli(*words)
+        assert code == 0 and "[/bold] :car:" in out, messages
+    assert "[red]x" in cli("gallery", "stats", "--gallery", "people.db")[1]
+
+
 def test_unreadable_images(cli, filled, crops):
     (crops / "broken.png").write_bytes(b"no image")
     code, _, messages = cli("gallery", "add", "crops", *filled)

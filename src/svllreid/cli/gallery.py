@@ -197,7 +197,7 @@ def list_crops(
         camera_text = "" if crop.camid < 0 else str(crop.camid)
         cells = (as_text(crop.pid), camera_text, time_text(crop.time), crop.tracklet, "; ".join(crop.tags))
         table.add_row(*cells, crop.path or crop.id[:12])
-    print_whole(Console(), table)
+    print_whole(Console(markup=False, emoji=False), table)
     if total > len(crops):
         typer.echo(f"{len(crops)} of {total} crops; --limit shows more")
 
@@ -232,7 +232,7 @@ def stats(uri: Uri, as_json: Json = False, name: Name = "crops", wait: Wait = Fa
     for label, value in rows.items():
         if value != "":
             table.add_row(label, str(value))
-    print_whole(Console(), table)
+    print_whole(Console(markup=False, emoji=False), table)
 
 
 @app.command()

@@ -180,4 +180,4 @@ def _print(answer: Answer) -> None:
         camera = "" if hit.camid < 0 else str(hit.camid)
         cells = (as_text(hit.pid), camera, time_text(hit.time), hit.path or hit.id[:12])
         table.add_row(str(place), f"{hit.distance:.4f}", *probability, *cells)
-    print_whole(Console(), table)
+    print_whole(Console(markup=False, emoji=False), table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from svllreid.errors import GalleryError
+from svllreid.files import user_path
 from svllreid.types import UNKNOWN, Pid
 
 # The store has no empty numbers: this one, which no filter for times includes, stands for an unknown time.
@@ -175,6 +177,16 @@ def pixels_digest(pixels: np.ndarray) -> str:
     digest = hashlib.sha256(f"{pixels.dtype.str}{pixels.shape}".encode())
     digest.update(np.ascontiguousarray(pixels).tobytes())
     return digest.hexdigest()
+
+
+def stored_path(given: str | os.PathLike[str]) -> str:
+    """A file's absolute path, as a gallery stores it: without `..`, unless a link makes that another file."""
+    path = user_path(given).absolute()
+    plain = Path(os.path.normpath(path))
+    try:
+        return str(plain if plain.parent.samefile(path.parent) else path)
+    except OSError:  # the folder is gone
+        return str(plain)
 
 
 def camera(camid: Any) -> int:

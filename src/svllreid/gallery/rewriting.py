@@ -96,7 +96,8 @@ def embed_again(
         _relabel({crop.id: crop for crop in crops if done.get(crop.id, crop) != crop}, following)
         todo = [crop for crop in crops if crop.id not in done]
         whole = [crop for crop in todo if _is_unchanged(crop)]
-        missing += [crop.path or crop.id for crop in todo if crop not in whole]
+        embedded = {crop.id for crop in whole}
+        missing += [crop.path or crop.id for crop in todo if crop.id not in embedded]
         _embed(whole, following, encoder, missing)
         progress(len(crops))
     if missing and not drop_missing:

@@ -118,7 +118,7 @@ def search(
         encoder,
         name=gallery_options.name,
         calibration=decisions,
-        create=False,
+        mode="r+",
         wait=gallery_options.wait,
     ) as gallery:
         answers = []
