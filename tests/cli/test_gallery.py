@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from svllreid import Encoder, build_model
+from svllreid import Encoder, TextEncoder, build_model
 from svllreid.calibration.fit import calibrate
 from svllreid.cli.main import run
 from svllreid.evaluation.table_file import read_table
@@ -180,6 +180,29 @@ def test_search_as_a_table_and_as_json(cli, filled, crops):
     assert len(json.loads(out)["hits"]) == 4
     code, out, _ = cli("search", "crops/2_c1.png", *filled, "--threshold", "0.0", "--not-camera", 0)
     assert code == 0 and "nobody in the gallery within distance 0.0000" in out
+
+
+def test_search_by_words(cli, filled, weights, monkeypatch):
+    encoder = Encoder.load(weights(), device="cpu")
+
+    class Words:
+        spec = encoder.spec
+
+        def queries(self, texts):
+            return np.eye(len(texts), encoder.spec.dim, dtype=np.float32)
+
+    monkeypatch.setattr(TextEncoder, "load", lambda *given, **options: Words())
+    code, out, _ = cli("search", "--text", "red", "--text", "blue", *filled, "-k", 2, "--json")
+    assert code == 0 and [(answer["text"], len(answer["hits"])) for answer in json.loads(out)] == [
+        ("red", 2),
+        ("blue", 2),
+    ]
+    code, out, _ = cli("search", "--text", "red", *filled, "--camera", 9)
+    assert code == 0 and "no crop of the gallery meets the conditions" in out
+    code, _, messages = cli("search", "--text", "red", *filled, "--other-cameras")
+    assert code == 2 and "a description has no camera to leave out; name the camera (--not-camera)" in messages
+    code, _, messages = cli("search", "--text", "red", *filled, "--threshold", 1)
+    assert code == 2 and "leave them out of a search by words" in messages
 
 
 def test_search_with_a_calibration(cli, filled, crops, weights, tmp_path):

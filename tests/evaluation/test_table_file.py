@@ -112,6 +112,13 @@ def test_files_without_tracklets_are_read(tmp_path):
     assert read_features(tmp_path / "old.parquet")[0].columns["tracklet"].tolist() == [""]
 
 
+def test_identities_may_be_numbers(tmp_path):
+    vectors = pyarrow.array([[1.0, 2.0]] * 3, pyarrow.list_(pyarrow.float32(), 2))
+    table = pyarrow.table({"path": ["a", "b", "c"], "pid": pyarrow.array([0, 7, None]), "vector": vectors})
+    pyarrow.parquet.write_table(table, tmp_path / "numbers.parquet")
+    assert read_features(tmp_path / "numbers.parquet")[0].columns["pid"].tolist() == ["0", "7", ""]
+
+
 def test_tables_of_images_hold_no_features(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"path": ["a"]}), tmp_path / "images.parquet")
     (tmp_path / "damaged.parquet").write_bytes(b"PAR1")

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from svllreid.errors import EvaluationError, GalleryError, ImageError, OutputError
+from svllreid.evaluation.table_file import TableBlock
 from svllreid.gallery.conditions import Conditions
 from svllreid.gallery.crop import Crop, file_digest
 from svllreid.gallery.gallery import Gallery
@@ -279,6 +280,8 @@ def test_removal_by_age(opened, encoder, photos):
     for wrong in ("30", "-1d", "1y", -5, "", "d", float("nan")):
         with pytest.raises(GalleryError, match="is no length of time"):
             gallery.remove(older_than=wrong)
+    for long in ("9999999d", "9" * 400 + "d", float("inf")):
+        assert gallery.remove(older_than=long) == 0
     assert gallery.remove(older_than="9d") == 2 and len(gallery) == 2
 
 
@@ -370,6 +373,26 @@ def test_features_of_another_model_are_refused(opened, place, encoder_of, block_
             gallery.search_features(np.zeros(shape, np.float32))
     with pytest.raises(GalleryError, match="opened without a model"):
         gallery.search(np.zeros((4, 2, 3), np.uint8))
+
+
+def test_features_that_no_search_could_compare_are_refused(opened, block_of, random_vectors, spec):
+    gallery, paths = opened(), [f"/{row}.png" for row in range(3)]
+    for value, message in (
+        (np.nan, r"/1\.png has NaN or infinity"),
+        (np.inf, "NaN or infinity"),
+        (9, "not 1, as the mod"),
+    ):
+        vectors = random_vectors(3)
+        vectors[1, 0] = value
+        with pytest.raises(GalleryError, match=message):
+            gallery.add_features([block_of(vectors, path=paths)], spec)
+    with pytest.raises(GalleryError, match=r"features of shape \(3, 20\) for 3 crops; give \(n, 24\)"):
+        gallery.add_features([block_of(random_vectors(3)[:, :20])], spec)
+    assert len(gallery) == 0
+    half = TableBlock({"path": np.array(["/\0y", "/a", "/b"])}, random_vectors(3).astype(np.float16))
+    assert counts(gallery.add_features([half], spec)) == (3, 0, 0, 0, 0)
+    with pytest.raises(GalleryError, match="the query's features hold NaN or infinity"):
+        gallery.search_features(np.full((1, 24), np.nan, np.float32))
 
 
 def test_two_objects_in_one_process_see_each_other(opened, encoder, photos):

@@ -1,6 +1,7 @@
 """What stands in the way of a gallery is one message: locks, files, folders, other versions, missing libraries."""
 
 import builtins
+import errno
 import json
 import os
 import shutil
@@ -183,6 +184,19 @@ def test_without_pymilvus_the_extra_is_named(tmp_path, encoder, monkeypatch):
     monkeypatch.setitem(sys.modules, "milvus_lite.server_manager", None)
     with pytest.raises(GalleryError, match=r"need milvus-lite; install it with: pip install 'svllreid\[search\]'"):
         Gallery(tmp_path / "people.db", encoder)
+
+
+def test_a_full_disk_is_said(tmp_path, encoder, photos, monkeypatch):
+    with Gallery(tmp_path / "people.db", encoder) as gallery:
+
+        def full(*arguments, **options):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(gallery.store.client, "upsert", full)
+        with pytest.raises(
+            GalleryError, match=r"No space left on device; free space, then give the same command again"
+        ):
+            gallery.add(photos[:1])
 
 
 def test_other_log_handlers_stay_open(tmp_path):

@@ -229,7 +229,7 @@ def _column(table: Any, name: str) -> np.ndarray:
     else:
         values = table.column(name).to_pylist()
     if name in TEXTS:
-        return np.array([value or "" for value in values] or np.empty(0), dtype=str)
+        return np.array(["" if value is None else str(value) for value in values] or np.empty(0), dtype=str)
     if name in NUMBERS:
         return np.array([-1 if value is None else value for value in values], np.int64)
     return np.array([np.nan if value is None else value for value in values], np.float64)

@@ -131,7 +131,7 @@ def moment_before(age: Age) -> float:
         seconds = float(age)
     if not seconds >= 0:
         raise GalleryError(f"the age {age!r} is no length of time; give one such as 30d, 12h, 90m or 45s")
-    return clock.time() - seconds
+    return max(clock.time() - seconds, _FIRST)  # the filter language knows no infinity
 
 
 def search_conditions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import operator
 import os
@@ -168,6 +169,8 @@ class AddReport:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's content. OSError where it cannot be read."""
+    if "\0" in str(path):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -185,7 +188,7 @@ def stored_path(given: str | os.PathLike[str]) -> str:
     plain = Path(os.path.normpath(path))
     try:
         return str(plain if plain.parent.samefile(path.parent) else path)
-    except OSError:  # the folder is gone
+    except (OSError, ValueError):  # the folder is gone, or impossible
         return str(plain)
 
 

@@ -284,6 +284,8 @@ class Gallery:
         """As `search`, for features (n, D) of the same model that were embedded before."""
         if features.ndim != 2 or features.shape[1] != self.spec.dim or not len(features):
             raise GalleryError(f"features of shape {features.shape}; give (n, {self.spec.dim}), n at least 1")
+        if not np.isfinite(features).all():
+            raise GalleryError("the query's features hold NaN or infinity; look at its images, and at the model")
         ranked = nearest_crops(self.store, features, options, where, normalized=self.spec.normalized)
         near = np.array([distance for _, distance in ranked])
         probabilities: Sequence[float | None] = [None] * len(ranked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import logging
 import logging.config
 import os
@@ -34,6 +35,7 @@ _FIELDS = ["id", "path", "pid", "numeric", "camid", "time", "tracklet", "tags", 
 _PAGE = 2048  # rows that are read at once
 _QUERIES = 64  # at once; by distances a file computes all differences, so there it is one
 _ANSWER_BYTES = 2**25  # vectors of more are read apart, as a server sends 64 MiB at most in one answer
+_LENGTH = 0.01  # by which the length of a normalised vector may be off; that of half precision is by 0.001
 _MANY = 4096  # added rows that a server is asked to index at once
 
 
@@ -122,6 +124,8 @@ class MilvusStore:
             text = " ".join(str(text or error).split())
             if "auth" in text.lower() or "permission" in text.lower():
                 advice = f"set the environment variable {TOKEN} to its token, user:password or an API key"
+            elif os.strerror(errno.ENOSPC) in text:
+                advice = "free space, then give the same command again; what was stored before is there"
             elif self.server:
                 advice = "check that the server runs at this address, then give the same command again; nothing is lost"
             else:
@@ -189,12 +193,29 @@ class MilvusStore:
         self.client.create_index(self.name, index, timeout=self.timeout, sync=False)
 
     def upsert(self, crops: Sequence[Crop], vectors: np.ndarray) -> None:
-        """Store crops with their vectors (n, D) float32; those with a known id are replaced. Stored when it returns."""
-        rows = [crop.to_row(vector) for crop, vector in zip(crops, vectors, strict=True)]
+        """Store crops with their vectors (n, D) float32; those with a known id are replaced. Stored when it returns.
+
+        Raises: GalleryError: vectors that a search could not compare: of another length, or with NaN or infinity.
+        """
+        self._check(crops, vectors)
+        rows = [crop.to_row(vector) for crop, vector in zip(crops, vectors.astype(np.float32), strict=True)]
         if not self.server:
             rows = [{**row, "tags": coded_tags(row["tags"])} for row in rows]
         with self._errors():
             self.client.upsert(self.name, rows, timeout=self.timeout)
+
+    def _check(self, crops: Sequence[Crop], vectors: np.ndarray) -> None:
+        spec = self._record.spec
+        if vectors.shape != (len(crops), spec.dim):
+            raise GalleryError(f"features of shape {vectors.shape} for {len(crops)} crops; give (n, {spec.dim})")
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)  # (n,)
+        for faulty, fault in (
+            (~np.isfinite(lengths), "NaN or infinity in its features"),
+            (spec.normalized & (abs(lengths - 1) > _LENGTH), "features whose length is not 1, as the model's is"),
+        ):
+            if faulty.any():
+                crop = crops[int(faulty.argmax())]
+                raise GalleryError(f"{crop.path or crop.id} has {fault}; look at the image, and embed it again")
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove crops; no search finds them any more when this returns."""
