@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from svllreid.cli.gallery import (
+from svllreid.cli.gallery_options import (
     After,
     AnyWeights,
     Before,
@@ -25,13 +25,11 @@ from svllreid.cli.gallery import (
     Tag,
     Uri,
     Wait,
-    as_text,
     conditions,
     gallery_options,
-    time_text,
 )
 from svllreid.cli.options import ConfigFile, Device
-from svllreid.cli.tables import print_whole
+from svllreid.cli.tables import as_text, print_whole, time_text
 
 if TYPE_CHECKING:
     from svllreid.jobs.searching import Answer

@@ -110,6 +110,28 @@ def _pid(pid: Any) -> Pid | None:
     raise GalleryError(f"the identity {pid!r} is neither a text nor a whole number")
 
 
+def add_rows(
+    store: MilvusStore,
+    parts: Iterable[tuple[list[Crop], np.ndarray]],
+    progress: Callable[[int], None],
+    *,
+    update: bool,
+) -> AddReport:
+    """Store crops that come with their vectors; of those that are there, compare or replace the labels."""
+    report = AddReport()
+    for crops, vectors in parts:
+        stored = store.find([crop.id for crop in crops])
+        first = {crop.id: row for row, crop in reversed(list(enumerate(crops)))}
+        new = sorted(row for crop_id, row in first.items() if crop_id not in stored)
+        if new:
+            store.upsert([crops[row] for row in new], vectors[new])
+        chosen = set(new)
+        others = [(crop.id, crop) for row, crop in enumerate(crops) if row not in chosen]
+        report += AddReport(added=len(new)) + relabel(store, others, update=update)
+        progress(len(crops))
+    return report
+
+
 def relabel(store: MilvusStore, given: Sequence[tuple[str, NewImage | Crop]], *, update: bool) -> AddReport:
     """Compare the labels of stored crops with those that are given by their ids, and if asked to, replace them.
 

@@ -18,7 +18,7 @@ from svllreid.errors import EvaluationError, GalleryError
 from svllreid.evaluation.ranking.rerank import RerankOptions
 from svllreid.evaluation.table_file import TableBlock
 from svllreid.files import user_path
-from svllreid.gallery.adding import Adding, new_images, relabel
+from svllreid.gallery.adding import Adding, add_rows, new_images
 from svllreid.gallery.conditions import Age, Conditions, Moment, listed, moment_before, search_conditions
 from svllreid.gallery.crop import AddReport, Crop, Hit, stored_path
 from svllreid.gallery.milvus import MilvusStore
@@ -213,19 +213,8 @@ class Gallery:
         if spec is None:
             raise EvaluationError("the features do not say which model they are of; embed the images again")
         check_same(self.record.spec, spec, (f"the gallery {self.store.uri}", "the table"))
-        report = AddReport()
-        for crops, vectors in crops_of_table(blocks, tags):
-            stored = self.store.find([crop.id for crop in crops])
-            first = {crop.id: row for row, crop in reversed(list(enumerate(crops)))}
-            new = [row for row, crop in enumerate(crops) if crop.id not in stored and first[crop.id] == row]
-            if new:
-                self.store.upsert([crops[row] for row in new], vectors[new])
-            chosen = set(new)
-            others = [(crop.id, crop) for row, crop in enumerate(crops) if row not in chosen]
-            report += AddReport(added=len(new)) + relabel(self.store, others, update=update)
-            if progress is not None:
-                progress(len(crops))
-        return self._added(report)
+        count = progress or (lambda done: None)
+        return self._added(add_rows(self.store, crops_of_table(blocks, tags), count, update=update))
 
     def _added(self, report: AddReport) -> AddReport:
         """The report, after warnings about what it counts; what was added is written to its final place."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import errno
-import logging
-import logging.config
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,13 +16,12 @@ from svllreid.files import user_path
 from svllreid.gallery.conditions import Conditions
 from svllreid.gallery.crop import MAX_BYTES, MAX_CODED_TAGS, MAX_TAGS, Crop, coded_tags
 from svllreid.gallery.database_file import SUFFIX, DatabaseFile
+from svllreid.gallery.pymilvus_library import TOKEN, load_pymilvus, one_message
 from svllreid.gallery.record import INDEXES, GalleryRecord
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-TOKEN = "MILVUS_TOKEN"
-"""The environment variable with the token of a server, `user:password` or an API key."""
 MAX_HITS = 16_384
 """The most hits that one search can have, a limit of Milvus."""
 NEXT, OLD = "_next", "_old"
@@ -82,7 +78,7 @@ class MilvusStore:
         token = os.environ.get(TOKEN, "") if token is None else token
         self.server = is_server(uri)
         self.uri = os.fspath(uri) if self.server else str(user_path(uri).absolute())
-        milvus_client = _pymilvus().MilvusClient
+        milvus_client = load_pymilvus().MilvusClient
         path = Path(self.uri)
         self.file = None if self.server else DatabaseFile(path, wait=wait, must_exist=must_exist)
         try:
@@ -108,29 +104,11 @@ class MilvusStore:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Turns the errors of pymilvus into one message."""
-        import grpc
-        from pymilvus.exceptions import MilvusException
-
+        """Refuses a closed gallery, and turns the errors of pymilvus into one message."""
         if self.closed:
             raise GalleryError(f"{self.uri}: the gallery is closed; open it again")
-        try:
+        with one_message(self.uri, server=self.server):
             yield
-        except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError, OSError) as error:
-            # Of a refused connection the reason is only in the error behind it.
-            text, cause = getattr(error, "message", ""), error.__cause__
-            if isinstance(cause, grpc.Call) and cause.code() == grpc.StatusCode.UNAUTHENTICATED:
-                text = cause.details()
-            text = " ".join(str(text or error).split())
-            if "auth" in text.lower() or "permission" in text.lower():
-                advice = f"set the environment variable {TOKEN} to its token, user:password or an API key"
-            elif os.strerror(errno.ENOSPC) in text:
-                advice = "free space, then give the same command again; what was stored before is there"
-            elif self.server:
-                advice = "check that the server runs at this address, then give the same command again; nothing is lost"
-            else:
-                advice = "if the file is damaged, restore it or make it anew"
-            raise GalleryError(f"{self.uri}: {text}; {advice}") from None
 
     def exists(self) -> bool:
         """Whether the collection is there."""
@@ -143,7 +121,7 @@ class MilvusStore:
             raise GalleryError(f"no index is named {record.index!r}; give one of {', '.join(INDEXES)}")
         if self.exists():
             raise GalleryError(f"{self.uri} holds a gallery named {self.name} already; give another file or name")
-        types, client = _pymilvus().DataType, self.client
+        types, client = load_pymilvus().DataType, self.client
         schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
         text = {kind: {"datatype": types.VARCHAR, "max_length": size} for kind, size in MAX_BYTES.items()}
         schema.add_field("id", types.VARCHAR, is_primary=True, max_length=64)
@@ -360,35 +338,3 @@ class MilvusStore:
 def _crops(rows: list[dict[str, Any]], dim: int) -> tuple[list[Crop], np.ndarray]:
     vectors = np.array([row["vector"] for row in rows], np.float32).reshape(-1, dim)
     return [Crop.from_row(row) for row in rows], vectors
-
-
-def _pymilvus() -> Any:
-    try:
-        with _logging_kept():
-            import pymilvus
-    except ImportError:
-        raise GalleryError("galleries need pymilvus; install it with: pip install 'svllreid[search]'") from None
-    # They print the errors that they also raise.
-    for name in ("pymilvus", "milvus_lite"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    logging.getLogger("grpc._server").addFilter(_is_no_lack)
-    return pymilvus
-
-
-@contextmanager
-def _logging_kept() -> Iterator[None]:
-    """Leaves the log handlers of others alone, all of which pymilvus closes when it is first imported.
-
-    A closed log file in mode "w" gets no further line, and absl's handler closes the stream it was made with.
-    """
-    configure = logging.config.dictConfig
-    logging.config.dictConfig = lambda config: None
-    try:
-        yield
-    finally:
-        logging.config.dictConfig = configure
-
-
-def _is_no_lack(record: logging.LogRecord) -> bool:
-    """Whether a log record is no complaint about a method that Milvus Lite lacks; pymilvus does without it."""
-    return record.exc_info is None or not isinstance(record.exc_info[1], NotImplementedError)
