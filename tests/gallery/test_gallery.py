@@ -185,6 +185,7 @@ def test_unreadable_images_are_skipped_or_an_error(opened, encoder, photos, tmp_
         ({"pids": "x" * 513}, "its pid has 513 bytes, and 512 are possible"),
         ({"tracklets": "\ud800"}, "is not Unicode"),
         ({"camids": 2**63}, "camid"),
+        ({"camids": -2}, "no camera is numbered -2; give camids as whole numbers from 0, and -1 for unknown"),
         ({"camids": ["front", "back"]}, "camid"),
         ({"camids": [0.5, 1]}, "camid"),
         ({"pids": 2**70}, None),

@@ -127,12 +127,12 @@ def add_rows(
             store.upsert([crops[row] for row in new], vectors[new])
         chosen = set(new)
         others = [(crop.id, crop) for row, crop in enumerate(crops) if row not in chosen]
-        report += AddReport(added=len(new)) + relabel(store, others, update=update)
+        report += AddReport(added=len(new)) + compare_labels(store, others, update=update)
         progress(len(crops))
     return report
 
 
-def relabel(store: MilvusStore, given: Sequence[tuple[str, NewImage | Crop]], *, update: bool) -> AddReport:
+def compare_labels(store: MilvusStore, given: Sequence[tuple[str, NewImage | Crop]], *, update: bool) -> AddReport:
     """Compare the labels of stored crops with those that are given by their ids, and if asked to, replace them.
 
     Labels that are unknown replace none. Of an id that is given twice, the last one counts. Ids that are not stored
@@ -146,9 +146,7 @@ def relabel(store: MilvusStore, given: Sequence[tuple[str, NewImage | Crop]], *,
             present, differing = present + 1, differing + (crop != now[crop_id])
             if update:
                 now[crop_id] = crop
-    changed = {crop_id: crop for crop_id, crop in now.items() if crop != stored[crop_id]}
-    for crops, vectors in store.vectors_of(list(changed)):
-        store.upsert([changed[crop.id] for crop in crops], vectors)
+    store.relabel({crop_id: crop for crop_id, crop in now.items() if crop != stored[crop_id]})
     return AddReport(present=present, updated=differing if update else 0, differing=0 if update else differing)
 
 
@@ -201,7 +199,7 @@ class Adding:
         for crop_id, image in again:
             if crop_id not in kept:
                 report += self._skipped(image, ImageError(f"{image.name} is a copy of an image that cannot be read"))
-        return report + relabel(self.store, [(one, chosen[one]) for one in stored] + again, update=self.update)
+        return report + compare_labels(self.store, [(one, chosen[one]) for one in stored] + again, update=self.update)
 
     def _embed(self, new: dict[str, NewImage], progress: Callable[[int], None]) -> AddReport:
         """Embeds images and stores them, batch by batch."""

@@ -193,13 +193,13 @@ def stored_path(given: str | os.PathLike[str]) -> str:
 
 
 def camera(camid: Any) -> int:
-    """A camera's number; NumPy's become Python's. GalleryError for what is no whole number of 64 bits."""
+    """A camera's number; NumPy's become Python's. GalleryError for what is no whole number of 64 bits from -1."""
     try:
         number = operator.index(camid)
     except TypeError:
         number = None
-    if number is None or not -(2**63) <= number < 2**63:
-        raise GalleryError(f"the camera {camid!r} is no whole number; give camids from 0, and -1 for unknown")
+    if number is None or not UNKNOWN <= number < 2**63:
+        raise GalleryError(f"no camera is numbered {camid!r}; give camids as whole numbers from 0, and -1 for unknown")
     return number
 
 

@@ -336,9 +336,7 @@ class Gallery:
 
     def relabel(self, crops: Sequence[Crop]) -> None:
         """Replace the labels of stored crops by those of the given ones, which have the same ids."""
-        changed = {crop.id: crop for crop in crops}
-        for stored, vectors in self.store.vectors_of(list(changed)):
-            self.store.upsert([changed[crop.id] for crop in stored], vectors)
+        self.store.relabel({crop.id: crop for crop in crops})
 
     def stats(self) -> GalleryStats:
         """What the gallery holds, counted."""

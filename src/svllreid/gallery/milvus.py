@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,6 +181,11 @@ class MilvusStore:
             rows = [{**row, "tags": coded_tags(row["tags"])} for row in rows]
         with self._errors():
             self.client.upsert(self.name, rows, timeout=self.timeout)
+
+    def relabel(self, changed: Mapping[str, Crop]) -> None:
+        """Replace stored crops by others with the same ids, their keys; vectors stay, and unknown ids do nothing."""
+        for stored, vectors in self.vectors_of(list(changed)):
+            self.upsert([changed[crop.id] for crop in stored], vectors)
 
     def _check(self, crops: Sequence[Crop], vectors: np.ndarray) -> None:
         spec = self._record.spec

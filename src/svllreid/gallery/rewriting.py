@@ -93,7 +93,8 @@ def embed_again(
     _drop_removed(store, following)
     for crops in store.crops():
         done = following.find([crop.id for crop in crops])
-        _relabel({crop.id: crop for crop in crops if done.get(crop.id, crop) != crop}, following)
+        # What an earlier, unfinished call embedded gets the labels that it has now.
+        following.relabel({crop.id: crop for crop in crops if done.get(crop.id, crop) != crop})
         todo = [crop for crop in crops if crop.id not in done]
         whole = [crop for crop in todo if _is_unchanged(crop)]
         embedded = {crop.id for crop in whole}
@@ -117,12 +118,6 @@ def _drop_removed(store: MilvusStore, following: MilvusStore) -> None:
         kept = store.find([crop.id for crop in crops])
         gone += [crop.id for crop in crops if crop.id not in kept]
     following.delete(gone)
-
-
-def _relabel(changed: dict[str, Crop], following: MilvusStore) -> None:
-    """Give crops that an earlier, unfinished call embedded the labels that they have now."""
-    for crops, vectors in following.vectors_of(list(changed)):
-        following.upsert([changed[crop.id] for crop in crops], vectors)
 
 
 def _is_unchanged(crop: Crop) -> bool:
