@@ -94,7 +94,7 @@ def test_a_gallery_from_begin_to_end(cli, crops, weights, tmp_path):
     code, out, _ = cli("gallery", "list", "--gallery", "people.db", "--json", "--camera", 1)
     assert code == 0 and {crop["pid"] for crop in json.loads(out)} == {"anna", None}
     code, out, _ = cli("gallery", "list", "--gallery", "people.db", "--limit", 2)
-    assert "2 of 6 crops; --limit shows more" in out and "2026-05-01 00:00:0" in out
+    assert "2 of 6 crops; --limit shows more" in out and "2026-05-01 00:00:0" in out and "time (UTC)" in out
     code, out, _ = cli("gallery", "list", "--gallery", "people.db", "--pid", 7, "--json")
     assert [crop["pid"] for crop in json.loads(out)] == [7]
     code, out, _ = cli("gallery", "list", "--gallery", "people.db", "--after", "2026-05-01T00:00:02+00:00", "--json")
@@ -263,6 +263,7 @@ def test_picture_of_a_search(cli, filled, crops, tmp_path):
             ("search", "a.png", "--gallery", "people.db", "--far", "0.01"),
             "--far chooses the threshold of a --calibration",
         ),
+        (("search", "crops/a.png", "--clip", "openai", "--gallery", "people.db"), "describe somebody with --text"),
         (("search", "absent.png", "--gallery", "people.db", "--weights", "x.pth"), "absent.png is no file"),
         (("search", "a.png", "--text", "red", "--gallery", "people.db"), "searched for apart"),
         (("gallery", "stats", "--gallery", "absent.db"), "there is no such gallery"),

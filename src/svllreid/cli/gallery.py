@@ -142,7 +142,7 @@ def list_crops(
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(crop) for crop in crops], ensure_ascii=False, indent=1))
         return
-    table = Table("identity", "camera", "time", "tracklet", "tags", "path", box=box.SIMPLE_HEAD)
+    table = Table("identity", "camera", "time (UTC)", "tracklet", "tags", "path", box=box.SIMPLE_HEAD)
     for crop in crops:
         camera_text = "" if crop.camid < 0 else str(crop.camid)
         cells = (as_text(crop.pid), camera_text, time_text(crop.time), crop.tracklet, "; ".join(crop.tags))

@@ -122,6 +122,8 @@ def search(
 
     if far is not None and (calibration is None or threshold is not None):
         raise GalleryError("--far chooses the threshold of a --calibration; give that, and no --threshold")
+    if clip is not None and not text:
+        raise GalleryError("--clip names weights for a search by words; describe somebody with --text")
     if bool(images) == bool(text):
         raise GalleryError(
             "nothing to search for; name images, or describe somebody with --text"
@@ -171,7 +173,7 @@ def _print(answer: Answer) -> None:
             f"compared (false-accept rate {answer.false_accept_rate:g})"
         )
     known = any(hit.probability is not None for hit in answer.hits)
-    table = Table("", "distance", *(["probability"] if known else []), "identity", "camera", "time", "path")
+    table = Table("", "distance", *(["probability"] if known else []), "identity", "camera", "time (UTC)", "path")
     table.box = box.SIMPLE_HEAD
     for place, hit in enumerate(answer.hits, 1):
         probability = [] if not known or hit.probability is None else [f"{hit.probability:.3f}"]
