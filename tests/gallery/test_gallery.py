@@ -416,8 +416,9 @@ def test_a_gallery_is_made_only_when_asked_for(place, encoder, tmp_path):
     Gallery(place.uri, encoder, name=place.name).close()
     with pytest.raises(GalleryError, match="already"):
         Gallery(place.uri, encoder, name=place.name, mode="x")
-    with pytest.raises(GalleryError, match="mode is 'w'; give one of 'r\\+', 'a', 'x'"):
-        Gallery(place.uri, encoder, name=place.name, mode="w")
+    for mode in ("w", ""):
+        with pytest.raises(GalleryError, match=f"mode is '{mode}'; give one of 'r\\+', 'a', 'x'"):
+            Gallery(place.uri, encoder, name=place.name, mode=mode)
     Gallery(place.uri, encoder, name=place.name, mode="a").close()
     Gallery(place.uri, name=place.name, mode="r+").close()
     for name in ("a-b", "1a", "", "é", "a b"):

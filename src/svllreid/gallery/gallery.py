@@ -100,7 +100,8 @@ class Gallery:
         wait: bool = False,
         timeout: float = 30,
     ) -> None:
-        mode = mode or ("r+" if encoder is None else "a")
+        if mode is None:
+            mode = "r+" if encoder is None else "a"
         if mode not in MODES:
             raise GalleryError(f"mode is {mode!r}; give one of {', '.join(map(repr, MODES))}")
         if mode != "r+" and encoder is None:
