@@ -102,7 +102,7 @@ def measure(uri: str, index: str, vectors: np.ndarray, process: psutil.Process, 
     figures["added/s"] = count / (time.perf_counter() - start)
     store.close()
     start = time.perf_counter()
-    with Gallery(uri, name=index.lower(), create=False, timeout=600) as gallery:
+    with Gallery(uri, name=index.lower(), mode="r+", timeout=600) as gallery:
         queries = vectors[count:]
         gallery.search_features(queries[:1])
         figures["open s"] = time.perf_counter() - start

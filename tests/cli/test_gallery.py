@@ -5,11 +5,10 @@ import subprocess
 import sys
 
 import numpy as np
-import pymilvus  # noqa: F401  # before a test captures the streams: importing it opens log handlers on them
 import pytest
 from PIL import Image
 
-from svllreid import Encoder, build_model
+from svllreid import Encoder, TextEncoder, build_model
 from svllreid.calibration.fit import calibrate
 from svllreid.cli.main import run
 from svllreid.evaluation.table_file import read_table
@@ -95,7 +94,7 @@ def test_a_gallery_from_begin_to_end(cli, crops, weights, tmp_path):
     code, out, _ = cli("gallery", "list", "--gallery", "people.db", "--json", "--camera", 1)
     assert code == 0 and {crop["pid"] for crop in json.loads(out)} == {"anna", None}
     code, out, _ = cli("gallery", "list", "--gallery", "people.db", "--limit", 2)
-    assert "2 of 6 crops; --limit shows more" in out and "2026-05-01 00:00:0" in out
+    assert "2 of 6 crops; --limit shows more" in out and "2026-05-01 00:00:0" in out and "time (UTC)" in out
     code, out, _ = cli("gallery", "list", "--gallery", "people.db", "--pid", 7, "--json")
     assert [crop["pid"] for crop in json.loads(out)] == [7]
     code, out, _ = cli("gallery", "list", "--gallery", "people.db", "--after", "2026-05-01T00:00:02+00:00", "--json")
@@ -144,6 +143,15 @@ def test_migrated(cli, filled, weights, crops):
     assert code == 0 and out.endswith("; 1 left out\n")
 
 
+def test_texts_are_printed_as_they_are(cli, filled, crops, tmp_path):
+    (tmp_path / "odd.csv").write_text("path,pid,tags\ncrops/0_c1.png,[/bold] :car:,[red]x\n")
+    assert cli("gallery", "add", "odd.csv", *filled, "--update")[0] == 0
+    for words in (("gallery", "list", "--gallery", "people.db"), ("search", "crops/0_c1.png", *filled)):
+        code, out, messages = cli(*words)
+        assert code == 0 and "[/bold] :car:" in out, messages
+    assert "[red]x" in cli("gallery", "stats", "--gallery", "people.db")[1]
+
+
 def test_unreadable_images(cli, filled, crops):
     (crops / "broken.png").write_bytes(b"no image")
     code, _, messages = cli("gallery", "add", "crops", *filled)
@@ -172,6 +180,29 @@ def test_search_as_a_table_and_as_json(cli, filled, crops):
     assert len(json.loads(out)["hits"]) == 4
     code, out, _ = cli("search", "crops/2_c1.png", *filled, "--threshold", "0.0", "--not-camera", 0)
     assert code == 0 and "nobody in the gallery within distance 0.0000" in out
+
+
+def test_search_by_words(cli, filled, weights, monkeypatch):
+    encoder = Encoder.load(weights(), device="cpu")
+
+    class Words:
+        spec = encoder.spec
+
+        def queries(self, texts):
+            return np.eye(len(texts), encoder.spec.dim, dtype=np.float32)
+
+    monkeypatch.setattr(TextEncoder, "load", lambda *given, **options: Words())
+    code, out, _ = cli("search", "--text", "red", "--text", "blue", *filled, "-k", 2, "--json")
+    assert code == 0 and [(answer["text"], len(answer["hits"])) for answer in json.loads(out)] == [
+        ("red", 2),
+        ("blue", 2),
+    ]
+    code, out, _ = cli("search", "--text", "red", *filled, "--camera", 9)
+    assert code == 0 and "no crop of the gallery meets the conditions" in out
+    code, _, messages = cli("search", "--text", "red", *filled, "--other-cameras")
+    assert code == 2 and "a description has no camera to leave out; name the camera (--not-camera)" in messages
+    code, _, messages = cli("search", "--text", "red", *filled, "--threshold", 1)
+    assert code == 2 and "leave them out of a search by words" in messages
 
 
 def test_search_with_a_calibration(cli, filled, crops, weights, tmp_path):
@@ -232,6 +263,7 @@ def test_picture_of_a_search(cli, filled, crops, tmp_path):
             ("search", "a.png", "--gallery", "people.db", "--far", "0.01"),
             "--far chooses the threshold of a --calibration",
         ),
+        (("search", "crops/a.png", "--clip", "openai", "--gallery", "people.db"), "describe somebody with --text"),
         (("search", "absent.png", "--gallery", "people.db", "--weights", "x.pth"), "absent.png is no file"),
         (("search", "a.png", "--text", "red", "--gallery", "people.db"), "searched for apart"),
         (("gallery", "stats", "--gallery", "absent.db"), "there is no such gallery"),

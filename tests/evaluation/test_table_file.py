@@ -112,6 +112,40 @@ def test_files_without_tracklets_are_read(tmp_path):
     assert read_features(tmp_path / "old.parquet")[0].columns["tracklet"].tolist() == [""]
 
 
+def test_identities_may_be_numbers(tmp_path):
+    vectors = pyarrow.array([[1.0, 2.0]] * 3, pyarrow.list_(pyarrow.float32(), 2))
+    table = pyarrow.table({"path": ["a", "b", "c"], "pid": pyarrow.array([0, 7, None]), "vector": vectors})
+    pyarrow.parquet.write_table(table, tmp_path / "numbers.parquet")
+    assert read_features(tmp_path / "numbers.parquet")[0].columns["pid"].tolist() == ["0", "7", ""]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("camid", [0.5], r"camid 0\.5 is no whole number"),
+        ("camid", ["1"], r"camid '1' is no whole number"),
+        ("pid", [1.5], r"pid 1\.5 is no text"),
+        ("tags", [["a", "b"]], r"tags \['a', 'b'\] is no text"),
+    ],
+)
+def test_columns_of_other_types_are_refused(tmp_path, column, values, message):
+    vectors = pyarrow.array([[1.0, 2.0]], pyarrow.list_(pyarrow.float32(), 2))
+    table = pyarrow.table({"path": ["a"], column: values, "vector": vectors})
+    pyarrow.parquet.write_table(table, tmp_path / "other.parquet")
+    with pytest.raises(EvaluationError, match=message):
+        read_features(tmp_path / "other.parquet")
+
+
+def test_names_that_are_not_unicode_go_into_npz_only(tmp_path):
+    rows = TableBlock({"path": np.array(["\udcff.png"])}, np.ones((1, SPEC.dim), np.float32))
+    with pytest.raises(
+        EvaluationError, match=r"'\\udcff\.png' is not Unicode, as Parquet needs it; rename it, or name an"
+    ):
+        write_table(tmp_path / "t.parquet", [rows], SPEC)
+    assert write_table(tmp_path / "t.npz", [rows], SPEC) == 1
+    assert read_features(tmp_path / "t.npz")[0].columns["path"].tolist() == ["\udcff.png"]
+
+
 def test_tables_of_images_hold_no_features(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"path": ["a"]}), tmp_path / "images.parquet")
     (tmp_path / "damaged.parquet").write_bytes(b"PAR1")

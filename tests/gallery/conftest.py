@@ -212,7 +212,7 @@ def opened(place):
             folder = options.pop("thumbnails", "")
             store.create(GalleryRecord(SPEC, options.pop("index", "FLAT"), str(folder)))
         store.close()
-        galleries.append(Gallery(place.uri, encoder, name=place.name, create=False, **options))
+        galleries.append(Gallery(place.uri, encoder, name=place.name, mode="r+", **options))
         return galleries[-1]
 
     yield open_gallery

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from svllreid.errors import EvaluationError, GalleryError, ImageError
+from svllreid.errors import EvaluationError, GalleryError, ImageError, OutputError
+from svllreid.evaluation.table_file import TableBlock
 from svllreid.gallery.conditions import Conditions
 from svllreid.gallery.crop import Crop, file_digest
 from svllreid.gallery.gallery import Gallery
@@ -97,6 +98,57 @@ def test_labels_of_stored_images_are_kept_or_updated(opened, encoder, photos, ca
     assert len(gallery) == 3
 
 
+def test_copies_with_other_labels_count_as_if_they_came_later(opened, encoder, photos, tmp_path):
+    gallery, copies = opened(encoder), []
+    for number in range(3):
+        copies.append(tmp_path / f"copy{number}.png")
+        copies[-1].write_bytes(photos[0].read_bytes())
+    pids = ["a", "b", "b", None, "a"]
+    assert counts(gallery.add([photos[0], *copies, photos[1]], pids)) == (2, 3, 0, 0, 2)
+    assert by_path(gallery)["p0.png"].pid == "a"
+    assert counts(gallery.add([photos[0], *copies, photos[1]], pids, update=True)) == (0, 5, 0, 1, 0)
+    assert by_path(gallery)["p0.png"].pid == "b", "the last one counts"
+
+
+def test_copies_of_an_unreadable_image_are_skipped_too(opened, encoder, tmp_path):
+    broken = [tmp_path / "one.png", tmp_path / "two.png"]
+    for file in broken:
+        file.write_bytes(b"no image")
+    report = opened(encoder).add(broken)
+    assert counts(report) == (0, 0, 2, 0, 0) and {name for name, _ in report.reasons} == set(map(str, broken))
+
+
+def test_labels_of_stored_features_are_kept_or_updated(opened, spec, block_of, random_vectors, caplog):
+    gallery, vectors = opened(), random_vectors(3)
+    gallery.add_features([block_of(vectors, pid=["a", "b", "c"])], spec)
+    block = block_of(vectors, pid=["a", "B", ""])
+    assert counts(gallery.add_features([block], spec)) == (0, 3, 0, 0, 1)
+    assert "1 images were there with other labels" in caplog.text
+    assert {crop.pid for crop in gallery.crops()} == {"a", "b", "c"}
+    assert counts(gallery.add_features([block], spec, update=True)) == (0, 3, 0, 1, 0)
+    assert {crop.pid for crop in gallery.crops()} == {"a", "B", "c"}
+
+
+def test_a_path_with_dots_is_that_of_the_file(opened, encoder, photos, tmp_path, monkeypatch):
+    gallery = opened(encoder)
+    monkeypatch.chdir(photos[0].parent)
+    gallery.add(["../photos/p0.png", "./p1.png"])
+    assert {crop.path for crop in gallery.crops()} == {str(photo) for photo in photos[:2]}
+    monkeypatch.chdir(tmp_path)
+    assert gallery.remove(path="photos/../photos/p0.png") == gallery.remove(path=photos[1]) == 1
+    (tmp_path / "far" / "inside").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "inside")
+    (tmp_path / "far" / "p.png").write_bytes(photos[2].read_bytes())
+    gallery.add("link/../p.png")
+    assert [crop.path for crop in gallery.crops()] == [str(tmp_path / "link/../p.png")], "beyond a link"
+
+
+def test_what_is_removed_may_come_from_a_generator(opened, encoder, photos):
+    gallery = opened(encoder)
+    gallery.add(photos[:3])
+    assert gallery.remove(ids=(crop.id for crop in list(gallery.crops())[:2])) == 2 and len(gallery) == 1
+
+
 def test_unreadable_images_are_skipped_or_an_error(opened, encoder, photos, tmp_path, caplog):
     gallery, broken = opened(encoder), tmp_path / "broken.png"
     broken.write_bytes(b"no image")
@@ -122,12 +174,18 @@ def test_unreadable_images_are_skipped_or_an_error(opened, encoder, photos, tmp_
         ({"pids": [True, 2]}, "True is neither"),
         ({"times": ["yesterday", None]}, "'yesterday' is neither seconds"),
         ({"times": [float("nan"), None]}, "nan is neither seconds"),
+        (
+            {"times": [1777638600000, None]},
+            "1777638600000 is beyond the years 1 to 9999; give seconds since 1970, not mil",
+        ),
+        ({"times": [-1e30, None]}, "beyond the years"),
         ({"tags": [["a;b"], None]}, "none empty or with ';'"),
         ({"tags": [[""], None]}, "none empty"),
         ({"tags": [[str(i) for i in range(65)], None]}, "give 64 at most"),
         ({"pids": "x" * 513}, "its pid has 513 bytes, and 512 are possible"),
         ({"tracklets": "\ud800"}, "is not Unicode"),
         ({"camids": 2**63}, "camid"),
+        ({"camids": -2}, "no camera is numbered -2; give camids as whole numbers from 0, and -1 for unknown"),
         ({"camids": ["front", "back"]}, "camid"),
         ({"camids": [0.5, 1]}, "camid"),
         ({"pids": 2**70}, None),
@@ -223,6 +281,8 @@ def test_removal_by_age(opened, encoder, photos):
     for wrong in ("30", "-1d", "1y", -5, "", "d", float("nan")):
         with pytest.raises(GalleryError, match="is no length of time"):
             gallery.remove(older_than=wrong)
+    for long in ("9999999d", "9" * 400 + "d", float("inf")):
+        assert gallery.remove(older_than=long) == 0
     assert gallery.remove(older_than="9d") == 2 and len(gallery) == 2
 
 
@@ -239,6 +299,13 @@ def test_thumbnails_come_and_go_with_their_crops(opened, encoder, photos, tmp_pa
     assert [picture.exists() for picture in pictures] == [True] * 4
     gallery.remove(pid="a")
     assert [picture.exists() for picture in pictures] == [False, False, True, True]
+    pictures[2].unlink()
+    pictures[2].mkdir()
+    with pytest.raises(OutputError, match=r"the thumbnail .* cannot be deleted .*; make its folder writable"):
+        gallery.remove(pid="b")
+    assert len(gallery) == 2
+    pictures[2].rmdir()
+    pictures[2].touch()
     stray = gallery.thumbnails.path("ff" * 32)
     stray.parent.mkdir(exist_ok=True)
     stray.write_bytes(b"of a crop that is gone")
@@ -309,6 +376,26 @@ def test_features_of_another_model_are_refused(opened, place, encoder_of, block_
         gallery.search(np.zeros((4, 2, 3), np.uint8))
 
 
+def test_features_that_no_search_could_compare_are_refused(opened, block_of, random_vectors, spec):
+    gallery, paths = opened(), [f"/{row}.png" for row in range(3)]
+    for value, message in (
+        (np.nan, r"/1\.png has NaN or infinity"),
+        (np.inf, "NaN or infinity"),
+        (9, "not 1, as the mod"),
+    ):
+        vectors = random_vectors(3)
+        vectors[1, 0] = value
+        with pytest.raises(GalleryError, match=message):
+            gallery.add_features([block_of(vectors, path=paths)], spec)
+    with pytest.raises(GalleryError, match=r"features of shape \(3, 20\) for 3 crops; give \(n, 24\)"):
+        gallery.add_features([block_of(random_vectors(3)[:, :20])], spec)
+    assert len(gallery) == 0
+    half = TableBlock({"path": np.array(["/\0y", "/a", "/b"])}, random_vectors(3).astype(np.float16))
+    assert counts(gallery.add_features([half], spec)) == (3, 0, 0, 0, 0)
+    with pytest.raises(GalleryError, match="the query's features hold NaN or infinity"):
+        gallery.search_features(np.full((1, 24), np.nan, np.float32))
+
+
 def test_two_objects_in_one_process_see_each_other(opened, encoder, photos):
     first, second = opened(encoder), opened(encoder)
     first.add(photos[:2])
@@ -321,14 +408,19 @@ def test_a_gallery_is_made_only_when_asked_for(place, encoder, tmp_path):
     with pytest.raises(GalleryError, match=r"there is no such gallery|holds no gallery named"):
         Gallery(place.uri, name=place.name)
     with pytest.raises(GalleryError, match=r"there is no such gallery|holds no gallery named"):
-        Gallery(place.uri, encoder, name=place.name, create=False)
+        Gallery(place.uri, encoder, name=place.name, mode="r+")
     with pytest.raises(GalleryError, match="needs the model"):
-        Gallery(place.uri, name=place.name, create=True)
+        Gallery(place.uri, name=place.name, mode="a")
     with pytest.raises(GalleryError, match="no index is named 'BEST'; give one of FLAT, HNSW"):
         Gallery(place.uri, encoder, name=place.name, index="BEST")
     Gallery(place.uri, encoder, name=place.name).close()
     with pytest.raises(GalleryError, match="already"):
-        Gallery(place.uri, encoder, name=place.name, must_be_new=True)
+        Gallery(place.uri, encoder, name=place.name, mode="x")
+    for mode in ("w", ""):
+        with pytest.raises(GalleryError, match=f"mode is '{mode}'; give one of 'r\\+', 'a', 'x'"):
+            Gallery(place.uri, encoder, name=place.name, mode=mode)
+    Gallery(place.uri, encoder, name=place.name, mode="a").close()
+    Gallery(place.uri, name=place.name, mode="r+").close()
     for name in ("a-b", "1a", "", "é", "a b"):
         with pytest.raises(GalleryError, match="cannot be named"):
             Gallery(place.uri, encoder, name=name)

@@ -1,6 +1,7 @@
 """What stands in the way of a gallery is one message: locks, files, folders, other versions, missing libraries."""
 
 import builtins
+import errno
 import json
 import os
 import shutil
@@ -183,6 +184,35 @@ def test_without_pymilvus_the_extra_is_named(tmp_path, encoder, monkeypatch):
     monkeypatch.setitem(sys.modules, "milvus_lite.server_manager", None)
     with pytest.raises(GalleryError, match=r"need milvus-lite; install it with: pip install 'svllreid\[search\]'"):
         Gallery(tmp_path / "people.db", encoder)
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (errno.ENOSPC, r"No space left on device; free space, then give the same command again"),
+        (errno.EACCES, r"Permission denied; make it and its folder writable"),
+        (errno.EIO, "if the file is damaged, restore it or make it anew"),
+    ],
+)
+def test_a_file_that_cannot_be_written(tmp_path, encoder, photos, monkeypatch, code, advice):
+    with Gallery(tmp_path / "people.db", encoder) as gallery:
+
+        def fail(*arguments, **options):
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(gallery.store.client, "upsert", fail)
+        with pytest.raises(GalleryError, match=advice):
+            gallery.add(photos[:1])
+
+
+def test_other_log_handlers_stay_open(tmp_path):
+    script = "import logging, logging.config, sys\nfrom svllreid.gallery.pymilvus_library import load_pymilvus\n"
+    script += "logging.basicConfig(filename=sys.argv[1], filemode='w', level='INFO')\n"
+    script += (
+        "logging.info('before')\nload_pymilvus()\nlogging.info('after')\nlogging.config.dictConfig({'version': 1})"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path / "log.txt"], check=True)
+    assert (tmp_path / "log.txt").read_text() == "INFO:root:before\nINFO:root:after\n"
 
 
 def test_a_server_that_is_not_there(encoder):

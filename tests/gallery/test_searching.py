@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import svllreid
 from svllreid.errors import GalleryError
 from svllreid.evaluation.ranking.rerank import RerankOptions
-from svllreid.gallery import milvus
+from svllreid.gallery import milvus, searching
 from svllreid.gallery.conditions import moment, search_conditions
 from svllreid.gallery.crop import Crop
 from svllreid.gallery.searching import SearchOptions, decision_note, tracklets_of
@@ -279,3 +279,33 @@ def test_other_indexes_find_nearly_the_same(opened, block_of, random_vectors, sp
         found += len(set(order[:10]) & set(rows(gallery.search_features(query))))
     assert found >= 90
     assert len(gallery.search_features(query, SearchOptions(k=500))) == 500, "more hits than the index' usual list"
+
+
+def turned(angles):
+    """Features of length 1 in the plane of the first two numbers, at these angles from the first."""
+    vectors = np.zeros((len(angles), 24), np.float32)
+    vectors[:, 0], vectors[:, 1] = np.cos(angles), np.sin(angles)
+    return vectors
+
+
+def test_groups_of_several_images_come_in_the_order_of_distance(opened, block_of, spec):
+    gallery = opened()
+    angles = [*np.linspace(0.01, 0.02, 30), 0.5, *np.linspace(2.6, 2.7, 30)]  # from two queries, at 0 and at 2
+    pids = ["many"] * 30 + ["second"] + [f"far {number}" for number in range(30)]
+    gallery.add_features([block_of(turned(angles), pid=pids)], spec)
+    options = SearchOptions(k=3, combine="best", group_by="pid")
+    assert [hit.pid for hit in gallery.search_features(turned([0, 2]), options)] == ["many", "second", "far 0"]
+
+
+def test_groups_among_more_crops_than_a_search_can_have(opened, block_of, spec, monkeypatch, caplog):
+    monkeypatch.setattr(searching, "MAX_HITS", 20)
+    gallery = opened()
+    pids = ["many"] * 30 + ["other"]
+    gallery.add_features([block_of(turned(np.linspace(0, 1, 31)), pid=pids)], spec)
+    options = SearchOptions(k=2, group_by="pid")
+    assert [hit.pid for hit in gallery.search_features(turned([0]), options)] == ["many"]
+    assert "the nearest 20 crops belong to 1 groups; more crops are not looked at" in caplog.text
+    caplog.clear()
+    near = SearchOptions(k=2, group_by="pid", threshold=0.1)
+    assert [hit.pid for hit in gallery.search_features(turned([0]), near)] == ["many"]
+    assert not caplog.text, "the others are beyond the threshold"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from svllreid import Encoder, build_model
-from svllreid.errors import ImageError, OutputError
+from svllreid.errors import EvaluationError, ImageError, OutputError
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.table_file import read_table
 from svllreid.jobs import embedding_files as module
@@ -84,6 +85,14 @@ def test_an_unreadable_image_stops_and_nothing_is_written(weights, folder, tmp_p
     with pytest.raises(ImageError, match="04_c2"):
         embed_to_file(folder, weights, tmp_path / "out.npz", EmbedOptions(device="cpu", batch_size=3))
     assert not (tmp_path / "out.npz").exists()
+
+
+def test_names_that_parquet_cannot_hold_are_refused_at_once(weights, folder, tmp_path):
+    odd = folder / os.fsdecode(b"\xff.jpg")
+    odd.write_bytes(next(folder.rglob("*.*")).read_bytes())
+    with pytest.raises(EvaluationError, match="is not Unicode, as Parquet needs it"):
+        embed_to_file(folder, weights, tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet.parts").exists()
 
 
 def test_a_killed_call_continues_with_no_row_lost_or_twice(weights, folder, tmp_path, monkeypatch):

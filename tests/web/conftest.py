@@ -99,7 +99,7 @@ def make_calibration():
 def make_service(folder: Path, *, calibrated=True, **settings):
     """The service of the gallery in a folder."""
     calibration, encoder = make_calibration() if calibrated else None, make_encoder()
-    gallery = Gallery(folder / "people.db", encoder, calibration=calibration, create=False)
+    gallery = Gallery(folder / "people.db", encoder, calibration=calibration, mode="r+")
     state = StateFolder(folder / "people.web", "crops")
     return Service(gallery, encoder, state, calibration=calibration, settings=Settings(**settings))
 

@@ -4,52 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from svllreid.cli.gallery_options import (
+    After,
+    AnyWeights,
+    Before,
+    Camera,
+    Json,
+    Name,
+    NotCamera,
+    Pid,
+    Tag,
+    Uri,
+    Wait,
+    Weights,
+    conditions,
+    gallery_options,
+)
 from svllreid.cli.options import ConfigFile, Device, SkipUnreadable
-from svllreid.cli.tables import print_whole
-
-if TYPE_CHECKING:
-    from svllreid.gallery.conditions import Conditions
-    from svllreid.jobs.gallery import GalleryOptions
-
-Uri = Annotated[
-    str,
-    typer.Option(
-        "--gallery",
-        metavar="URI",
-        help="A file that ends in .db, or a Milvus server such as http://localhost:19530; its token is read from the "
-        "environment variable MILVUS_TOKEN.",
-    ),
-]
-Weights = Annotated[Path, typer.Option("--weights", metavar="FILE", help="The trained model.")]
-AnyWeights = Annotated[
-    Path | None, typer.Option("--weights", metavar="FILE", help="The trained model; not needed for features.")
-]
-Name = Annotated[str, typer.Option("--name", help="Of the gallery; a server can hold several.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Wait while another process has the file open.")]
-Camera = Annotated[
-    list[int] | None, typer.Option("--camera", metavar="N", help="Only this camera, from 0; may be repeated.")
-]
-NotCamera = Annotated[
-    list[int] | None, typer.Option("--not-camera", metavar="N", help="Not this camera, from 0; may be repeated.")
-]
-Tag = Annotated[
-    list[str] | None, typer.Option("--tag", metavar="TEXT", help="Only crops with this tag; of several, with all.")
-]
-Pid = Annotated[list[str] | None, typer.Option("--pid", metavar="ID", help="Only this identity; may be repeated.")]
-After = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Taken then or later: 2026-05-01T12:30+02:00, or seconds since 1970.")
-]
-Before = Annotated[str | None, typer.Option(metavar="TIME", help="Taken before then.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+from svllreid.cli.tables import as_text, print_whole, time_text
 
 app = typer.Typer(no_args_is_help=True, help="Keep crops in a gallery, to search them.")
 
@@ -57,36 +37,6 @@ app = typer.Typer(no_args_is_help=True, help="Keep crops in a gallery, to search
 @app.callback()
 def gallery() -> None:
     """Keep crops in a gallery, to search them."""
-
-
-def gallery_options(
-    uri: str,
-    name: str,
-    wait: bool,
-    weights: Path | None = None,
-    config_file: Path | None = None,
-    device: str = "auto",
-) -> GalleryOptions:
-    """The gallery and the model that the options say."""
-    from svllreid.config import load_config
-    from svllreid.jobs.gallery import GalleryOptions
-
-    config = load_config(config_file) if config_file else None
-    return GalleryOptions(uri, weights, name, wait, config, device)
-
-
-def conditions(
-    camera: list[int] | None,
-    not_camera: list[int] | None,
-    after: str | None,
-    before: str | None,
-    tag: list[str] | None,
-    pid: list[str] | None,
-) -> Conditions:
-    """The conditions that the options say."""
-    from svllreid.gallery.conditions import search_conditions
-
-    return search_conditions(camera, not_camera, after, before, tag or (), pid or None)
 
 
 @app.command()
@@ -192,12 +142,12 @@ def list_crops(
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(crop) for crop in crops], ensure_ascii=False, indent=1))
         return
-    table = Table("identity", "camera", "time", "tracklet", "tags", "path", box=box.SIMPLE_HEAD)
+    table = Table("identity", "camera", "time (UTC)", "tracklet", "tags", "path", box=box.SIMPLE_HEAD)
     for crop in crops:
         camera_text = "" if crop.camid < 0 else str(crop.camid)
         cells = (as_text(crop.pid), camera_text, time_text(crop.time), crop.tracklet, "; ".join(crop.tags))
         table.add_row(*cells, crop.path or crop.id[:12])
-    print_whole(Console(), table)
+    print_whole(Console(markup=False, emoji=False), table)
     if total > len(crops):
         typer.echo(f"{len(crops)} of {total} crops; --limit shows more")
 
@@ -232,7 +182,7 @@ def stats(uri: Uri, as_json: Json = False, name: Name = "crops", wait: Wait = Fa
     for label, value in rows.items():
         if value != "":
             table.add_row(label, str(value))
-    print_whole(Console(), table)
+    print_whole(Console(markup=False, emoji=False), table)
 
 
 @app.command()
@@ -327,13 +277,3 @@ def compact(uri: Uri, name: Name = "crops", wait: Wait = False) -> None:
 
     strays = jobs.compact(gallery_options(uri, name, wait))
     typer.echo(f"{uri}: written anew" + (f"; {strays} thumbnails of removed crops deleted" if strays else ""))
-
-
-def as_text(value: Any) -> str:
-    """A value as a table shows it; None as nothing."""
-    return "" if value is None else str(value)
-
-
-def time_text(time: float | None) -> str:
-    """A time in UTC as a table shows it; None as nothing."""
-    return "" if time is None else f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M:%S}"

@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from svllreid.cli.gallery import (
+from svllreid.cli.gallery_options import (
     After,
     AnyWeights,
     Before,
@@ -25,13 +25,11 @@ from svllreid.cli.gallery import (
     Tag,
     Uri,
     Wait,
-    as_text,
     conditions,
     gallery_options,
-    time_text,
 )
 from svllreid.cli.options import ConfigFile, Device
-from svllreid.cli.tables import print_whole
+from svllreid.cli.tables import as_text, print_whole, time_text
 
 if TYPE_CHECKING:
     from svllreid.jobs.searching import Answer
@@ -124,6 +122,8 @@ def search(
 
     if far is not None and (calibration is None or threshold is not None):
         raise GalleryError("--far chooses the threshold of a --calibration; give that, and no --threshold")
+    if clip is not None and not text:
+        raise GalleryError("--clip names weights for a search by words; describe somebody with --text")
     if bool(images) == bool(text):
         raise GalleryError(
             "nothing to search for; name images, or describe somebody with --text"
@@ -173,11 +173,11 @@ def _print(answer: Answer) -> None:
             f"compared (false-accept rate {answer.false_accept_rate:g})"
         )
     known = any(hit.probability is not None for hit in answer.hits)
-    table = Table("", "distance", *(["probability"] if known else []), "identity", "camera", "time", "path")
+    table = Table("", "distance", *(["probability"] if known else []), "identity", "camera", "time (UTC)", "path")
     table.box = box.SIMPLE_HEAD
     for place, hit in enumerate(answer.hits, 1):
         probability = [] if not known or hit.probability is None else [f"{hit.probability:.3f}"]
         camera = "" if hit.camid < 0 else str(hit.camid)
         cells = (as_text(hit.pid), camera, time_text(hit.time), hit.path or hit.id[:12])
         table.add_row(str(place), f"{hit.distance:.4f}", *probability, *cells)
-    print_whole(Console(), table)
+    print_whole(Console(markup=False, emoji=False), table)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from svllreid.cli.gallery import Name, Uri, Wait, Weights, gallery_options
+from svllreid.cli.gallery_options import Name, Uri, Wait, Weights, gallery_options
 from svllreid.cli.options import ConfigFile, Device
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -37,6 +38,16 @@ def print_whole(console: Console, table: Table) -> None:
         usual, console.width = console.width, 100_000  # a table is measured within the width
         console.width = max(usual, console.measure(table).maximum)
     console.print(table)
+
+
+def as_text(value: Any) -> str:
+    """A value as a table shows it; None as nothing."""
+    return "" if value is None else str(value)
+
+
+def time_text(time: float | None) -> str:
+    """A time in UTC as a table shows it; None as nothing."""
+    return "" if time is None else f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _rows(metrics: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -69,6 +69,20 @@ def check_format(path: Path) -> None:
         _pyarrow(path)
 
 
+def check_texts(path: Path, texts: Iterable[str]) -> None:
+    """Check that a table of this name can hold these texts.
+
+    Raises: EvaluationError: Parquet holds Unicode only, which names of files need not be.
+    """
+    for text in texts if path.suffix.lower() in PARQUET else ():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise EvaluationError(
+                f"{path}: {text!a} is not Unicode, as Parquet needs it; rename it, or name an .npz file"
+            ) from None
+
+
 def write_table(path: Path, blocks: Iterable[TableBlock], spec: EmbeddingSpec) -> int:
     """Write the table atomically, a row group for each block of a Parquet file; returns the number of rows.
 
@@ -76,7 +90,7 @@ def write_table(path: Path, blocks: Iterable[TableBlock], spec: EmbeddingSpec) -
         path: ends in .parquet, .pq or .npz.
         blocks: the rows; of Parquet one block at a time is in memory.
         spec: the record of the model, which goes into the file.
-    Raises: EvaluationError: see `check_format`. OutputError: the file cannot be written.
+    Raises: EvaluationError: see `check_format` and `check_texts`. OutputError: the file cannot be written.
     """
     check_format(path)
     with atomic_write(path) as temporary:
@@ -97,6 +111,8 @@ def _write_parquet(path: Path, temporary: Path, blocks: Iterable[TableBlock], sp
     count = 0
     with pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
         for block in blocks:
+            for name in TEXTS:
+                check_texts(path, block.columns[name].tolist())
             columns: dict[str, Any] = {
                 name: pyarrow.array([text or None for text in block.columns[name].tolist()], pyarrow.string())
                 for name in TEXTS
@@ -229,9 +245,14 @@ def _column(table: Any, name: str) -> np.ndarray:
     else:
         values = table.column(name).to_pylist()
     if name in TEXTS:
-        return np.array([value or "" for value in values] or np.empty(0), dtype=str)
+        if faulty := [value for value in values if not isinstance(value, str | int | None)]:
+            raise ValueError(f"{name} {faulty[0]!r} is no text")
+        return np.array(["" if value is None else str(value) for value in values] or np.empty(0), dtype=str)
     if name in NUMBERS:
-        return np.array([-1 if value is None else value for value in values], np.int64)
+        whole = [-1 if value is None else int(value) for value in values]
+        if faulty := [value for value, number in zip(values, whole, strict=True) if value not in (None, number)]:
+            raise ValueError(f"{name} {faulty[0]!r} is no whole number")
+        return np.array(whole, np.int64)
     return np.array([np.nan if value is None else value for value in values], np.float64)
 
 

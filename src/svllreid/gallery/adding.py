@@ -16,9 +16,8 @@ from PIL import Image
 from svllreid.data.images import AnyImage, any_image
 from svllreid.embedding.encoder import FeatureEncoder, several
 from svllreid.errors import GalleryError, ImageError
-from svllreid.files import user_path
 from svllreid.gallery.conditions import Moment, moment
-from svllreid.gallery.crop import AddReport, Crop, camera, clean_tags, file_digest, pixels_digest
+from svllreid.gallery.crop import AddReport, Crop, camera, clean_tags, file_digest, pixels_digest, stored_path
 from svllreid.gallery.milvus import MilvusStore
 from svllreid.gallery.thumbnails import Thumbnails
 from svllreid.types import UNKNOWN, Pid
@@ -43,11 +42,6 @@ class NewImage:
         """The crop that it becomes."""
         labels = (self.pid, self.camid, self.time, self.tracklet, self.tags)
         return Crop(crop_id, self.path, *labels, added=clock.time())
-
-    def known_labels(self) -> dict[str, Any]:
-        """Those of its labels that are known, by their names."""
-        labels = {"pid": self.pid, "camid": self.camid, "time": self.time, "tracklet": self.tracklet, "tags": self.tags}
-        return {label: value for label, value in labels.items() if value not in (None, UNKNOWN, "", ())}
 
     def digest(self) -> str:
         """SHA-256 of the file's content, or of the pixels. ImageError where the file cannot be read."""
@@ -85,7 +79,7 @@ def new_images(
         for name, value in values.items():
             if value is end:
                 raise GalleryError(f"{index + 1} or more images but {index} {name}; give one for each image")
-        path = "" if isinstance(image, np.ndarray | Image.Image) else str(user_path(image).absolute())
+        path = "" if isinstance(image, np.ndarray | Image.Image) else stored_path(image)
         yield NewImage(
             image,
             path or f"image {index}",
@@ -116,6 +110,52 @@ def _pid(pid: Any) -> Pid | None:
     raise GalleryError(f"the identity {pid!r} is neither a text nor a whole number")
 
 
+def add_rows(
+    store: MilvusStore,
+    parts: Iterable[tuple[list[Crop], np.ndarray]],
+    progress: Callable[[int], None],
+    *,
+    update: bool,
+) -> AddReport:
+    """Store crops that come with their vectors; of those that are there, compare or replace the labels."""
+    report = AddReport()
+    for crops, vectors in parts:
+        stored = store.find([crop.id for crop in crops])
+        first = {crop.id: row for row, crop in reversed(list(enumerate(crops)))}
+        new = sorted(row for crop_id, row in first.items() if crop_id not in stored)
+        if new:
+            store.upsert([crops[row] for row in new], vectors[new])
+        chosen = set(new)
+        others = [(crop.id, crop) for row, crop in enumerate(crops) if row not in chosen]
+        report += AddReport(added=len(new)) + compare_labels(store, others, update=update)
+        progress(len(crops))
+    return report
+
+
+def compare_labels(store: MilvusStore, given: Sequence[tuple[str, NewImage | Crop]], *, update: bool) -> AddReport:
+    """Compare the labels of stored crops with those that are given by their ids, and if asked to, replace them.
+
+    Labels that are unknown replace none. Of an id that is given twice, the last one counts. Ids that are not stored
+    are passed over.
+    """
+    stored = store.find({crop_id for crop_id, _ in given})
+    now, present, differing = dict(stored), 0, 0
+    for crop_id, labelled in given:
+        if crop_id in now:
+            crop = replace(now[crop_id], **_known_labels(labelled))
+            present, differing = present + 1, differing + (crop != now[crop_id])
+            if update:
+                now[crop_id] = crop
+    store.relabel({crop_id: crop for crop_id, crop in now.items() if crop != stored[crop_id]})
+    return AddReport(present=present, updated=differing if update else 0, differing=0 if update else differing)
+
+
+def _known_labels(labelled: NewImage | Crop) -> dict[str, Any]:
+    """Those of the labels that are known, by their names."""
+    labels = {name: getattr(labelled, name) for name in ("pid", "camid", "time", "tracklet", "tags")}
+    return {name: value for name, value in labels.items() if value not in (None, UNKNOWN, "", ())}
+
+
 class Adding:
     """Adds images in parts; each part is stored before the next one is read, so that a killed call can be repeated.
 
@@ -140,7 +180,7 @@ class Adding:
         return report
 
     def _part(self, part: Sequence[NewImage], progress: Callable[[int], None]) -> AddReport:
-        chosen, report = dict[str, NewImage](), AddReport()
+        chosen, again, report = dict[str, NewImage](), list[tuple[str, NewImage]](), AddReport()
         for image in part:
             try:
                 crop_id = image.digest()
@@ -148,25 +188,18 @@ class Adding:
                 report += self._skipped(image, error)
                 continue
             if crop_id in chosen:
-                report += AddReport(present=1)
+                again.append((crop_id, image))
             else:
                 chosen[crop_id] = image
         stored = self.store.find(chosen)
-        updated, differing = self._relabelled({crop_id: (chosen[crop_id], crop) for crop_id, crop in stored.items()})
-        report += AddReport(present=len(stored), updated=updated, differing=differing)
         new = {crop_id: image for crop_id, image in chosen.items() if crop_id not in stored}
         progress(len(part) - len(new))
-        return report + self._embed(new, progress)
-
-    def _relabelled(self, present: dict[str, tuple[NewImage, Crop]]) -> tuple[int, int]:
-        """Replaces the labels of images that are there, if they are to be; returns how many were, and how many not."""
-        relabelled = {crop_id: replace(crop, **image.known_labels()) for crop_id, (image, crop) in present.items()}
-        changed = {crop_id: crop for crop_id, crop in relabelled.items() if crop != present[crop_id][1]}
-        if not self.update:
-            return 0, len(changed)
-        for crops, vectors in self.store.vectors_of(list(changed)):
-            self.store.upsert([changed[crop.id] for crop in crops], vectors)
-        return len(changed), 0
+        report += self._embed(new, progress)
+        kept = self.store.find({crop_id for crop_id, _ in again})
+        for crop_id, image in again:
+            if crop_id not in kept:
+                report += self._skipped(image, ImageError(f"{image.name} is a copy of an image that cannot be read"))
+        return report + compare_labels(self.store, [(one, chosen[one]) for one in stored] + again, update=self.update)
 
     def _embed(self, new: dict[str, NewImage], progress: Callable[[int], None]) -> AddReport:
         """Embeds images and stores them, batch by batch."""

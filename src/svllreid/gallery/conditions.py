@@ -23,6 +23,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])", re.ASCII)
 # All that need it in the filter language; a file knows no other escapes.
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+_FIRST, _END = -62_135_596_800, 253_402_300_800  # the years 1 to 9999, which datetimes can say
 _SECONDS = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 
 
@@ -52,6 +53,12 @@ class Conditions:
     before: float | None = None
     recorded_before: float | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("ids", "paths", "pids", "camids", "not_ids", "not_camids", "tags"):
+            values = getattr(self, name)
+            if values is not None:  # an iterator could be gone through only once
+                object.__setattr__(self, name, tuple(values))
+
     def expression(self, *, coded: bool = False) -> str:
         """The conditions in Milvus' filter language; empty where there are none.
 
@@ -63,7 +70,7 @@ class Conditions:
         for name, values in (("id", self.ids), ("path", self.paths), ("pid", pids), ("camid", camids)):
             if values is not None:
                 parts.append(f"{name} in {_listed(values)}")
-        for name, excluded in (("id", list(self.not_ids)), ("camid", list(map(camera, self.not_camids)))):
+        for name, excluded in (("id", self.not_ids), ("camid", list(map(camera, self.not_camids)))):
             if excluded:
                 parts.append(f"{name} not in {_listed(excluded)}")
         for tag in self.tags:
@@ -86,7 +93,7 @@ def moment(value: Moment | None) -> float | None:
     >>> moment("2026-05-01T12:30:00+02:00"), moment("1970-01-02"), moment(12)
     (1777631400.0, 86400.0, 12.0)
 
-    Raises: GalleryError: a text of another form, or a number that is not finite.
+    Raises: GalleryError: a text of another form, or a number beyond the years 1 to 9999.
     """
     if value is None:
         return None
@@ -102,6 +109,10 @@ def moment(value: Moment | None) -> float | None:
         raise GalleryError(
             f"the time {value!r} is neither seconds since 1970 nor a date and time in ISO 8601, such as "
             "2026-05-01T12:30:00+02:00"
+        )
+    if not _FIRST <= number < _END:
+        raise GalleryError(
+            f"the time {value!r} is beyond the years 1 to 9999; give seconds since 1970, not milliseconds"
         )
     return number
 
@@ -120,7 +131,7 @@ def moment_before(age: Age) -> float:
         seconds = float(age)
     if not seconds >= 0:
         raise GalleryError(f"the age {age!r} is no length of time; give one such as 30d, 12h, 90m or 45s")
-    return clock.time() - seconds
+    return max(clock.time() - seconds, _FIRST)  # the filter language knows no infinity
 
 
 def search_conditions(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import operator
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from svllreid.errors import GalleryError
+from svllreid.files import user_path
 from svllreid.types import UNKNOWN, Pid
 
 # The store has no empty numbers: this one, which no filter for times includes, stands for an unknown time.
@@ -166,6 +169,8 @@ class AddReport:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's content. OSError where it cannot be read."""
+    if "\0" in str(path):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -177,14 +182,24 @@ def pixels_digest(pixels: np.ndarray) -> str:
     return digest.hexdigest()
 
 
+def stored_path(given: str | os.PathLike[str]) -> str:
+    """A file's absolute path, as a gallery stores it: without `..`, unless a link makes that another file."""
+    path = user_path(given).absolute()
+    plain = Path(os.path.normpath(path))
+    try:
+        return str(plain if plain.parent.samefile(path.parent) else path)
+    except (OSError, ValueError):  # the folder is gone, or impossible
+        return str(plain)
+
+
 def camera(camid: Any) -> int:
-    """A camera's number; NumPy's become Python's. GalleryError for what is no whole number of 64 bits."""
+    """A camera's number; NumPy's become Python's. GalleryError for what is no whole number of 64 bits from -1."""
     try:
         number = operator.index(camid)
     except TypeError:
         number = None
-    if number is None or not -(2**63) <= number < 2**63:
-        raise GalleryError(f"the camera {camid!r} is no whole number; give camids from 0, and -1 for unknown")
+    if number is None or not UNKNOWN <= number < 2**63:
+        raise GalleryError(f"no camera is numbered {camid!r}; give camids as whole numbers from 0, and -1 for unknown")
     return number
 
 

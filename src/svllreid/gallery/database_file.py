@@ -86,7 +86,10 @@ def _locked(file: Path, wait: bool) -> BaseFileLock:
             settings=("waiting",),
         ) from None
     except OSError as error:
-        raise GalleryError(f"{file} cannot be opened ({error.strerror or error}); give another file") from None
+        raise GalleryError(
+            f"{file} cannot be opened ({error.strerror or error}), as its lock lies beside it; make the "
+            "folder writable, or give another file"
+        ) from None
     return lock
 
 

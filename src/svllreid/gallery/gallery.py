@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -18,19 +18,24 @@ from svllreid.errors import EvaluationError, GalleryError
 from svllreid.evaluation.ranking.rerank import RerankOptions
 from svllreid.evaluation.table_file import TableBlock
 from svllreid.files import user_path
-from svllreid.gallery.adding import Adding, new_images
+from svllreid.gallery.adding import Adding, add_rows, new_images
 from svllreid.gallery.conditions import Age, Conditions, Moment, listed, moment_before, search_conditions
-from svllreid.gallery.crop import AddReport, Crop, Hit
+from svllreid.gallery.crop import AddReport, Crop, Hit, stored_path
 from svllreid.gallery.milvus import MilvusStore
 from svllreid.gallery.record import BESIDE, GalleryRecord
 from svllreid.gallery.rewriting import copy_rows, embed_again, finish_swap, forget, rewrite, with_encoder
 from svllreid.gallery.searching import Combine, GroupBy, SearchOptions, nearest_crops
 from svllreid.gallery.stats import GalleryStats, count_crops
 from svllreid.gallery.tables import crops_of_table, table_of_crops
-from svllreid.gallery.thumbnails import Thumbnails
+from svllreid.gallery.thumbnails import Thumbnails, file_sizes
 from svllreid.types import Pid
 
 logger = logging.getLogger(__name__)
+
+
+Mode = Literal["r+", "a", "x"]
+"""How a gallery is opened, see `Gallery`."""
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 class Calibrated(Protocol):
@@ -51,16 +56,16 @@ class Gallery:
     Args:
         uri: a file that ends in .db (a folder, in truth), or a Milvus server such as http://localhost:19530, whose
             token stands in the environment variable MILVUS_TOKEN.
-        encoder: the model that embeds images. A gallery that is not there yet is made, for this model. None: images
-            can be neither added nor searched, but features can.
+        encoder: the model that embeds images, and for which a gallery is made. None: images can be neither added nor
+            searched, but features can.
         name: of the gallery, as a server may hold several.
         calibration: gives hits a probability, see `svllreid.Calibration`.
         index: FLAT searches exactly; HNSW, IVF_FLAT and IVF_SQ8 approximately, for millions of crops. Of a new gallery.
         thumbnails: keep a small picture of every crop, in this folder; True: in a folder beside the file,
             people.thumbnails of people.db. Of a new gallery.
         shards: parts into which a server divides what is added. Of a new gallery.
-        create: whether a gallery that is not there is made; None: if there is an encoder.
-        must_be_new: refuse a gallery that is there.
+        mode: `r+` opens a gallery that is there, `a` makes it if it is not, `x` makes it and refuses one that is
+            there. None: `a` with an encoder, else `r+`.
         wait: wait until no other process has the file open, instead of raising an error.
         timeout: seconds after which a server that does not answer is given up.
     Raises: GalleryError: there is no such gallery, or it is open in another process, or the server does not answer.
@@ -91,20 +96,22 @@ class Gallery:
         index: str = "FLAT",
         thumbnails: bool | str | os.PathLike[str] = False,
         shards: int = 1,
-        create: bool | None = None,
-        must_be_new: bool = False,
+        mode: Mode | None = None,
         wait: bool = False,
         timeout: float = 30,
     ) -> None:
-        make = encoder is not None if create is None else create
-        if make and encoder is None:
+        if mode is None:
+            mode = "r+" if encoder is None else "a"
+        if mode not in MODES:
+            raise GalleryError(f"mode is {mode!r}; give one of {', '.join(map(repr, MODES))}")
+        if mode != "r+" and encoder is None:
             raise GalleryError(f"{os.fspath(uri)}: a new gallery needs the model that will embed its images")
         self.encoder, self.calibration = encoder, calibration
-        self.store = MilvusStore(uri, name, wait=wait, timeout=timeout, must_exist=not make)
+        self.store = MilvusStore(uri, name, wait=wait, timeout=timeout, must_exist=mode == "r+")
         try:
             finish_swap(self.store)
-            if must_be_new or not self.store.exists():
-                if not make or encoder is None:
+            if mode == "x" or not self.store.exists():
+                if mode == "r+" or encoder is None:
                     raise GalleryError(f"{self.store.uri} holds no gallery named {name}; make it with its model first")
                 folder = _thumbnail_folder(self.store, thumbnails)
                 spec = encoder.spec.without_side_information()
@@ -182,7 +189,36 @@ class Gallery:
         if on_error not in ("skip", "raise"):
             raise GalleryError(f"on_error is {on_error!r}; give 'skip' or 'raise'")
         adding = Adding(self.store, self._encoder(), self.thumbnails, update=update, skip=on_error == "skip")
-        report = adding.add(new_images(images, pids, camids, times, tags, tracklets), progress or (lambda done: None))
+        found = new_images(images, pids, camids, times, tags, tracklets)
+        return self._added(adding.add(found, progress or (lambda done: None)))
+
+    def add_features(
+        self,
+        blocks: Iterable[TableBlock],
+        spec: EmbeddingSpec | None,
+        progress: Callable[[int], None] | None = None,
+        *,
+        tags: Sequence[str] = (),
+        update: bool = False,
+    ) -> AddReport:
+        """Store features that were embedded before, as `svllreid embed` writes them.
+
+        Args:
+            blocks: rows of the table. An image whose file is there is known by its content, others by their vector.
+            spec: the record of the model behind them.
+            progress: called with the number of rows that were stored since the last call.
+            tags: given to all of them.
+            update: as for `add`.
+        Raises: EvaluationError: they are of another model, or nothing says of which.
+        """
+        if spec is None:
+            raise EvaluationError("the features do not say which model they are of; embed the images again")
+        check_same(self.record.spec, spec, (f"the gallery {self.store.uri}", "the table"))
+        count = progress or (lambda done: None)
+        return self._added(add_rows(self.store, crops_of_table(blocks, tags), count, update=update))
+
+    def _added(self, report: AddReport) -> AddReport:
+        """The report, after warnings about what it counts; what was added is written to its final place."""
         if report.skipped:
             logger.warning(
                 "%d images could not be read and were left out, first %s: %s", report.skipped, *report.reasons[0]
@@ -192,39 +228,6 @@ class Gallery:
                 "%d images were there with other labels, and kept those; updating replaces them by the given ones",
                 report.differing,
             )
-        self.store.settle(report.added)
-        return report
-
-    def add_features(
-        self,
-        blocks: Iterable[TableBlock],
-        spec: EmbeddingSpec | None,
-        progress: Callable[[int], None] | None = None,
-        *,
-        tags: Sequence[str] = (),
-    ) -> AddReport:
-        """Store features that were embedded before, as `svllreid embed` writes them.
-
-        Args:
-            blocks: rows of the table. An image whose file is there is known by its content, others by their vector.
-            spec: the record of the model behind them.
-            progress: called with the number of rows that were stored since the last call.
-            tags: given to all of them.
-        Raises: EvaluationError: they are of another model, or nothing says of which.
-        """
-        if spec is None:
-            raise EvaluationError("the features do not say which model they are of; embed the images again")
-        check_same(self.record.spec, spec, (f"the gallery {self.store.uri}", "the table"))
-        report = AddReport()
-        for crops, vectors in crops_of_table(blocks, tags):
-            stored = self.store.find([crop.id for crop in crops])
-            rows = {crop.id: row for row, crop in reversed(list(enumerate(crops))) if crop.id not in stored}
-            new = sorted(rows.values())
-            if new:
-                self.store.upsert([crops[row] for row in new], vectors[new])
-            report += AddReport(added=len(new), present=len(crops) - len(new))
-            if progress is not None:
-                progress(len(crops))
         self.store.settle(report.added)
         return report
 
@@ -271,6 +274,8 @@ class Gallery:
         """As `search`, for features (n, D) of the same model that were embedded before."""
         if features.ndim != 2 or features.shape[1] != self.spec.dim or not len(features):
             raise GalleryError(f"features of shape {features.shape}; give (n, {self.spec.dim}), n at least 1")
+        if not np.isfinite(features).all():
+            raise GalleryError("the query's features hold NaN or infinity; look at its images, and at the model")
         ranked = nearest_crops(self.store, features, options, where, normalized=self.spec.normalized)
         near = np.array([distance for _, distance in ranked])
         probabilities: Sequence[float | None] = [None] * len(ranked)
@@ -314,7 +319,7 @@ class Gallery:
         """
         where = Conditions(
             ids=ids,
-            paths=None if path is None else [str(user_path(one).absolute()) for one in _several_paths(path)],
+            paths=None if path is None else [stored_path(one) for one in _several_paths(path)],
             pids=listed(pid),
             camids=listed(camid),
             tags=[tag] if isinstance(tag, str) else list(tag or ()),
@@ -332,9 +337,7 @@ class Gallery:
 
     def relabel(self, crops: Sequence[Crop]) -> None:
         """Replace the labels of stored crops by those of the given ones, which have the same ids."""
-        changed = {crop.id: crop for crop in crops}
-        for stored, vectors in self.store.vectors_of(list(changed)):
-            self.store.upsert([changed[crop.id] for crop in stored], vectors)
+        self.store.relabel({crop.id: crop for crop in crops})
 
     def stats(self) -> GalleryStats:
         """What the gallery holds, counted."""
@@ -421,4 +424,4 @@ def _thumbnail_folder(store: MilvusStore, given: bool | str | os.PathLike[str]) 
 
 
 def _folder_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return sum(file_sizes(file for file in folder.rglob("*") if file.is_file()))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +16,12 @@ from svllreid.files import user_path
 from svllreid.gallery.conditions import Conditions
 from svllreid.gallery.crop import MAX_BYTES, MAX_CODED_TAGS, MAX_TAGS, Crop, coded_tags
 from svllreid.gallery.database_file import SUFFIX, DatabaseFile
+from svllreid.gallery.pymilvus_library import TOKEN, load_pymilvus, one_message
 from svllreid.gallery.record import INDEXES, GalleryRecord
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-TOKEN = "MILVUS_TOKEN"
-"""The environment variable with the token of a server, `user:password` or an API key."""
 MAX_HITS = 16_384
 """The most hits that one search can have, a limit of Milvus."""
 NEXT, OLD = "_next", "_old"
@@ -33,6 +31,7 @@ _FIELDS = ["id", "path", "pid", "numeric", "camid", "time", "tracklet", "tags", 
 _PAGE = 2048  # rows that are read at once
 _QUERIES = 64  # at once; by distances a file computes all differences, so there it is one
 _ANSWER_BYTES = 2**25  # vectors of more are read apart, as a server sends 64 MiB at most in one answer
+_LENGTH = 0.01  # by which the length of a normalised vector may be off; that of half precision is by 0.001
 _MANY = 4096  # added rows that a server is asked to index at once
 
 
@@ -79,7 +78,7 @@ class MilvusStore:
         token = os.environ.get(TOKEN, "") if token is None else token
         self.server = is_server(uri)
         self.uri = os.fspath(uri) if self.server else str(user_path(uri).absolute())
-        milvus_client = _pymilvus().MilvusClient
+        milvus_client = load_pymilvus().MilvusClient
         path = Path(self.uri)
         self.file = None if self.server else DatabaseFile(path, wait=wait, must_exist=must_exist)
         try:
@@ -105,27 +104,11 @@ class MilvusStore:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Turns the errors of pymilvus into one message."""
-        import grpc
-        from pymilvus.exceptions import MilvusException
-
+        """Refuses a closed gallery, and turns the errors of pymilvus into one message."""
         if self.closed:
             raise GalleryError(f"{self.uri}: the gallery is closed; open it again")
-        try:
+        with one_message(self.uri, server=self.server):
             yield
-        except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError, OSError) as error:
-            # Of a refused connection the reason is only in the error behind it.
-            text, cause = getattr(error, "message", ""), error.__cause__
-            if isinstance(cause, grpc.Call) and cause.code() == grpc.StatusCode.UNAUTHENTICATED:
-                text = cause.details()
-            text = " ".join(str(text or error).split())
-            if "auth" in text.lower() or "permission" in text.lower():
-                advice = f"set the environment variable {TOKEN} to its token, user:password or an API key"
-            elif self.server:
-                advice = "check that the server runs at this address, then give the same command again; nothing is lost"
-            else:
-                advice = "if the file is damaged, restore it or make it anew"
-            raise GalleryError(f"{self.uri}: {text}; {advice}") from None
 
     def exists(self) -> bool:
         """Whether the collection is there."""
@@ -138,7 +121,7 @@ class MilvusStore:
             raise GalleryError(f"no index is named {record.index!r}; give one of {', '.join(INDEXES)}")
         if self.exists():
             raise GalleryError(f"{self.uri} holds a gallery named {self.name} already; give another file or name")
-        types, client = _pymilvus().DataType, self.client
+        types, client = load_pymilvus().DataType, self.client
         schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
         text = {kind: {"datatype": types.VARCHAR, "max_length": size} for kind, size in MAX_BYTES.items()}
         schema.add_field("id", types.VARCHAR, is_primary=True, max_length=64)
@@ -188,12 +171,34 @@ class MilvusStore:
         self.client.create_index(self.name, index, timeout=self.timeout, sync=False)
 
     def upsert(self, crops: Sequence[Crop], vectors: np.ndarray) -> None:
-        """Store crops with their vectors (n, D) float32; those with a known id are replaced. Stored when it returns."""
-        rows = [crop.to_row(vector) for crop, vector in zip(crops, vectors, strict=True)]
+        """Store crops with their vectors (n, D) float32; those with a known id are replaced. Stored when it returns.
+
+        Raises: GalleryError: vectors that a search could not compare: of another length, or with NaN or infinity.
+        """
+        self._check(crops, vectors)
+        rows = [crop.to_row(vector) for crop, vector in zip(crops, vectors.astype(np.float32), strict=True)]
         if not self.server:
             rows = [{**row, "tags": coded_tags(row["tags"])} for row in rows]
         with self._errors():
             self.client.upsert(self.name, rows, timeout=self.timeout)
+
+    def relabel(self, changed: Mapping[str, Crop]) -> None:
+        """Replace stored crops by others with the same ids, their keys; vectors stay, and unknown ids do nothing."""
+        for stored, vectors in self.vectors_of(list(changed)):
+            self.upsert([changed[crop.id] for crop in stored], vectors)
+
+    def _check(self, crops: Sequence[Crop], vectors: np.ndarray) -> None:
+        spec = self._record.spec
+        if vectors.shape != (len(crops), spec.dim):
+            raise GalleryError(f"features of shape {vectors.shape} for {len(crops)} crops; give (n, {spec.dim})")
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)  # (n,)
+        for faulty, fault in (
+            (~np.isfinite(lengths), "NaN or infinity in its features"),
+            (spec.normalized & (abs(lengths - 1) > _LENGTH), "features whose length is not 1, as the model's is"),
+        ):
+            if faulty.any():
+                crop = crops[int(faulty.argmax())]
+                raise GalleryError(f"{crop.path or crop.id} has {fault}; look at the image, and embed it again")
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove crops; no search finds them any more when this returns."""
@@ -338,20 +343,3 @@ class MilvusStore:
 def _crops(rows: list[dict[str, Any]], dim: int) -> tuple[list[Crop], np.ndarray]:
     vectors = np.array([row["vector"] for row in rows], np.float32).reshape(-1, dim)
     return [Crop.from_row(row) for row in rows], vectors
-
-
-def _pymilvus() -> Any:
-    try:
-        import pymilvus
-    except ImportError:
-        raise GalleryError("galleries need pymilvus; install it with: pip install 'svllreid[search]'") from None
-    # They print the errors that they also raise.
-    for name in ("pymilvus", "milvus_lite"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    logging.getLogger("grpc._server").addFilter(_is_no_lack)
-    return pymilvus
-
-
-def _is_no_lack(record: logging.LogRecord) -> bool:
-    """Whether a log record is no complaint about a method that Milvus Lite lacks; pymilvus does without it."""
-    return record.exc_info is None or not isinstance(record.exc_info[1], NotImplementedError)

@@ -93,10 +93,12 @@ def embed_again(
     _drop_removed(store, following)
     for crops in store.crops():
         done = following.find([crop.id for crop in crops])
-        _relabel({crop.id: crop for crop in crops if done.get(crop.id, crop) != crop}, following)
+        # What an earlier, unfinished call embedded gets the labels that it has now.
+        following.relabel({crop.id: crop for crop in crops if done.get(crop.id, crop) != crop})
         todo = [crop for crop in crops if crop.id not in done]
         whole = [crop for crop in todo if _is_unchanged(crop)]
-        missing += [crop.path or crop.id for crop in todo if crop not in whole]
+        embedded = {crop.id for crop in whole}
+        missing += [crop.path or crop.id for crop in todo if crop.id not in embedded]
         _embed(whole, following, encoder, missing)
         progress(len(crops))
     if missing and not drop_missing:
@@ -116,12 +118,6 @@ def _drop_removed(store: MilvusStore, following: MilvusStore) -> None:
         kept = store.find([crop.id for crop in crops])
         gone += [crop.id for crop in crops if crop.id not in kept]
     following.delete(gone)
-
-
-def _relabel(changed: dict[str, Crop], following: MilvusStore) -> None:
-    """Give crops that an earlier, unfinished call embedded the labels that they have now."""
-    for crops, vectors in following.vectors_of(list(changed)):
-        following.upsert([changed[crop.id] for crop in crops], vectors)
 
 
 def _is_unchanged(crop: Crop) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,8 @@ from svllreid.gallery.conditions import Conditions
 from svllreid.gallery.crop import Crop
 from svllreid.gallery.milvus import MAX_HITS, MilvusStore
 from svllreid.types import UNKNOWN
+
+logger = logging.getLogger(__name__)
 
 Combine = Literal["mean", "best"]
 GroupBy = Literal["pid", "tracklet"]
@@ -33,7 +36,8 @@ class SearchOptions:
             re-ranked ones. A tracklet is known by its name; of crops without one it is those of one identity and
             camera, each at most `gap` after another. Crops without identity or tracklet stand alone.
         gap: seconds between two images of a tracklet.
-        rerank: re-rank the nearest max(200, 10 k) crops by k-reciprocal re-ranking; None: do not.
+        rerank: re-rank the nearest max(200, 10 k) crops by k-reciprocal re-ranking, more where these belong to fewer
+            than k groups; None: do not.
         threshold: the largest distance of a hit; None: any.
     Raises: GalleryError: a value is out of range.
     """
@@ -105,14 +109,24 @@ def nearest_crops(
     """
     if options.combine == "mean":
         queries = _mean(queries, normalized)
-    limit = max(_RERANKED, 10 * options.k) if options.rerank else options.k
+    limit = min(max(_RERANKED, 10 * options.k) if options.rerank else options.k, MAX_HITS)
     while True:
-        crops, vectors, found = _candidates(store, queries, limit, conditions)
+        crops, vectors, reach = _candidates(store, queries, limit, conditions)
         ranked = _ranked(queries, crops, vectors, options)
-        hits = _first_of_each(ranked, _group(ranked, options)) if options.group_by else ranked
+        if options.group_by is None:
+            return ranked[: options.k]
+        known = ranked if options.rerank else [(crop, distance) for crop, distance in ranked if distance <= reach]
+        hits = _first_of_each(known, _group(ranked, options))
         # Groups may need more crops than there are hits.
-        if len(hits) >= options.k or found < limit or limit >= MAX_HITS or options.group_by is None:
+        if len(hits) >= options.k or reach >= (np.inf if options.threshold is None else options.threshold):
             return hits[: options.k]
+        if limit == MAX_HITS:
+            logger.warning(
+                "the nearest %d crops belong to %d groups; more crops are not looked at, so there may be others",
+                MAX_HITS,
+                len(hits),
+            )
+            return hits
         limit = min(4 * limit, MAX_HITS)
 
 
@@ -125,16 +139,17 @@ def _mean(queries: np.ndarray, normalized: bool) -> np.ndarray:
 
 def _candidates(
     store: MilvusStore, queries: np.ndarray, limit: int, conditions: Conditions
-) -> tuple[list[Crop], np.ndarray, int]:
-    """The nearest crops of all queries together, their vectors, and the largest number of hits of one query."""
-    crops, vectors, found = dict[str, Crop](), list[np.ndarray](), 0
-    for hits, features in store.search(queries, limit, conditions):
-        found = max(found, len(hits))
+) -> tuple[list[Crop], np.ndarray, float]:
+    """The nearest crops of all queries together, their vectors, and the distance up to which no crop is left out."""
+    crops, vectors, reach = dict[str, Crop](), list[np.ndarray](), np.inf
+    for query, (hits, features) in zip(queries, store.search(queries, limit, conditions), strict=True):
+        if len(hits) >= limit:
+            reach = min(reach, float(np.asarray(distances(query[None], features)).max()))
         for crop, vector in zip(hits, features, strict=True):
             if crop.id not in crops:
                 crops[crop.id] = crop
                 vectors.append(vector)
-    return list(crops.values()), np.stack(vectors) if vectors else np.empty((0, queries.shape[1]), np.float32), found
+    return list(crops.values()), np.stack(vectors) if vectors else np.empty((0, queries.shape[1]), np.float32), reach
 
 
 def _ranked(

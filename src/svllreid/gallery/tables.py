@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from svllreid.evaluation.table_file import TableBlock
-from svllreid.gallery.crop import TAG_END, Crop, clean_tags, file_digest
+from svllreid.gallery.conditions import moment
+from svllreid.gallery.crop import TAG_END, Crop, clean_tags, file_digest, stored_path
 from svllreid.types import Pid
 
 _NUMBER = re.compile(r"0|[1-9]\d{0,17}", re.ASCII)
@@ -48,13 +49,13 @@ def crops_of_table(blocks: Iterable[TableBlock], tags: Sequence[str] = ()) -> It
 def _crop(block: TableBlock, row: int, tags: Sequence[str]) -> Crop:
     columns = block.columns
     path, time = str(columns["path"][row]), float(columns["time"][row])
-    absolute = str(Path(path).absolute()) if path else ""
+    absolute = stored_path(path) if path else ""
     return Crop(
         _digest(absolute, block.vectors[row]),
         absolute,
         pid_of(str(columns["pid"][row])),
         int(columns["camid"][row]),
-        None if np.isnan(time) else time,
+        None if np.isnan(time) else moment(time),
         str(columns["tracklet"][row]),
         clean_tags([*tags, *clean_tags(str(columns["tags"][row]))]),
         added=clock.time(),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
 
+from svllreid.errors import OutputError
 from svllreid.files import atomic_write
 
 SIZE = (128, 256)
@@ -35,18 +37,37 @@ class Thumbnails:
             small.save(temporary, format="JPEG", quality=85)
 
     def remove(self, crop_ids: Iterable[str]) -> None:
-        """Delete the thumbnails of some crops."""
+        """Delete the thumbnails of some crops. OutputError where that fails."""
         for crop_id in crop_ids:
-            self.path(crop_id).unlink(missing_ok=True)
+            _delete(self.path(crop_id))
 
     def remove_others(self, kept: Container[str]) -> int:
         """Delete the thumbnails of all crops but these; returns how many there were."""
         others = [file for file in self.folder.glob("??/*.jpg") if file.stem not in kept]
         for file in others:
-            file.unlink()
+            _delete(file)
         return len(others)
 
     def size(self) -> tuple[int, int]:
         """How many thumbnails there are, and their bytes."""
-        sizes = [file.stat().st_size for file in self.folder.glob("??/*.jpg")]
+        sizes = file_sizes(self.folder.glob("??/*.jpg"))
         return len(sizes), sum(sizes)
+
+
+def file_sizes(files: Iterable[Path]) -> list[int]:
+    """The bytes of files, without those that are deleted meanwhile."""
+    sizes = []
+    for file in files:
+        with suppress(FileNotFoundError):
+            sizes.append(file.stat().st_size)
+    return sizes
+
+
+def _delete(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"the thumbnail {file} cannot be deleted ({error.strerror or error}); make its folder writable, then give "
+            "the same command again"
+        ) from None

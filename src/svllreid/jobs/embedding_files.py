@@ -22,7 +22,7 @@ from svllreid import build
 from svllreid.config import Config
 from svllreid.data.readers.listed_images import ListedImage, list_images
 from svllreid.errors import ImageError, OutputError
-from svllreid.evaluation.table_file import TableBlock, check_format, write_table
+from svllreid.evaluation.table_file import TableBlock, check_format, check_texts, write_table
 from svllreid.files import UNENCODABLE, atomic_write, file_stamp, user_path, write_json
 from svllreid.jobs.encoding import fitting_config
 from svllreid.runtime.gather import num_processes, process_rank
@@ -83,6 +83,7 @@ def embed_to_file(
     check_format(output)
     with logging_to(None, console), LiveReport(console) as report:
         images, notes = list_images(source)
+        check_texts(output, (str(image.path) for image in images))
         config, sie_notes = fitting_config(config, user_path(weights), cameras=options.cameras)
         notes += sie_notes
         encoder = build.Encoder.load(

@@ -59,7 +59,7 @@ class GalleryOptions:
 @contextmanager
 def opened(options: GalleryOptions, encoder: build.Encoder | None = None) -> Iterator[Gallery]:
     """The gallery, which must be there, as a context."""
-    with Gallery(options.uri, encoder, name=options.name, wait=options.wait, create=False) as gallery:
+    with Gallery(options.uri, encoder, name=options.name, wait=options.wait, mode="r+") as gallery:
         yield gallery
 
 
@@ -75,7 +75,7 @@ def create(
         index=index,
         thumbnails=kept,
         shards=shards,
-        must_be_new=True,
+        mode="x",
         wait=options.wait,
     ) as gallery:
         return gallery
@@ -100,7 +100,7 @@ def add(
         if is_file(source) and holds_features(source):
             table, spec = read_features(source)
             with opened(options) as gallery, report.counting("adding features", len(table.vectors)) as count:
-                return gallery.add_features([table], spec, count, tags=tags)
+                return gallery.add_features([table], spec, count, tags=tags, update=update)
         images, notes = list_images(source)
         for note in notes:
             logger.info("%s", note)

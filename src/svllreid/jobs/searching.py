@@ -111,6 +111,8 @@ def search(
         rate = decisions.usual_rate() if false_accept_rate is None else false_accept_rate
         options = replace(options, threshold=decisions.threshold(rate))
     if any(query.text is not None for query in queries):
+        if other_cameras:
+            raise GalleryError("a description has no camera to leave out; name the camera", ("cameras left out",))
         return _search_words(gallery_options, queries, options, where, decisions, picture)
     encoder = gallery_options.encoder()
     with Gallery(
@@ -118,7 +120,7 @@ def search(
         encoder,
         name=gallery_options.name,
         calibration=decisions,
-        create=False,
+        mode="r+",
         wait=gallery_options.wait,
     ) as gallery:
         answers = []
@@ -160,10 +162,10 @@ def _search_words(
         names = (f"the gallery {gallery.store.uri}", "the model")
         check_same(gallery.spec, words.spec.without_side_information(), names)
         vectors = words.queries([query.text or "" for query in queries])
-        answers = [
-            Answer(query, gallery.search_features(vectors[row : row + 1], options, where))
-            for row, query in enumerate(queries)
-        ]
+        answers = []
+        for row, query in enumerate(queries):
+            hits = gallery.search_features(vectors[row : row + 1], options, where)
+            answers.append(Answer(query, hits, compared=None if hits else gallery.store.count(where)))
         if picture is not None:
             _draw(user_path(picture), answers, gallery)
     return answers

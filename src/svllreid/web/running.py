@@ -173,7 +173,7 @@ def open_service(
     decisions = None if calibration is None else Calibration.load(user_path(calibration))
     encoder = options.encoder()
     encoder.embedder = OneAtATime(encoder.embedder)  # adding and searching share it
-    gallery = Gallery(options.uri, encoder, name=options.name, calibration=decisions, create=False, wait=options.wait)
+    gallery = Gallery(options.uri, encoder, name=options.name, calibration=decisions, mode="r+", wait=options.wait)
     with ExitStack() as opened:
         opened.callback(gallery.close)
         words = _words(options, gallery)
