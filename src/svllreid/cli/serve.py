@@ -62,6 +62,11 @@ def serve(
     options = ServeOptions(host, port, tls_certificate, tls_key, folder, names, proxy, rate, burst, settings=settings)
     gallery = gallery_options(uri, name, wait, weights, config_file, device)
     try:
-        serve_gallery(gallery, options, calibration, started=lambda address: typer.echo(f"{uri}: {address}"))
+        serve_gallery(
+            gallery,
+            options,
+            calibration,
+            started=lambda address: typer.echo(f"{uri}: open {address} in a browser; Ctrl-C ends the server"),
+        )
     except KeyboardInterrupt:  # the way to end it
         typer.echo("stopped")

@@ -249,11 +249,10 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _words(options: GalleryOptions, gallery: Gallery) -> Words | None:
     """The model's text encoder; None where it has none, which the log says."""
-    text_encoder = getattr(build, "TextEncoder", None)
-    if text_encoder is None:
+    if options.weights is None:
         return None
     try:
-        words = text_encoder.load(options.weights, options.config, options.device)
+        words = build.TextEncoder.load(options.weights, options.config, options.device)
     except ReidError as error:
         logger.info("searches by words are switched off: %s", error)
         return None
