@@ -1,6 +1,7 @@
 """Exported files: the same features as PyTorch, in every kind of input, and what is refused."""
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -326,3 +327,24 @@ def test_static_int8_of_openvino(name, tmp_path):
     )
     assert int8.agreement.mean > 0.99 and int8.size < 0.4 * plain.size
     assert Encoder.load(tmp_path / "m.xml").spec == replace(embedder.spec, precision="int8")
+
+
+FREED_ELSEWHERE = """
+import gc, os, signal, sys, threading
+from svllreid import Encoder
+encoders = [Encoder.load(sys.argv[1], device="cpu")]
+signal.signal(signal.SIGINT, lambda number, frame: print("interrupted"))
+def free():
+    encoders.clear()
+    gc.collect()
+thread = threading.Thread(target=free)
+thread.start()
+thread.join()
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_a_signal_arrives_after_a_model_was_freed_in_another_thread(written):
+    command = [sys.executable, "-c", FREED_ELSEWHERE, written("openvino")]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (finished.returncode, finished.stdout) == (0, "interrupted\n"), finished.stderr

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +39,7 @@ class OpenVinoEmbedder(ExportedEmbedder):
         weights = file.with_suffix(".bin")
         if not is_file(weights):
             raise CheckpointError(f"{file} needs its weights {weights.name} beside it; restore them, or export again")
-        core = openvino.Core()
+        core = _core(openvino)
         options = {
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
@@ -60,3 +62,13 @@ class OpenVinoEmbedder(ExportedEmbedder):
     def run(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """The features (B, D) float32 of the inputs by name."""
         return self.request.infer(dict(inputs))[0]
+
+
+@cache
+def _core(openvino: Any) -> Any:
+    """The Core of this process, which is never freed.
+
+    OpenVINO gives the thread that loads its CPU plugin another stack for signals. If the last model were freed in
+    another thread, that stack would be gone, and the next Ctrl-C end in a segmentation fault (OpenVINO 2026.4.1).
+    """
+    return openvino.Core()
