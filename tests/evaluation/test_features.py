@@ -68,6 +68,18 @@ def test_the_least_that_others_may_write(tmp_path):
     assert FeatureSet.load(tmp_path / "theirs.npz").protocol == "cross-camera"
 
 
+@pytest.mark.parametrize(
+    ("camids", "notes"),
+    [([-1, -1, -1], ()), ([0, -1, 1], ("1 of 3 images have no camera, so all are ranked as if",))],
+)
+def test_unknown_cameras_of_others_are_no_camera(tmp_path, camids, notes):
+    cameras = {"q_camids": camids[:1], "g_camids": camids[1:]}
+    np.savez(tmp_path / "theirs.npz", **GOOD, **cameras)
+    found = FeatureSet.load(tmp_path / "theirs.npz")
+    assert found.protocol == "leave-self-out"
+    assert len(found.notes) == len(notes) and all(map(str.startswith, found.notes, notes))
+
+
 GOOD = {"q_feats": np.ones((1, 3)), "g_feats": np.ones((2, 3)), "q_pids": np.array([1]), "g_pids": np.array([1, 2])}
 
 

@@ -115,7 +115,8 @@ class FeatureSet:
 
         Where arrays are missing:
 
-        - protocol: `cross-camera` with camids, `leave-self-out` without them;
+        - protocol: `cross-camera` if every image has a camera, otherwise `leave-self-out`; a note says so where some
+          images have a camera and others do not;
         - pictures: images are the same picture where their paths are equal;
         - paths: every image gets a path of its own;
         - embedding: the model is unknown, which the log says.
@@ -137,20 +138,22 @@ class FeatureSet:
             raise EvaluationError(
                 f"{path} lacks {', '.join(missing)}; it has {has}. Save the features with their labels"
             )
-        known = "q_camids" in arrays
-        if known != ("g_camids" in arrays):
+        if ("q_camids" in arrays) != ("g_camids" in arrays):
             raise EvaluationError(f"{path} has only one of q_camids and g_camids; give both, or neither")
-        protocol = str(arrays.get("protocol", "cross-camera" if known else "leave-self-out"))
+        query, gallery = (_samples(path, arrays, side) for side in "qg")
+        protocol, notes = _fitting_protocol(query, gallery)
+        if "protocol" in arrays:
+            protocol, notes = str(arrays["protocol"]), []
         if protocol == "vehicleid-10" and len(arrays["g_feats"]):
             raise EvaluationError(f"{path}: vehicleid-10 draws its gallery from the queries; put all images there")
         return cls(
             name=file_name(str(arrays.get("name", path.stem))),
-            query=_samples(path, arrays, "q"),
-            gallery=_samples(path, arrays, "g"),
+            query=query,
+            gallery=gallery,
             q_feats=arrays["q_feats"],
             g_feats=arrays["g_feats"],
             protocol=protocol,
-            notes=tuple(map(str, np.atleast_1d(arrays.get("notes", ())))),
+            notes=(*map(str, np.atleast_1d(arrays.get("notes", ()))), *notes),
             parts={name.removeprefix(_PART): _rows(path, name, arrays) for name in arrays if name.startswith(_PART)},
             pictures=_pictures(path, arrays),
             spec=_spec(path, arrays),
@@ -158,7 +161,7 @@ class FeatureSet:
 
     @classmethod
     def _of_table(cls, path: Path, table: TableBlock, spec: EmbeddingSpec | None) -> FeatureSet:
-        """The query and gallery rows of a table; without cameras the protocol is `leave-self-out`."""
+        """The query and gallery rows of a table; the protocol is that of `_fitting_protocol`."""
         if spec is None:
             logger.info("%s does not say which model its features are of", path)
         columns, sides = table.columns, {}
@@ -176,14 +179,15 @@ class FeatureSet:
                 for row in rows
             )
             sides[split] = samples, table.vectors[rows]
-        known = all(sample.camid != UNKNOWN for samples, _ in sides.values() for sample in samples)
+        protocol, notes = _fitting_protocol(sides["query"][0], sides["gallery"][0])
         return cls(
             name=file_name(path.stem),
             query=sides["query"][0],
             gallery=sides["gallery"][0],
             q_feats=sides["query"][1],
             g_feats=sides["gallery"][1],
-            protocol="cross-camera" if known else "leave-self-out",
+            protocol=protocol,
+            notes=tuple(notes),
             spec=spec,
         )
 
@@ -262,6 +266,20 @@ def _rows(path: Path, name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray
     if rows.ndim != 1 or rows.dtype.kind not in "iu" or not ((rows >= 0) & (rows < count)).all():
         raise EvaluationError(f"{path}: {name} is {rows.dtype} of shape {rows.shape}; give rows from 0 to {count - 1}")
     return rows
+
+
+def _fitting_protocol(query: Sequence[Sample], gallery: Sequence[Sample]) -> tuple[str, list[str]]:
+    """The protocol of images where nothing names it, and a note where only some of them have a camera."""
+    samples = (*query, *gallery)
+    unknown = sum(sample.camid == UNKNOWN for sample in samples)
+    if not unknown:
+        return "cross-camera", []
+    if unknown == len(samples):
+        return "leave-self-out", []
+    return "leave-self-out", [
+        f"{unknown} of {len(samples)} images have no camera, so all are ranked as if cameras were unknown "
+        "(leave-self-out)"
+    ]
 
 
 def _texts(values: Sequence[str]) -> np.ndarray:
