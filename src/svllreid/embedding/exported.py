@@ -21,7 +21,7 @@ from torch import Tensor
 from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.errors import CheckpointError, EvaluationError, ExportError
 from svllreid.files import is_file, user_path
-from svllreid.types import SideRows
+from svllreid.types import UNKNOWN, SideRows
 
 PIXELS = {"uint8": "0 to 255", "float": "0 to 1", "normalised": "(pixels / 255 - mean) / deviation of each channel"}
 """Kinds of input that an exported model may take, and the values of a pixel of each."""
@@ -199,6 +199,23 @@ class ExportedEmbedder(ABC):
         }
         features = self.run({name: np.ascontiguousarray(values[name]) for name in inputs_of(self.spec)})
         return torch.from_numpy(np.array(features, np.float32))
+
+    def try_one(self, file: Path) -> None:
+        """Compute the feature of one black image, as a check that the model takes and returns what its record says.
+
+        Raises: CheckpointError: it does not, so one of the two was changed.
+        """
+        unknown = torch.tensor([UNKNOWN])
+        try:
+            shape = tuple(self(torch.zeros(1, 3, *self.spec.image_size, dtype=torch.uint8), unknown, unknown).shape)
+        except Exception as error:  # runtimes raise errors of their own, which have no common base
+            reason = " ".join(str(error).split())[:200]
+        else:
+            reason = "" if shape == (1, self.dim) else f"it returns {shape} instead of (1, {self.dim})"
+        if reason:
+            raise CheckpointError(
+                f"{file}: the model is not the one that its record describes ({reason}); export the model again"
+            )
 
 
 def load_library(name: str, extra: str) -> Any:
