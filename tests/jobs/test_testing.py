@@ -212,6 +212,8 @@ def test_saved_features_are_ranked_again_without_the_model(testing, finished, sm
 def test_features_outlive_their_images(testing, several, small_config, tmp_path, caplog):
     testing({"DATASETS.ROOT_DIR": str(several)}, save_features=True)
     shutil.rmtree(several)
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "ranklist.png").write_bytes(b"of an earlier test")
     found = run_features(tmp_path / "out" / "features.npz", small_config({"OUTPUT_DIR": str(tmp_path / "again")}))
     assert found["num_queries"] == 8
     assert "no picture:" in caplog.text and not (tmp_path / "again" / "ranklist.png").exists()

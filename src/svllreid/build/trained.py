@@ -48,6 +48,10 @@ def load_trained(path: str | Path, config: Config | None = None) -> tuple[SVLLRe
     Returns: the model, the configuration used, and what the file beside the checkpoint says (None without one).
     Raises: CheckpointError: not a checkpoint, of another backbone, or no configuration given or beside it.
     """
+    if Path(path).suffix.lower() in EXPORTED:
+        raise CheckpointError(
+            f"{path} is an exported model, which only embeds images; give the checkpoint that it was made from"
+        )
     state, info = read_checkpoint(path)
     if config is None:
         if info is None:

@@ -192,13 +192,18 @@ class ExportedEmbedder(ABC):
             images: (B, 3, H, W): RGB, resized, uint8; or float, also normalised.
             camids, viewids: (B,) int64, rows of the side information; -1 where unknown.
         """
+        unknown = torch.full_like(camids, UNKNOWN)
         values = {
             IMAGES: pixel_input(images, self.spec, self.record.pixels),
-            CAMERA_ROWS: camids.numpy(),
-            VIEW_ROWS: viewids.numpy(),
+            CAMERA_ROWS: (camids if self.spec.sie_camera else unknown).numpy(),
+            VIEW_ROWS: (viewids if self.spec.sie_view else unknown).numpy(),
         }
-        features = self.run({name: np.ascontiguousarray(values[name]) for name in inputs_of(self.spec)})
+        features = self.run({name: np.ascontiguousarray(values[name]) for name in inputs_of(self.record.spec)})
         return torch.from_numpy(np.array(features, np.float32))
+
+    def leave_out_side_information(self) -> None:
+        """From now on take every camera and viewpoint for unknown, so that the model adds nothing for them."""
+        self.spec = self.record.spec.without_side_information()
 
     def try_one(self, file: Path) -> None:
         """Compute the feature of one black image, as a check that the model takes and returns what its record says.

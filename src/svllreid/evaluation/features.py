@@ -134,7 +134,7 @@ class FeatureSet:
             return cls._of_table(path, *table_of_arrays(path, arrays))
         missing = [name for name in ("q_feats", "g_feats", "q_pids", "g_pids") if name not in arrays]
         if missing:
-            has = ", ".join(arrays) or "nothing"
+            has = ", ".join([*list(arrays)[:9], *["..."] * (len(arrays) > 9)]) or "nothing"
             raise EvaluationError(
                 f"{path} lacks {', '.join(missing)}; it has {has}. Save the features with their labels"
             )

@@ -145,7 +145,10 @@ def _write_queries(path: Path, parts: Sequence[Part]) -> None:
 
 
 def _draw(path: Path, part: Part, shown: ShownQueries, title: str, size: tuple[int, int]) -> None:
-    """Draw the worst queries with their nearest images; if an image cannot be read, the log says so instead."""
+    """Draw the worst queries with their nearest images; if an image cannot be read, the log says so instead.
+
+    A picture of an earlier test would not show what the other files say, so it is removed then.
+    """
     query, gallery = part.trial.query, part.trial.gallery
     captions = [caption(part, row) for row in shown.picture]
     title = f"{title}: the {PICTURE[0]} worst queries, then better ones (images by plain distance)"
@@ -154,6 +157,7 @@ def _draw(path: Path, part: Part, shown: ShownQueries, title: str, size: tuple[i
     try:
         draw_ranklist(path, chosen, gallery, nearest, captions, title, open_image, size)
     except ImageError as error:
+        path.unlink(missing_ok=True)
         logger.info("no picture: %s", error)
         return
     logger.info("picture: %s", path)
