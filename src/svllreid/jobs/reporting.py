@@ -23,6 +23,8 @@ from svllreid.viz.ranklist import draw_ranklist
 
 logger = logging.getLogger(__name__)
 
+_LONGEST_NAME = 60  # letters of an identity's name in the picture, where a caption has one line
+
 
 def write_results(
     folder: Path,
@@ -150,7 +152,7 @@ def _draw(path: Path, part: Part, shown: ShownQueries, title: str, size: tuple[i
     A picture of an earlier test would not show what the other files say, so it is removed then.
     """
     query, gallery = part.trial.query, part.trial.gallery
-    captions = [caption(part, row) for row in shown.picture]
+    captions = [caption(part, row, _LONGEST_NAME) for row in shown.picture]
     title = f"{title}: the {PICTURE[0]} worst queries, then better ones (images by plain distance)"
     chosen = [query[row] for row in shown.picture]
     nearest = [shown.nearest[row] for row in shown.picture]
