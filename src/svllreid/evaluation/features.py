@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from svllreid.embedding.contract import EmbeddingSpec, check_same
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.table_file import NUMBERS, PARQUET, TableBlock, read_arrays, read_table, table_of_arrays
-from svllreid.files import atomic_write, file_name, is_file
+from svllreid.files import atomic_write, file_name, is_file, user_path
 from svllreid.types import UNKNOWN, Sample, Splits
 
 logger = logging.getLogger(__name__)
@@ -89,11 +90,19 @@ class FeatureSet:
 
         Its arrays are {q,g}_{feats,pids,camids,viewids,paths}, name, protocol, notes, and the rows of each part under
         `part_` and its name. Where they are known it also has {q,g}_pictures, and `embedding`, the record of the model
-        as JSON.
+        as JSON. Features in bfloat16, which NumPy does not have, are saved in float32.
+
+        Raises:
+            EvaluationError: the numbers of features and of images differ.
+            OutputError: the file cannot be written.
         """
         arrays: dict[str, Any] = {"name": self.name, "protocol": self.protocol, "notes": _texts(self.notes)}
         for side, samples, feats in (("q", self.query, self.q_feats), ("g", self.gallery, self.g_feats)):
-            arrays[f"{side}_feats"] = np.asarray(feats)
+            arrays[f"{side}_feats"] = values = _array(feats)
+            if values.shape[:1] != (len(samples),):
+                raise EvaluationError(
+                    f"{side}_feats has shape {values.shape}, and there are {len(samples)} images; give one row an image"
+                )
             arrays[f"{side}_pids"] = np.array([sample.pid for sample in samples] or np.empty(0, np.int64))
             arrays[f"{side}_camids"] = np.array([sample.camid for sample in samples], np.int64)
             arrays[f"{side}_viewids"] = np.array([sample.viewid for sample in samples], np.int64)
@@ -103,7 +112,7 @@ class FeatureSet:
         arrays |= {f"{_PART}{part}": rows for part, rows in self.parts.items()}
         if self.pictures is not None:
             arrays["q_pictures"], arrays["g_pictures"] = self.pictures
-        with atomic_write(Path(path)) as temporary, temporary.open("wb") as file:
+        with atomic_write(user_path(path)) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
 
     @classmethod
@@ -124,9 +133,11 @@ class FeatureSet:
         Raises: EvaluationError: there is no such archive, an array is missing or has a wrong length or type, or the
             features do not have the dimension that the record of the model names.
         """
-        path = Path(path)
+        path = user_path(path)
         if not is_file(path):
-            raise EvaluationError(f"{path} does not exist; give a file that `svllreid test --save-features` wrote")
+            raise EvaluationError(
+                f"{path} does not exist or is no file; give a file that `svllreid test --save-features` wrote"
+            )
         if path.suffix.lower() in PARQUET:
             return cls._of_table(path, *read_table(path))
         arrays = read_arrays(path)
@@ -280,6 +291,14 @@ def _fitting_protocol(query: Sequence[Sample], gallery: Sequence[Sample]) -> tup
         f"{unknown} of {len(samples)} images have no camera, so all are ranked as if cameras were unknown "
         "(leave-self-out)"
     ]
+
+
+def _array(features: Any) -> np.ndarray:
+    """Features as an array that NumPy can save, from an array or a tensor on any device."""
+    if isinstance(features, torch.Tensor):
+        features = features.detach().cpu()
+        features = features.float() if features.dtype == torch.bfloat16 else features
+    return np.asarray(features)
 
 
 def _texts(values: Sequence[str]) -> np.ndarray:
