@@ -322,6 +322,8 @@ def test_devices_and_configurations(written, small_config):
     for device in ("tensorrt", "mps", "cuda:x", "cpu:3"):
         with pytest.raises(DeviceError, match=f"device {device}: "):
             Encoder.load(written(), device=device)
+    for kind in ("onnx", "openvino"):
+        assert Encoder.load(written(kind), device=torch.device("cpu")).device == torch.device("cpu")
     with pytest.raises(DeviceError, match="on the CPU"):
         Encoder.load(written("openvino"), device="cuda")
     with pytest.raises(ConfigError, match="settings are fixed"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
+import torch
 
 from svllreid.build.device import build_fabric
 from svllreid.build.embedding import build_embedder, transform_of
@@ -136,7 +137,7 @@ class Encoder(FeatureEncoder):
         cls,
         path: str | Path,
         config: Config | None = None,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         *,
         precision: str | None = None,
         batch_size: int | None = None,
@@ -157,7 +158,7 @@ class Encoder(FeatureEncoder):
         Raises: CheckpointError, ConfigError, DeviceError; HubError: the model cannot be fetched; ExportError: the
             library that runs the file is not installed.
         """
-        path = fetch_model(path) if is_on_hub(path) else path
+        path, device = fetch_model(path) if is_on_hub(path) else path, str(device)
         if (runtime := EXPORTED.get(Path(path).suffix.lower())) is not None:
             if config is not None or precision is not None:
                 raise ConfigError(
