@@ -21,6 +21,8 @@ from svllreid.embedding.loop import embed_batch
 from svllreid.jobs.prediction import draw_images
 from svllreid.types import Batch
 
+IMAGES = {"tiny": 512, "vit": 32, "rn50": 32}
+
 
 def measure(name: str, count: int, repeats: int, device: str, folder: Path) -> str:
     """A line of the table."""
@@ -48,14 +50,17 @@ def measure(name: str, count: int, repeats: int, device: str, folder: Path) -> s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", nargs="+", default=["tiny", "vit"], choices=["tiny", "vit", "rn50"])
-    parser.add_argument("--images", nargs="+", type=int, default=[512, 32], help="of each model")
+    parser.add_argument("--model", nargs="+", default=["tiny", "vit"], choices=list(IMAGES))
+    parser.add_argument("--images", nargs="+", type=int, help="of each model; default: 512 for tiny, 32 for the others")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
+    counts = args.images or [IMAGES[name] for name in args.model]
+    if len(counts) != len(args.model) or min(counts) < 1:
+        parser.error("--images: give one number of images, at least 1, for each model")
     print(f"{torch.get_num_threads()} threads, images per second, median of {args.repeats}")
     print(f"{'model':>6} {'network alone':>14} {'from files':>14} {'ratio':>8}")
-    for name, count in zip(args.model, args.images, strict=True):
+    for name, count in zip(args.model, counts, strict=True):
         with tempfile.TemporaryDirectory() as folder:
             print(measure(name, count, args.repeats, args.device, Path(folder)), flush=True)
 

@@ -87,6 +87,20 @@ def is_folder(path: Path | os.DirEntry[str]) -> bool:
         return False
 
 
+def check_output_folder(folder: Path) -> None:
+    """Checks that a folder can be written to, or made, before work whose results go there; nothing is made or written.
+
+    Raises: OutputError: it cannot.
+    """
+    place = next(place for place in (folder, *folder.parents) if is_folder(place) or is_file(place))
+    if not is_folder(place) or not os.access(place, os.W_OK):
+        raise OutputError(
+            f"{folder} could not be written: {place} is no folder that can be written to; name an output folder that "
+            "can be",
+            settings=("output folder",),
+        )
+
+
 def remove_leftovers(folder: Path) -> None:
     """Removes the temporary files that killed processes left in a folder."""
     for file in folder.glob(".*"):

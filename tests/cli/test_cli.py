@@ -224,6 +224,11 @@ def mistakes(small_arguments, tmp_path, trained_folder):
             ["cannot be changed any more: TEST.FLIP, TEST.WEIGHT would"],
         ),
         "not features": (["test", "--features", tmp_path / "notes.pth"], ["not a readable .npz archive"]),
+        "idle re-ranking": (
+            ["test", *base, *weight, "TEST.RE_RANKING_K1", "20"],
+            ["TEST.RE_RANKING_K1 would have no effect", "TEST.RE_RANKING true"],
+        ),
+        "exported": (["test", *base, "TEST.WEIGHT", tmp_path / "model.onnx"], ["give the checkpoint that it was made"]),
         "one identity": (["data", "synth", tmp_path / "people", "--identities", "1"], ["--identities"]),
     }
 
@@ -233,7 +238,7 @@ NAMES = [
     "key without value", "twice in a file", "wrong type", "missing file", "no such device", "no such core",
     "unwritable", "wrong shape", "other backbone", "no checkpoint", "no weight", "weights nowhere", "too few people",
     "bad option", "sizes differ", "too small", "bad rate", "unknown test set", "no features",
-    "idle keys", "not features", "one identity",
+    "idle keys", "not features", "idle re-ranking", "exported", "one identity",
 ]  # fmt: skip
 
 

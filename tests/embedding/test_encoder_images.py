@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from svllreid.embedding.encoder import FeatureEncoder
-from svllreid.errors import DatasetError, EvaluationError, ImageError
+from svllreid.errors import ConfigError, DatasetError, EvaluationError, ImageError
 from svllreid.types import UNKNOWN, SideRows
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
@@ -252,6 +252,12 @@ def test_ids_of_a_generator_that_are_too_few_or_too_many(encoder):
         list(encoder.encode_stream([PIXELS] * 3, camids=iter([0, 1])))
     with pytest.raises(DatasetError, match="2 images but 3 camids"):
         list(encoder.encode_stream([PIXELS] * 2, camids=iter([0, 1, 2])))
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5])
+def test_batch_sizes_are_whole_numbers(encoder, batch_size):
+    with pytest.raises(ConfigError, match=f"batch_size is {batch_size}; use a whole number of at least 1"):
+        FeatureEncoder(encoder.embedder, encoder.resize, encoder.side_rows, batch_size=batch_size)
 
 
 def test_a_batch_that_does_not_fit_is_halved(encoder):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -163,7 +164,7 @@ def test_settings(settings, tmp_path):
 def test_other_features_are_not_written(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(formats.FeatureGraph, "forward", lambda self, images, *rows: images.float().mean((2, 3)))
     (tmp_path / "m.onnx").write_text("of before")
-    with pytest.raises((ExportError, ValueError)):
+    with pytest.raises(CheckpointError, match=r"it returns \(1, 3\)"):
         export_model(trained.embedder, trained.side_rows, tmp_path / "m.onnx")
     monkeypatch.undo()
     monkeypatch.setattr(Agreement, "of", classmethod(lambda cls, *features: cls(8, 0.99989, 1.0)))
@@ -289,10 +290,41 @@ def test_records_that_cannot_be_read(change, written, tmp_path):
         ExportRecord.from_json("[", tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: replace(record, pixels="float"),
+        lambda record: replace(record, spec=replace(record.spec, dim=7)),
+        lambda record: replace(record, spec=replace(record.spec, image_size=(10, 10))),
+        lambda record: replace(record, spec=replace(record.spec, sie_camera="yes")),
+    ],
+)
+def test_a_record_of_another_model_is_refused(change, written, tmp_path):
+    model = onnx.load(written())
+    record = change(OnnxEmbedder(written(), "cpu").record).to_json()
+    onnx.helper.set_model_props(model, {"svllreid": record})
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(CheckpointError, match=r"m\.onnx: the model is not the one that its record describes"):
+        Encoder.load(tmp_path / "m.onnx", device="cpu")
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_threads_that_share_an_encoder_get_their_own_features(kind, written, pictures):
+    encoder = Encoder.load(written(kind), device="cpu", batch_size=1)
+    expected = encoder.encode(pictures)
+    shares = [slice(start, None) for start in range(len(pictures))] * 4
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda share: encoder.encode(pictures[share]), shares))
+    for share, features in zip(shares, found, strict=True):
+        np.testing.assert_allclose(features, expected[share], atol=1e-5)
+
+
 def test_devices_and_configurations(written, small_config):
-    for device in ("tensorrt", "mps", "cuda:x"):
+    for device in ("tensorrt", "mps", "cuda:x", "cpu:3"):
         with pytest.raises(DeviceError, match=f"device {device}: "):
             Encoder.load(written(), device=device)
+    for kind in ("onnx", "openvino"):
+        assert Encoder.load(written(kind), device=torch.device("cpu")).device == torch.device("cpu")
     with pytest.raises(DeviceError, match="on the CPU"):
         Encoder.load(written("openvino"), device="cuda")
     with pytest.raises(ConfigError, match="settings are fixed"):

@@ -68,6 +68,33 @@ def test_the_least_that_others_may_write(tmp_path):
     assert FeatureSet.load(tmp_path / "theirs.npz").protocol == "cross-camera"
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_tensors_of_a_network_are_saved(tmp_path, kind, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    images, features = samples(1, 2), torch.ones(2, 3, dtype=kind, requires_grad=True)
+    FeatureSet("mine", images, images, features, features, "cross-camera").save("~/mine.npz")
+    assert FeatureSet.load("~/mine.npz").q_feats.tolist() == [[1, 1, 1]] * 2
+
+
+def test_features_of_other_images_are_not_saved(tmp_path):
+    images = samples(1, 2)
+    with pytest.raises(EvaluationError, match=r"g_feats has shape \(3, 4\), and there are 2 images"):
+        FeatureSet("mine", images, images, np.ones((2, 4)), np.ones((3, 4)), "cross-camera").save(tmp_path / "a.npz")
+    assert not (tmp_path / "a.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("camids", "notes"),
+    [([-1, -1, -1], ()), ([0, -1, 1], ("1 of 3 images have no camera, so all are ranked as if",))],
+)
+def test_unknown_cameras_of_others_are_no_camera(tmp_path, camids, notes):
+    cameras = {"q_camids": camids[:1], "g_camids": camids[1:]}
+    np.savez(tmp_path / "theirs.npz", **GOOD, **cameras)
+    found = FeatureSet.load(tmp_path / "theirs.npz")
+    assert found.protocol == "leave-self-out"
+    assert len(found.notes) == len(notes) and all(map(str.startswith, found.notes, notes))
+
+
 GOOD = {"q_feats": np.ones((1, 3)), "g_feats": np.ones((2, 3)), "q_pids": np.array([1]), "g_pids": np.array([1, 2])}
 
 

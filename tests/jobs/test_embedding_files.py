@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ import torch
 from PIL import Image
 
 from svllreid import Encoder, build_model
+from svllreid.embedding.export import export_model
 from svllreid.errors import EvaluationError, ImageError, OutputError
 from svllreid.evaluation.features import FeatureSet
-from svllreid.evaluation.table_file import read_table
+from svllreid.evaluation.table_file import read_arrays, read_table
 from svllreid.jobs import embedding_files as module
 from svllreid.jobs.embedding_files import EmbedOptions, embed_to_file
 from svllreid.models.checkpoint import CheckpointInfo, save_checkpoint
@@ -177,6 +179,30 @@ def test_side_information_only_on_request(small_config, folder, tmp_path, caplog
         assert record["sie_camera"] == cameras
         assert ("side information is left out" in caplog.text) == (not cameras)
         caplog.clear()
+
+
+def test_an_exported_file_is_as_its_checkpoint(small_config, folder, tmp_path):
+    weights = checkpoint(small_config({"MODEL.USE_TEXT": False, "MODEL.SIE_CAMERA": True}), 3, tmp_path / "sie.pth")
+    model, exported = Encoder.load(weights, device="cpu"), weights.with_suffix(".onnx")  # beside the same .json
+    export_model(model.embedder, model.side_rows, exported)
+    for cameras in (False, True):
+        tables = []
+        for file in (weights, exported):
+            output = tmp_path / f"{file.suffix[1:]}_{cameras}.npz"
+            embed_to_file(folder, file, output, EmbedOptions("cpu", cameras=cameras, skip_unreadable=True))
+            tables.append(read_arrays(output))
+        np.testing.assert_allclose(tables[0]["vectors"], tables[1]["vectors"], atol=1e-5)
+        assert tables[0]["embedding"] == tables[1]["embedding"]
+
+
+def test_parts_of_another_precision_are_refused(weights, folder, tmp_path, monkeypatch):
+    with monkeypatch.context() as context:
+        context.setattr(module, "write_table", lambda *parts: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            embed_to_file(folder, weights, tmp_path / "out.npz", SKIP)
+    other = replace(SKIP, precision="bf16-mixed")
+    with pytest.raises(OutputError, match="another precision"):
+        embed_to_file(folder, weights, tmp_path / "out.npz", other)
 
 
 @pytest.mark.slow

@@ -85,6 +85,13 @@ def test_mistakes_end_in_one_message_and_write_nothing(words, message, call, che
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder.onnx"]
 
 
+def test_the_weights_of_something_else_are_not_replaced(call, checkpoint, tmp_path):
+    (tmp_path / "pytorch_model.bin").write_text("of something else")
+    code, _, err = call(checkpoint, "-o", tmp_path / "pytorch_model.xml")
+    assert code == 2 and "pytorch_model.bin is there already" in err
+    assert (tmp_path / "pytorch_model.bin").read_text() == "of something else"
+
+
 def test_a_checkpoint_that_does_not_exist(call, tmp_path):
     code, _, err = call(tmp_path / "none.pth", "-o", tmp_path / "m.onnx")
     assert code == 2 and "none.pth" in err

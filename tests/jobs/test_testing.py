@@ -12,10 +12,11 @@ from PIL import Image
 
 from svllreid import load_config
 from svllreid.build import build_splits, build_test_splits
-from svllreid.errors import ConfigError, DatasetError, EvaluationError
+from svllreid.errors import ConfigError, DatasetError, EvaluationError, OutputError
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import evaluate_protocol
 from svllreid.evaluation.ranking.rerank import RerankOptions
+from svllreid.jobs import testing as module
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.testing import run_features, run_test
 from svllreid.jobs.testing import test_config as checkpoint_config
@@ -106,6 +107,14 @@ def test_nothing_is_tested_before_all_are_read(testing, several, tmp_path):
     with pytest.raises(DatasetError, match="msmt17"):
         testing({"DATASETS.TEST": ["market1501", "msmt17"], "DATASETS.ROOT_DIR": str(several)})
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_images_are_embedded(testing, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "measure", lambda *arguments: 1 / 0)
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OutputError, match=r"file is no folder that can be written to"):
+            testing({"OUTPUT_DIR": str(folder)})
 
 
 def test_held_out_identities_and_test_sets_exclude_each_other(small_config):
@@ -212,6 +221,8 @@ def test_saved_features_are_ranked_again_without_the_model(testing, finished, sm
 def test_features_outlive_their_images(testing, several, small_config, tmp_path, caplog):
     testing({"DATASETS.ROOT_DIR": str(several)}, save_features=True)
     shutil.rmtree(several)
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "ranklist.png").write_bytes(b"of an earlier test")
     found = run_features(tmp_path / "out" / "features.npz", small_config({"OUTPUT_DIR": str(tmp_path / "again")}))
     assert found["num_queries"] == 8
     assert "no picture:" in caplog.text and not (tmp_path / "again" / "ranklist.png").exists()

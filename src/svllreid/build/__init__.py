@@ -33,11 +33,13 @@ from svllreid.build.model import (
 )
 from svllreid.build.text import TextEncoder
 from svllreid.build.trained import (
+    EXPORTED,
     Encoder,
     load_trained,
 )
 
 __all__ = [
+    "EXPORTED",
     "Encoder",
     "TextEncoder",
     "TrainingData",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
+import torch
 
 from svllreid.build.device import build_fabric
 from svllreid.build.embedding import build_embedder, transform_of
@@ -48,6 +49,10 @@ def load_trained(path: str | Path, config: Config | None = None) -> tuple[SVLLRe
     Returns: the model, the configuration used, and what the file beside the checkpoint says (None without one).
     Raises: CheckpointError: not a checkpoint, of another backbone, or no configuration given or beside it.
     """
+    if Path(path).suffix.lower() in EXPORTED:
+        raise CheckpointError(
+            f"{path} is an exported model, which only embeds images; give the checkpoint that it was made from"
+        )
     state, info = read_checkpoint(path)
     if config is None:
         if info is None:
@@ -132,7 +137,7 @@ class Encoder(FeatureEncoder):
         cls,
         path: str | Path,
         config: Config | None = None,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         *,
         precision: str | None = None,
         batch_size: int | None = None,
@@ -153,7 +158,7 @@ class Encoder(FeatureEncoder):
         Raises: CheckpointError, ConfigError, DeviceError; HubError: the model cannot be fetched; ExportError: the
             library that runs the file is not installed.
         """
-        path = fetch_model(path) if is_on_hub(path) else path
+        path, device = fetch_model(path) if is_on_hub(path) else path, str(device)
         if (runtime := EXPORTED.get(Path(path).suffix.lower())) is not None:
             if config is not None or precision is not None:
                 raise ConfigError(

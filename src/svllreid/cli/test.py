@@ -45,18 +45,23 @@ def test(
     from svllreid.jobs.preparing import Options
     from svllreid.jobs.testing import asks_for_sie, run_features, run_test, test_config
 
+    given = dict(override_pairs(overrides or ()))
     if features is not None:
         if save_features or skip_unreadable or device != "auto":
             raise ConfigError("--features ranks on the CPU, without images; leave out the other options")
-        given = [key for key, _ in override_pairs(overrides or ())]
         if idle := [key for key in given if not key.startswith(FOR_FEATURES)]:
             raise ConfigError(
                 f"--features ranks features whose model and images cannot be changed any more: {', '.join(idle)} "
                 "would have no effect; leave it out, or test the checkpoint without --features"
             )
-        metrics = run_features(features, load_config(config_file, overrides or ()))
+        config = load_config(config_file, overrides or ())
     else:
         config = test_config(config_file, overrides or ())
+    if not config.test.re_ranking and (idle := [key for key in given if key.startswith("TEST.RE_RANKING_")]):
+        raise ConfigError(f"{', '.join(idle)} would have no effect without re-ranking; add TEST.RE_RANKING true")
+    if features is not None:
+        metrics = run_features(features, config)
+    else:
         options = Options(device, skip_unreadable=skip_unreadable, keep_sie=asks_for_sie(config, overrides or ()))
         metrics = run_test(config, options, save_features=save_features)
     print_metrics(Console(), metrics)

@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from svllreid.arguments import whole_number
 from svllreid.data.images import AnyImage, ChannelOrder, any_image
 from svllreid.data.readers.layout import first_three
 from svllreid.embedding.contract import Embedder, EmbeddingSpec
 from svllreid.embedding.decoding import decoded_batches
 from svllreid.embedding.loop import check_finite, embed_batch
-from svllreid.errors import DatasetError, ImageError
+from svllreid.errors import ConfigError, DatasetError, ImageError
 from svllreid.types import UNKNOWN, Batch, SideRows
 
 OnError = Literal["raise", "skip"]
@@ -34,6 +35,7 @@ class FeatureEncoder:
         resize: takes an image and returns the tensor (3, H, W) uint8 that the embedder expects.
         side_rows: the row of the embedder's side information that belongs to each camera and viewpoint.
         batch_size: number of images that are embedded at once; None: 64, on a GPU 256, and fewer where its memory ends.
+    Raises: ConfigError: batch_size is no whole number of at least 1.
     """
 
     def __init__(
@@ -46,7 +48,8 @@ class FeatureEncoder:
     ) -> None:
         self.embedder, self.resize, self.side_rows = embedder, resize, side_rows
         self.device = embedder.device
-        self.batch_size = batch_size or (GPU_BATCH if self.device.type == "cuda" else CPU_BATCH)
+        usual = GPU_BATCH if self.device.type == "cuda" else CPU_BATCH
+        self.batch_size = usual if batch_size is None else whole_number(batch_size, "batch_size", ConfigError)
 
     @property
     def spec(self) -> EmbeddingSpec:

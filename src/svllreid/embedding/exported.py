@@ -21,7 +21,7 @@ from torch import Tensor
 from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.errors import CheckpointError, EvaluationError, ExportError
 from svllreid.files import is_file, user_path
-from svllreid.types import SideRows
+from svllreid.types import UNKNOWN, SideRows
 
 PIXELS = {"uint8": "0 to 255", "float": "0 to 1", "normalised": "(pixels / 255 - mean) / deviation of each channel"}
 """Kinds of input that an exported model may take, and the values of a pixel of each."""
@@ -192,13 +192,35 @@ class ExportedEmbedder(ABC):
             images: (B, 3, H, W): RGB, resized, uint8; or float, also normalised.
             camids, viewids: (B,) int64, rows of the side information; -1 where unknown.
         """
+        unknown = torch.full_like(camids, UNKNOWN)
         values = {
             IMAGES: pixel_input(images, self.spec, self.record.pixels),
-            CAMERA_ROWS: camids.numpy(),
-            VIEW_ROWS: viewids.numpy(),
+            CAMERA_ROWS: (camids if self.spec.sie_camera else unknown).numpy(),
+            VIEW_ROWS: (viewids if self.spec.sie_view else unknown).numpy(),
         }
-        features = self.run({name: np.ascontiguousarray(values[name]) for name in inputs_of(self.spec)})
+        features = self.run({name: np.ascontiguousarray(values[name]) for name in inputs_of(self.record.spec)})
         return torch.from_numpy(np.array(features, np.float32))
+
+    def leave_out_side_information(self) -> None:
+        """From now on take every camera and viewpoint for unknown, so that the model adds nothing for them."""
+        self.spec = self.record.spec.without_side_information()
+
+    def try_one(self, file: Path) -> None:
+        """Compute the feature of one black image, as a check that the model takes and returns what its record says.
+
+        Raises: CheckpointError: it does not, so one of the two was changed.
+        """
+        unknown = torch.tensor([UNKNOWN])
+        try:
+            shape = tuple(self(torch.zeros(1, 3, *self.spec.image_size, dtype=torch.uint8), unknown, unknown).shape)
+        except Exception as error:  # runtimes raise errors of their own, which have no common base
+            reason = " ".join(str(error).split())[:200]
+        else:
+            reason = "" if shape == (1, self.dim) else f"it returns {shape} instead of (1, {self.dim})"
+        if reason:
+            raise CheckpointError(
+                f"{file}: the model is not the one that its record describes ({reason}); export the model again"
+            )
 
 
 def load_library(name: str, extra: str) -> Any:

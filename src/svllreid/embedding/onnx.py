@@ -26,7 +26,7 @@ class OnnxEmbedder(ExportedEmbedder):
         device: auto (CUDA where onnxruntime has it, else the CPU), cpu, cuda, cuda:1 or tensorrt.
     Raises:
         ExportError: onnxruntime is not installed.
-        CheckpointError: not an ONNX file, or one that `svllreid export` did not write.
+        CheckpointError: not an ONNX file, one that `svllreid export` did not write, or one that was changed since.
         DeviceError: this installation of onnxruntime cannot use the device.
     """
 
@@ -48,6 +48,7 @@ class OnnxEmbedder(ExportedEmbedder):
             ) from None
         super().__init__(ExportRecord.from_json(self.session.get_modelmeta().custom_metadata_map.get(RECORD_KEY), file))
         _check_provider(providers[0], self.session.get_providers(), device)
+        self.try_one(file)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """The features (B, D) float32 of the inputs by name."""
@@ -63,7 +64,7 @@ def _providers(device: str, available: list[str]) -> list[Any]:
     if kind == "auto":
         kind = "cuda" if _CUDA in available and torch.cuda.is_available() else "cpu"
     wanted = {"cpu": _CPU, "cuda": _CUDA, "tensorrt": _TENSORRT}.get(kind)
-    if wanted is None or wanted not in available or (index and not index.isdecimal()):
+    if wanted is None or wanted not in available or (index and (wanted == _CPU or not index.isdecimal())):
         raise DeviceError(
             f"device {device}: this onnxruntime cannot use it, it has {', '.join(available)}; choose cpu or auto, or "
             "install onnxruntime-gpu for cuda and tensorrt"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,15 @@ EXTRA = "openvino"
 class OpenVinoEmbedder(ExportedEmbedder):
     """Features from an OpenVINO model that `svllreid export` wrote: an .xml file with a .bin file beside it.
 
-    It uses as many threads as PyTorch does (`torch.set_num_threads`), and float32 where the model is not int8.
+    It uses as many threads as PyTorch does (`torch.set_num_threads`), and float32 where the model is not int8. Several
+    threads of the caller take turns.
 
     Args:
         path: the .xml file.
         device: auto or cpu.
     Raises:
         ExportError: OpenVINO is not installed.
-        CheckpointError: not an OpenVINO model, or one that `svllreid export` did not write.
+        CheckpointError: not an OpenVINO model, one that `svllreid export` did not write, or one that was changed since.
         DeviceError: another device.
     """
 
@@ -57,11 +59,14 @@ class OpenVinoEmbedder(ExportedEmbedder):
                 "the model again"
             ) from None
         super().__init__(record)
-        self.request = compiled.create_infer_request()
+        # A request holds one batch: of two threads that use it at once, one gets the features of the other.
+        self.request, self.lock = compiled.create_infer_request(), Lock()
+        self.try_one(file)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """The features (B, D) float32 of the inputs by name."""
-        return self.request.infer(dict(inputs))[0]
+        with self.lock:
+            return self.request.infer(dict(inputs))[0]
 
 
 @cache

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from svllreid.embedding.contract import EmbeddingSpec, check_same
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.table_file import NUMBERS, PARQUET, TableBlock, read_arrays, read_table, table_of_arrays
-from svllreid.files import atomic_write, file_name, is_file
+from svllreid.files import atomic_write, file_name, is_file, user_path
 from svllreid.types import UNKNOWN, Sample, Splits
 
 logger = logging.getLogger(__name__)
@@ -89,11 +90,19 @@ class FeatureSet:
 
         Its arrays are {q,g}_{feats,pids,camids,viewids,paths}, name, protocol, notes, and the rows of each part under
         `part_` and its name. Where they are known it also has {q,g}_pictures, and `embedding`, the record of the model
-        as JSON.
+        as JSON. Features in bfloat16, which NumPy does not have, are saved in float32.
+
+        Raises:
+            EvaluationError: the numbers of features and of images differ.
+            OutputError: the file cannot be written.
         """
         arrays: dict[str, Any] = {"name": self.name, "protocol": self.protocol, "notes": _texts(self.notes)}
         for side, samples, feats in (("q", self.query, self.q_feats), ("g", self.gallery, self.g_feats)):
-            arrays[f"{side}_feats"] = np.asarray(feats)
+            arrays[f"{side}_feats"] = values = _array(feats)
+            if values.shape[:1] != (len(samples),):
+                raise EvaluationError(
+                    f"{side}_feats has shape {values.shape}, and there are {len(samples)} images; give one row an image"
+                )
             arrays[f"{side}_pids"] = np.array([sample.pid for sample in samples] or np.empty(0, np.int64))
             arrays[f"{side}_camids"] = np.array([sample.camid for sample in samples], np.int64)
             arrays[f"{side}_viewids"] = np.array([sample.viewid for sample in samples], np.int64)
@@ -103,7 +112,7 @@ class FeatureSet:
         arrays |= {f"{_PART}{part}": rows for part, rows in self.parts.items()}
         if self.pictures is not None:
             arrays["q_pictures"], arrays["g_pictures"] = self.pictures
-        with atomic_write(Path(path)) as temporary, temporary.open("wb") as file:
+        with atomic_write(user_path(path)) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
 
     @classmethod
@@ -115,7 +124,8 @@ class FeatureSet:
 
         Where arrays are missing:
 
-        - protocol: `cross-camera` with camids, `leave-self-out` without them;
+        - protocol: `cross-camera` if every image has a camera, otherwise `leave-self-out`; a note says so where some
+          images have a camera and others do not;
         - pictures: images are the same picture where their paths are equal;
         - paths: every image gets a path of its own;
         - embedding: the model is unknown, which the log says.
@@ -123,9 +133,11 @@ class FeatureSet:
         Raises: EvaluationError: there is no such archive, an array is missing or has a wrong length or type, or the
             features do not have the dimension that the record of the model names.
         """
-        path = Path(path)
+        path = user_path(path)
         if not is_file(path):
-            raise EvaluationError(f"{path} does not exist; give a file that `svllreid test --save-features` wrote")
+            raise EvaluationError(
+                f"{path} does not exist or is no file; give a file that `svllreid test --save-features` wrote"
+            )
         if path.suffix.lower() in PARQUET:
             return cls._of_table(path, *read_table(path))
         arrays = read_arrays(path)
@@ -133,24 +145,26 @@ class FeatureSet:
             return cls._of_table(path, *table_of_arrays(path, arrays))
         missing = [name for name in ("q_feats", "g_feats", "q_pids", "g_pids") if name not in arrays]
         if missing:
-            has = ", ".join(arrays) or "nothing"
+            has = ", ".join([*list(arrays)[:9], *["..."] * (len(arrays) > 9)]) or "nothing"
             raise EvaluationError(
                 f"{path} lacks {', '.join(missing)}; it has {has}. Save the features with their labels"
             )
-        known = "q_camids" in arrays
-        if known != ("g_camids" in arrays):
+        if ("q_camids" in arrays) != ("g_camids" in arrays):
             raise EvaluationError(f"{path} has only one of q_camids and g_camids; give both, or neither")
-        protocol = str(arrays.get("protocol", "cross-camera" if known else "leave-self-out"))
+        query, gallery = (_samples(path, arrays, side) for side in "qg")
+        protocol, notes = _fitting_protocol(query, gallery)
+        if "protocol" in arrays:
+            protocol, notes = str(arrays["protocol"]), []
         if protocol == "vehicleid-10" and len(arrays["g_feats"]):
             raise EvaluationError(f"{path}: vehicleid-10 draws its gallery from the queries; put all images there")
         return cls(
             name=file_name(str(arrays.get("name", path.stem))),
-            query=_samples(path, arrays, "q"),
-            gallery=_samples(path, arrays, "g"),
+            query=query,
+            gallery=gallery,
             q_feats=arrays["q_feats"],
             g_feats=arrays["g_feats"],
             protocol=protocol,
-            notes=tuple(map(str, np.atleast_1d(arrays.get("notes", ())))),
+            notes=(*map(str, np.atleast_1d(arrays.get("notes", ()))), *notes),
             parts={name.removeprefix(_PART): _rows(path, name, arrays) for name in arrays if name.startswith(_PART)},
             pictures=_pictures(path, arrays),
             spec=_spec(path, arrays),
@@ -158,7 +172,7 @@ class FeatureSet:
 
     @classmethod
     def _of_table(cls, path: Path, table: TableBlock, spec: EmbeddingSpec | None) -> FeatureSet:
-        """The query and gallery rows of a table; without cameras the protocol is `leave-self-out`."""
+        """The query and gallery rows of a table; the protocol is that of `_fitting_protocol`."""
         if spec is None:
             logger.info("%s does not say which model its features are of", path)
         columns, sides = table.columns, {}
@@ -176,14 +190,15 @@ class FeatureSet:
                 for row in rows
             )
             sides[split] = samples, table.vectors[rows]
-        known = all(sample.camid != UNKNOWN for samples, _ in sides.values() for sample in samples)
+        protocol, notes = _fitting_protocol(sides["query"][0], sides["gallery"][0])
         return cls(
             name=file_name(path.stem),
             query=sides["query"][0],
             gallery=sides["gallery"][0],
             q_feats=sides["query"][1],
             g_feats=sides["gallery"][1],
-            protocol="cross-camera" if known else "leave-self-out",
+            protocol=protocol,
+            notes=tuple(notes),
             spec=spec,
         )
 
@@ -262,6 +277,28 @@ def _rows(path: Path, name: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray
     if rows.ndim != 1 or rows.dtype.kind not in "iu" or not ((rows >= 0) & (rows < count)).all():
         raise EvaluationError(f"{path}: {name} is {rows.dtype} of shape {rows.shape}; give rows from 0 to {count - 1}")
     return rows
+
+
+def _fitting_protocol(query: Sequence[Sample], gallery: Sequence[Sample]) -> tuple[str, list[str]]:
+    """The protocol of images where nothing names it, and a note where only some of them have a camera."""
+    samples = (*query, *gallery)
+    unknown = sum(sample.camid == UNKNOWN for sample in samples)
+    if not unknown:
+        return "cross-camera", []
+    if unknown == len(samples):
+        return "leave-self-out", []
+    return "leave-self-out", [
+        f"{unknown} of {len(samples)} images have no camera, so all are ranked as if cameras were unknown "
+        "(leave-self-out)"
+    ]
+
+
+def _array(features: Any) -> np.ndarray:
+    """Features as an array that NumPy can save, from an array or a tensor on any device."""
+    if isinstance(features, torch.Tensor):
+        features = features.detach().cpu()
+        features = features.float() if features.dtype == torch.bfloat16 else features
+    return np.asarray(features)
 
 
 def _texts(values: Sequence[str]) -> np.ndarray:

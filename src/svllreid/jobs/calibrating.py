@@ -21,7 +21,7 @@ from svllreid.embedding.contract import EmbeddingSpec, check_same
 from svllreid.errors import DatasetError, EvaluationError
 from svllreid.evaluation.table_file import holds_features, read_features
 from svllreid.files import user_path
-from svllreid.jobs.encoding import fitting_config
+from svllreid.jobs.encoding import fitting_encoder
 from svllreid.libraries import need
 from svllreid.runtime.progress import LiveReport, logging_to
 
@@ -145,12 +145,17 @@ def _panels(record: CalibrationRecord) -> list[tuple[str, Reliability]]:
 
 def _encoder(weights: Path, options: CalibrateOptions) -> build.Encoder:
     """The encoder, side information as for `svllreid embed`."""
-    config, notes = fitting_config(None, user_path(weights), cameras=options.cameras)
+    encoder, notes = fitting_encoder(
+        weights,
+        None,
+        options.device,
+        cameras=options.cameras,
+        precision=options.precision,
+        batch_size=options.batch_size,
+    )
     for note in notes:
         logger.info("%s", note)
-    return build.Encoder.load(
-        weights, config, options.device, precision=options.precision, batch_size=options.batch_size
-    )
+    return encoder
 
 
 def _labelled(source: Path, options: CalibrateOptions, report: LiveReport) -> tuple[_Rows, EmbeddingSpec | None, int]:

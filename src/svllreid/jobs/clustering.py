@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from svllreid import build
 from svllreid.clustering.agreement import agreement
 from svllreid.clustering.cluster import ClusterOptions, Clusters, cluster
 from svllreid.clustering.density import ALONE
@@ -27,7 +26,7 @@ from svllreid.gallery.gallery import Gallery
 from svllreid.gallery.milvus import is_gallery
 from svllreid.jobs.cluster_sheets import check_sheets, cluster_name, write_sheets
 from svllreid.jobs.embedding_files import columns_of
-from svllreid.jobs.encoding import fitting_config
+from svllreid.jobs.encoding import fitting_encoder
 from svllreid.runtime.progress import LiveReport, logging_to
 
 logger = logging.getLogger(__name__)
@@ -151,12 +150,11 @@ def _embedded(
 ) -> tuple[TableBlock, EmbeddingSpec]:
     """The images of a folder or a table with their features."""
     images, notes = list_images(source)
-    config, sie_notes = fitting_config(None, user_path(weights), cameras=False)
+    encoder, sie_notes = fitting_encoder(
+        weights, None, reading.device, cameras=False, precision=reading.precision, batch_size=reading.batch_size
+    )
     for note in (*notes, *sie_notes):
         logger.info("%s", note)
-    encoder = build.Encoder.load(
-        weights, config, reading.device, precision=reading.precision, batch_size=reading.batch_size
-    )
     skipped: list[ImageError] = []
     blocks = encoder.encode_stream(
         (image.path for image in images),

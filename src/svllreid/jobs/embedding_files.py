@@ -24,7 +24,7 @@ from svllreid.data.readers.listed_images import ListedImage, list_images
 from svllreid.errors import ImageError, OutputError
 from svllreid.evaluation.table_file import TableBlock, check_format, check_texts, write_table
 from svllreid.files import UNENCODABLE, atomic_write, file_stamp, user_path, write_json
-from svllreid.jobs.encoding import fitting_config
+from svllreid.jobs.encoding import fitting_encoder
 from svllreid.runtime.gather import num_processes, process_rank
 from svllreid.runtime.processes import end_process_group, is_first_process
 from svllreid.runtime.progress import LiveReport, logging_to
@@ -84,14 +84,20 @@ def embed_to_file(
     with logging_to(None, console), LiveReport(console) as report:
         images, notes = list_images(source)
         check_texts(output, (str(image.path) for image in images))
-        config, sie_notes = fitting_config(config, user_path(weights), cameras=options.cameras)
-        notes += sie_notes
-        encoder = build.Encoder.load(
-            weights, config, options.device, precision=options.precision, batch_size=options.batch_size
+        encoder, sie_notes = fitting_encoder(
+            weights,
+            config,
+            options.device,
+            cameras=options.cameras,
+            precision=options.precision,
+            batch_size=options.batch_size,
         )
+        notes += sie_notes
         # A part is whole batches: how a batch is composed decides the last bits of its features.
         part_rows = encoder.batch_size * -(-PART_ROWS // encoder.batch_size)
-        key = {"images": _digest(images), "model": encoder.spec.fingerprint, "rows": len(images), "part": part_rows}
+        spec = encoder.spec
+        model = {"model": spec.fingerprint, "precision": spec.precision}
+        key = {"images": _digest(images), **model, "rows": len(images), "part": part_rows}
         folder = _Parts(output.with_name(f"{output.name}.parts"), images, part_rows)
         if process_rank() == 0:
             for note in notes:
@@ -107,7 +113,7 @@ def embed_to_file(
         _wait_for_all()
         rows = 0
         if process_rank() == 0:
-            rows = write_table(output, folder.blocks(), encoder.spec)
+            rows = write_table(output, folder.blocks(), spec)
             _list_skipped(output, folder.skipped())
             shutil.rmtree(folder.path)
             logger.info("%d features: %s", rows, output)
@@ -165,8 +171,8 @@ class _Parts:
                 before = None
             if before != key:
                 raise OutputError(
-                    f"{self.path} holds parts of other images, another model or another batch size; name another "
-                    "output, or start over",
+                    f"{self.path} holds parts of other images, another model, another precision or another batch size; "
+                    "name another output, or start over",
                     ("starting over",),
                 )
         elif output.exists():

@@ -168,6 +168,12 @@ def _check(output: Path, kind: str, options: ExportOptions) -> None:
         raise ExportError("--calibrate sets the ranges of int8; give --int8 too, or leave it out")
     if is_folder(output):
         raise ExportError(f"{output} is a folder; name a file")
+    weights = output.with_suffix(".bin")
+    if kind == "openvino" and weights.exists() and not is_file(output):
+        raise ExportError(
+            f"{weights} is there already, without {output.name}, so it may belong to something else, and the weights "
+            "of this model would replace it; name another file, or remove it"
+        )
 
 
 def pictures(folder: Path, spec: EmbeddingSpec, most: int, report: LiveReport) -> Tensor:

@@ -23,6 +23,8 @@ from svllreid.viz.ranklist import draw_ranklist
 
 logger = logging.getLogger(__name__)
 
+_LONGEST_NAME = 60  # letters of an identity's name in the picture, where a caption has one line
+
 
 def write_results(
     folder: Path,
@@ -145,15 +147,19 @@ def _write_queries(path: Path, parts: Sequence[Part]) -> None:
 
 
 def _draw(path: Path, part: Part, shown: ShownQueries, title: str, size: tuple[int, int]) -> None:
-    """Draw the worst queries with their nearest images; if an image cannot be read, the log says so instead."""
+    """Draw the worst queries with their nearest images; if an image cannot be read, the log says so instead.
+
+    A picture of an earlier test would not show what the other files say, so it is removed then.
+    """
     query, gallery = part.trial.query, part.trial.gallery
-    captions = [caption(part, row) for row in shown.picture]
+    captions = [caption(part, row, _LONGEST_NAME) for row in shown.picture]
     title = f"{title}: the {PICTURE[0]} worst queries, then better ones (images by plain distance)"
     chosen = [query[row] for row in shown.picture]
     nearest = [shown.nearest[row] for row in shown.picture]
     try:
         draw_ranklist(path, chosen, gallery, nearest, captions, title, open_image, size)
     except ImageError as error:
+        path.unlink(missing_ok=True)
         logger.info("no picture: %s", error)
         return
     logger.info("picture: %s", path)

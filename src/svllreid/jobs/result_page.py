@@ -183,9 +183,18 @@ def pick_rows(precision: np.ndarray, worst: int, others: int) -> list[int]:
     return first + spread
 
 
-def caption(part: Part, row: int) -> str:
-    """The caption of a query: identity, camera, average precision, and rank of the first match."""
+def caption(part: Part, row: int, longest: int | None = None) -> str:
+    """The caption of a query: identity, camera, average precision, and rank of the first match.
+
+    Args:
+        part: the part of the query.
+        row: the query, counted from 0.
+        longest: letters of an identity's name, on one line, before it is cut; None leaves names as they are.
+    """
     sample, ranking = part.trial.query[row], part.ranking
     camera = "" if sample.camid == UNKNOWN else f"camid {sample.camid}, "
     precision = 100 * ranking.average_precisions[row]
-    return f"{sample.pid}, {camera}AP {precision:.0f} %, first match at rank {ranking.first_match_ranks[row]}"
+    name = str(sample.pid)
+    if longest is not None and len(name := " ".join(name.split())) > longest:
+        name = f"{name[:longest]}..."
+    return f"{name}, {camera}AP {precision:.0f} %, first match at rank {ranking.first_match_ranks[row]}"

@@ -20,7 +20,7 @@ from svllreid.errors import ConfigError
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import Outcome, check_countable, evaluate_protocol
 from svllreid.evaluation.ranking.measures import MEASURES
-from svllreid.files import user_path, write_json
+from svllreid.files import check_output_folder, user_path, write_json
 from svllreid.jobs.embedding import embed_samples
 from svllreid.jobs.preparing import Options, check_cameras, load_test_splits, without_foreign_sie
 from svllreid.jobs.reporting import write_results
@@ -89,6 +89,7 @@ def run_test(
             folder = user_path(config.output_dir)
         origin = build.trained_on(from_tree(info.config, str(path)) if info is not None else config, info)
         prepared = prepare_tests(tests, config, origin, model.side_rows, keep_sie=options.keep_sie)
+        check_output_folder(folder)
         log_notes(prepared)
         measured = (measure(test, model, fabric, report) for test in prepared)
         return write_tests(folder, measured, len(tests), path, save_features=save_features)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from svllreid import build
 from svllreid.calibration.calibration import USUAL_RATE, Calibration
 from svllreid.calibration.means import mean_feature
 from svllreid.calibration.record import ALL, CROSS_CAMERA, SAME_CAMERA
@@ -17,7 +16,7 @@ from svllreid.data.readers.listed_images import list_images
 from svllreid.errors import EvaluationError
 from svllreid.evaluation.ranking.distance import distances
 from svllreid.files import is_folder, user_path
-from svllreid.jobs.encoding import fitting_config
+from svllreid.jobs.encoding import fitting_encoder
 from svllreid.runtime.progress import logging_to
 from svllreid.types import UNKNOWN
 
@@ -100,13 +99,14 @@ def verify_images(
         if known is not None:
             rate = _rate(known, options.false_accept_rate, pairs)
             known.probability(0.0, options.prior, pairs)  # checks the prior before any image is embedded
-        config, notes = fitting_config(None, user_path(weights), cameras=options.cameras)
+    # Outside of the log: what else the file of a model holds says nothing about the two images.
+    encoder, notes = fitting_encoder(
+        weights, None, options.device, cameras=options.cameras, precision=options.precision
+    )
+    with logging_to(None, console):
         if options.camids is not None:  # without cameras there is nothing to add
             for note in notes:
                 logger.info("%s", note)
-    # Outside of the log: what else the file of a model holds says nothing about the two images.
-    encoder = build.Encoder.load(weights, config, options.device, precision=options.precision)
-    with logging_to(None, console):
         if known is not None:
             known.check(encoder.spec)
         sides = [_images(user_path(side)) for side in (first, second)]

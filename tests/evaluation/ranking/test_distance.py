@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import svllreid
-from svllreid.errors import EvaluationError
+from svllreid.errors import DeviceError, EvaluationError
 from svllreid.evaluation.ranking import distance as module
 from svllreid.evaluation.ranking import matrix
 from svllreid.evaluation.ranking.distance import (
@@ -80,6 +80,30 @@ def test_copies_are_compared_in_full_where_their_fingerprints_agree(monkeypatch:
         assert distances.copies.tolist() == [2, 4]
         assert distances.origins.tolist() == [0, 0]
         monkeypatch.setattr(matrix, "_bits", lambda rows: torch.zeros(rows.shape, dtype=torch.int32))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(12, 1), (1, 12), (1, 1), (12, 3)])
+def test_the_order_in_memory_does_not_matter(kind: type, shape: tuple[int, int]) -> None:
+    values = np.random.default_rng(2).standard_normal(shape).astype(kind)
+    others = values[::-1] + 1
+    expected = squared_euclidean(values, others)
+    wide = np.repeat(np.repeat(values, 2, axis=0), 2, axis=1)
+    for same in (
+        np.asfortranarray(values),
+        values[::-1].copy()[::-1],
+        wide[::2, ::2],
+        values.astype(values.dtype.newbyteorder()),
+        torch.from_numpy(np.ascontiguousarray(values.T)).T,
+    ):
+        assert torch.equal(squared_euclidean(same, others), expected)
+        assert torch.equal(squared_euclidean(values, same), squared_euclidean(values, values))
+
+
+def test_devices_that_are_not_there_are_refused() -> None:
+    for device in ("tpu", "cuda:99"):
+        with pytest.raises(DeviceError, match="choose cpu"):
+            squared_euclidean(GOOD, GOOD, device)
 
 
 def test_memory_map_is_read_in_place(tmp_path: Path) -> None:

@@ -251,6 +251,8 @@ FEATURES, PIDS = np.eye(3, dtype=np.float32), [1, 2, 3]
         ({"g_pids": [7, 8, 9]}, "no query's pid is in the gallery"),
         ({"q_camids": [0, 0, 0], "g_camids": [0, 0, 0]}, "all matches are junk"),
         ({"max_rank": 0}, "max_rank is 0"),
+        ({"q_pids": None}, "q_pids: None is no list"),
+        ({"q_pids": np.array([2**64 - 1, 1, 2], np.uint64)}, "18446744073709551615 is larger than"),
     ],
 )
 def test_bad_labels_are_refused(change: dict[str, Any], words: str) -> None:
@@ -270,6 +272,7 @@ def test_bad_labels_are_refused(change: dict[str, Any], words: str) -> None:
         (np.zeros((3, 3), bool), "type bool"),
         (np.zeros((3, 3), object), "type object"),
         (np.float32([[0, 1, 2], [0, 1, 2], [0, np.nan, 2]]), "row 2 holds NaN"),
+        ([[0.0, 1.0, 2.0], [0.0]], "distmat: .*rows all have the same length"),
     ],
 )
 def test_bad_distances_are_refused(distmat: np.ndarray, words: str) -> None:
@@ -282,6 +285,7 @@ def test_bad_distances_are_refused(distmat: np.ndarray, words: str) -> None:
     [
         ({"metric": "manhattan"}, "euclidean, cosine"),
         ({"metric": "cosine", "rerank": RerankOptions()}, "leave metric out"),
+        ({"rerank": True}, r"rerank is True; give RerankOptions\(\)"),
         ({"block_rows": 0}, "block_rows is 0"),
         ({"block_rows": 2.5}, "block_rows is 2.5"),
         ({"max_rank": 0}, "max_rank is 0; use a whole number of at least 1"),

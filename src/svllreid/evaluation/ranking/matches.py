@@ -9,6 +9,8 @@ import torch
 
 from svllreid.errors import EvaluationError
 
+_MOST = np.iinfo(np.int64).max
+
 
 class Matches:
     """The gallery images that have each query's identity, and which of these are junk.
@@ -17,8 +19,8 @@ class Matches:
         shape: number of queries, number of gallery images.
         q_pids, g_pids: (Nq,) and (Ng,) identities, integers or strings.
         q_camids, g_camids: (Nq,) and (Ng,) cameras, both or neither; a pair with equal pid and camid is junk.
-    Raises: EvaluationError: lengths differ, types are other than integers or strings, or one of q_camids and g_camids
-        is missing.
+    Raises: EvaluationError: lengths differ, types are other than integers or strings, an integer is above 2^63 - 1, or
+        one of q_camids and g_camids is missing.
     Attributes:
         counts: (Nq,) int64, the number of gallery images with each query's identity, junk included.
     """
@@ -78,9 +80,14 @@ def _codes(query: Any, gallery: Any, what: str, shape: tuple[int, int]) -> tuple
 def _label_array(values: Any, name: str) -> np.ndarray:
     array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
     if not isinstance(array, np.ndarray) or array.dtype == object:
-        entries = list(array)
+        try:
+            entries = list(array)
+        except TypeError:
+            raise EvaluationError(f"{name}: {array!r} is no list; give a list of integers or of strings") from None
         mixed = len({isinstance(entry, str) for entry in entries}) > 1
         array = np.asarray(entries, dtype=object if mixed else None)
     if array.ndim != 1 or array.dtype.kind not in "iuUS":
         raise EvaluationError(f"{name}: {array.dtype}, shape {array.shape}; give a list of integers or of strings")
+    if array.dtype.kind == "u" and len(array) and array.max() > _MOST:
+        raise EvaluationError(f"{name}: {array.max()} is larger than {_MOST}; give smaller integers, or strings")
     return array.astype(np.int64) if array.dtype.kind in "iu" else array

@@ -8,17 +8,54 @@ from typing import Any
 import numpy as np
 import torch
 
-from svllreid.errors import EvaluationError
+from svllreid.errors import DeviceError, EvaluationError
 
 _CHUNK_BYTES = 16 << 20
 
 
+def matrix_of(values: Any, name: str) -> torch.Tensor | np.ndarray:
+    """A matrix that a user gave, as a tensor without gradient or as an array.
+
+    Args:
+        values: a tensor, an array, a memory map, or anything else that `np.asarray` accepts.
+        name: what the error message calls it.
+    Raises: EvaluationError: rows of different lengths.
+    """
+    if isinstance(values, torch.Tensor):
+        return values.detach()
+    try:
+        return np.asanyarray(values)
+    except ValueError as error:
+        raise EvaluationError(f"{name}: {error}; give a matrix, whose rows all have the same length") from None
+
+
+def type_name(values: torch.Tensor | np.ndarray) -> str:
+    """The type of a matrix's numbers, such as `float32`, whatever their order of bytes."""
+    return str(values.dtype) if isinstance(values, torch.Tensor) else values.dtype.name
+
+
 def block_tensor(part: Any, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """A block of a tensor, array or memory map as a contiguous tensor, copied only where that is necessary."""
+    shape = tuple(part.shape)
     if not isinstance(part, torch.Tensor):
         part = np.ascontiguousarray(part, dtype=np.float64 if dtype == torch.float64 else np.float32)
+        part = part.reshape(-1)  # a single row or column has any stride, also a negative one, and counts as contiguous
         part = torch.from_numpy(part if part.flags.writeable else part.copy())
-    return part.to(device=device, dtype=dtype).contiguous()
+    return part.to(device=device, dtype=dtype).contiguous().view(-1).view(shape)
+
+
+def device_of(device: torch.device | str) -> torch.device:
+    """The device that a user named.
+
+    Raises: DeviceError: there is no such device on this machine.
+    """
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise DeviceError(f"device {device!r} is not known ({error}); choose cpu or cuda") from None
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"device {found}: PyTorch sees {torch.cuda.device_count()} CUDA devices here; choose cpu")
+    return found
 
 
 class Features:
@@ -32,17 +69,19 @@ class Features:
         name: what error messages call it.
         device: the device of the blocks; None keeps the device of a tensor, and the CPU for arrays. A matrix that takes
             at most half of a GPU's free memory is moved there as a whole.
-    Raises: EvaluationError: the matrix is not two-dimensional, is empty, or is not of a float type.
+    Raises:
+        EvaluationError: the matrix is not two-dimensional, is empty, or is not of a float type.
+        DeviceError: there is no such device.
     """
 
     def __init__(self, values: Any, name: str, device: torch.device | str | None = None) -> None:
         self.name = name
-        self.values = values.detach() if isinstance(values, torch.Tensor) else np.asanyarray(values)
+        self.values = matrix_of(values, name)
         self._check()
         self.count, self.dim = int(self.values.shape[0]), int(self.values.shape[1])
-        self.dtype = torch.float64 if str(self.values.dtype).endswith(("float64", "float128")) else torch.float32
+        self.dtype = torch.float64 if type_name(self.values).endswith(("float64", "float128")) else torch.float32
         values_device = self.values.device if isinstance(self.values, torch.Tensor) else torch.device("cpu")
-        self.device = values_device if device is None else torch.device(device)
+        self.device = values_device if device is None else device_of(device)
         elsewhere = self.device.type == "cuda" and values_device.type != "cuda"
         movable = elsewhere and not isinstance(self.values, np.memmap)
         size = self.count * self.dim * self.dtype.itemsize
@@ -50,7 +89,7 @@ class Features:
             self.values = block_tensor(self.values, self.dtype, self.device)
 
     def _check(self) -> None:
-        kind, shape = str(self.values.dtype), tuple(self.values.shape)
+        kind, shape = type_name(self.values), tuple(self.values.shape)
         if len(shape) != 2:
             raise EvaluationError(f"{self.name}: shape {shape}; give a matrix (images, dimensions), one row an image")
         if 0 in shape:
@@ -105,7 +144,7 @@ def squared_norms(features: Features) -> tuple[torch.Tensor, np.ndarray]:
 
 def _bits(rows: torch.Tensor) -> torch.Tensor:
     """The bits of the rows as int32; they are equal exactly where the numbers are, since −0 becomes 0."""
-    return (rows + 0.0).view(torch.int32)
+    return rows.clone(memory_format=torch.contiguous_format).add_(0.0).view(torch.int32)
 
 
 def _pieces(features: Features, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -17,7 +17,7 @@ from svllreid.evaluation.ranking.blocks import DistanceBlocks, ProgressCallback,
 from svllreid.evaluation.ranking.distance import PairwiseDistances
 from svllreid.evaluation.ranking.match_ranks import MatchRanks
 from svllreid.evaluation.ranking.matches import Matches
-from svllreid.evaluation.ranking.matrix import Features, block_tensor
+from svllreid.evaluation.ranking.matrix import Features, block_tensor, matrix_of, type_name
 from svllreid.evaluation.ranking.rerank import Reranker, RerankOptions
 
 MEASURES = ("mAP", "mINP", "rank1", "rank5", "rank10")
@@ -85,7 +85,8 @@ def evaluate_ranking(
         distmat: (Nq, Ng) real numbers in any unit, smaller is nearer. Infinity is allowed, NaN is not. Integers are
             compared as float64.
         q_pids, g_pids: (Nq,) and (Ng,) identities, integers or strings.
-        q_camids, g_camids: (Nq,) and (Ng,) cameras, both or neither.
+        q_camids, g_camids: (Nq,) and (Ng,) cameras, both or neither. Every number is a camera, also -1: give neither
+            where cameras are unknown.
         max_rank: length of the CMC; beyond the size of the gallery the curve stays flat.
         progress: called as `progress(done, total)`, in queries.
     Returns: the measures.
@@ -100,8 +101,8 @@ def evaluate_ranking(
         (0.75, [0.5, 1.0])
     """
     max_rank = whole_number(max_rank, "max_rank", EvaluationError)
-    distmat = distmat.detach() if isinstance(distmat, torch.Tensor) else np.asanyarray(distmat)
-    shape, kind = tuple(distmat.shape), str(distmat.dtype)
+    distmat = matrix_of(distmat, "distmat")
+    shape, kind = tuple(distmat.shape), type_name(distmat)
     if len(shape) != 2 or 0 in shape:
         raise EvaluationError(f"distmat: shape {shape}; give (queries, gallery images), at least one of each")
     if "float" not in kind and "int" not in kind:
@@ -154,8 +155,10 @@ def evaluate_features(
             change the result.
         progress: called as `progress(done, total)`, in images.
     Returns: the measures.
-    Raises: EvaluationError: see `evaluate_ranking`; also features that are NaN, infinite, not of a float type, or of
-        different dimensions.
+    Raises:
+        EvaluationError: see `evaluate_ranking`; also features that are NaN, infinite, not of a float type, or of
+            different dimensions.
+        DeviceError: there is no such device.
     Example:
         >>> import numpy as np
         >>> import svllreid

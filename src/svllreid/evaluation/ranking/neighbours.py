@@ -25,7 +25,8 @@ class Neighbours:
 
     Args:
         features: (N, D) float32, the queries first.
-        indices: (N, K) int64, the neighbours of each image, nearest first; the first one is the image itself.
+        indices: (N, K) int64, the neighbours of each image, nearest first; the first one is the image itself, or
+            another with equal features and a lower number.
         near: (N, K) float32, their squared distances divided by `largest`.
         largest: (N,) float32, the largest squared distance of each image; 1 where all distances are 0.
     """

@@ -103,10 +103,12 @@ class Reranker:
         gallery: (Ng, D) features.
         options: k1, k2, lambda_value.
         counter: counts the work; making a Reranker takes `work(Nq, Ng)` units.
-    Raises: EvaluationError: different D, NaN or infinite rows.
+    Raises: EvaluationError: different D, NaN or infinite rows, or options of another type.
     """
 
     def __init__(self, query: Features, gallery: Features, options: RerankOptions, counter: ProgressCounter) -> None:
+        if not isinstance(options, RerankOptions):
+            raise EvaluationError(f"rerank is {options!r}; give RerankOptions() or None")
         check_dimensions(query, gallery)
         joined = torch.cat([part.rows(0, part.count).float() for part in (query, gallery)])  # (N, D)
         parts = Features(joined[: query.count], query.name), Features(joined[query.count :], gallery.name)
