@@ -103,12 +103,12 @@ def _output_error(path: Path, error: OSError | RuntimeError) -> OutputError | No
     if code in NO_SPACE or failed_write:
         return OutputError(
             f"{path} could not be written: no space left (an older file stays as it was); free space, "
-            "or name another output folder",
+            "or choose another place for it",
             settings=("output folder",),
         )
     if isinstance(error, OSError):
         return OutputError(
-            f"{path} could not be written: {error.strerror or error}; name an output folder that can be",
+            f"{path} could not be written: {error.strerror or error}; choose a place for it where you may write",
             settings=("output folder",),
         )
     return None

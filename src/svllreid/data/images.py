@@ -37,7 +37,7 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_ADVICE = "restore it, or leave unreadable images out of training and testing"
+_ADVICE = "restore it"
 
 
 def open_image(path: Path) -> Image.Image:
