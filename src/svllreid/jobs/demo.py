@@ -80,7 +80,9 @@ def run_demo(folder: Path, *, identities: int, seed: int, console: Console | Non
     try:
         gallery = make_gallery(folder / "gallery", weights, splits, seed, console)
     except GalleryError as error:
-        console.print(f"no gallery to look at in a browser: {error}", markup=False, highlight=False)
+        console.print(
+            f"no gallery to look at in a browser: {error}", markup=False, highlight=False, emoji=False, soft_wrap=True
+        )
     return Demonstration(rows, run / "metrics.json", run / "ranklist.png", gallery)
 
 

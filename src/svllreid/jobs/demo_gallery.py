@@ -80,7 +80,7 @@ def make_gallery(folder: Path, weights: Path, splits: Splits, seed: int, console
         )
         calibration.usual_rate()
     except EvaluationError as error:
-        console.print(f"no calibration: {error}", markup=False, highlight=False)
+        console.print(f"no calibration: {error}", markup=False, highlight=False, emoji=False, soft_wrap=True)
         return DemoGallery(uri, weights, None)
     calibration.save(folder / "people.json")
     return DemoGallery(uri, weights, folder / "people.json")
