@@ -13,7 +13,7 @@ from svllreid.data.readers.manifest import MAX_FAULTS, Texts, existing_file, for
 from svllreid.data.readers.numbers import require_cameras_fit
 from svllreid.data.readers.own_data import SPLITS
 from svllreid.errors import DatasetError
-from svllreid.files import is_file, is_folder, user_path
+from svllreid.files import is_file, is_folder, spelled_out, user_path
 from svllreid.types import END_TIME, FIRST_TIME, UNKNOWN, Sample
 
 _OPTIONAL = ("pid", "camid", "viewid", "split", "time", "tracklet", "tags")
@@ -112,7 +112,7 @@ def _table(file: Path) -> tuple[list[ListedImage], list[str]]:
             continue
         images.append(
             ListedImage(
-                file.parent / texts["path"],
+                file.parent / spelled_out(texts["path"]),
                 texts.get("pid", ""),
                 index(texts.get("camid", "")),
                 index(texts.get("viewid", "")),

@@ -17,7 +17,7 @@ from svllreid.data.readers.numbers import LARGEST, Labelled, fits
 from svllreid.data.readers.own_data import SPLITS, assemble
 from svllreid.data.readers.record import DatasetRecord
 from svllreid.errors import DatasetError
-from svllreid.files import is_file, is_folder, user_path
+from svllreid.files import is_file, is_folder, spelled_out, user_path
 from svllreid.types import PERSON, UNKNOWN, Splits
 
 REQUIRED = ("path", "pid", "split")
@@ -219,7 +219,7 @@ def _parse(file: Path, records: Iterable[tuple[str, Texts]]) -> tuple[list[Row],
             without_pid += 1
             continue
         # normpath, since a file may be spelled in two ways.
-        path = Path(os.path.normpath(file.parent / texts["path"]))
+        path = Path(os.path.normpath(file.parent / spelled_out(texts["path"])))
         camid, viewid = index(texts.get("camid", "")), index(texts.get("viewid", ""))
         rows.append(Row(place, path, texts["pid"], texts["split"].lower(), camid, viewid))
         images.add((str(path), rows[-1].split))
