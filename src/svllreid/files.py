@@ -20,6 +20,7 @@ NO_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 # encode, which are then written as \udcff.
 UNENCODABLE = "backslashreplace"
 
+_SPELLED = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 _TEMPORARY = re.compile(r"\..+\.(\d+)")
 
 
@@ -64,6 +65,15 @@ def file_name(text: str) -> str:
     'folder__data_run 3'
     """
     return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", text)
+
+
+def spelled_out(text: str) -> str:
+    r"""A file name from a text file, in which bytes that are no UTF-8 are spelled out (see UNENCODABLE).
+
+    >>> spelled_out(r"jos\udce9.jpg") == "jos\udce9.jpg"
+    True
+    """
+    return _SPELLED.sub(lambda match: chr(int(match[1], 16)), text)
 
 
 def user_path(given: str | os.PathLike[str]) -> Path:
@@ -117,12 +127,12 @@ def _output_error(path: Path, error: OSError | RuntimeError) -> OutputError | No
     if code in NO_SPACE or failed_write:
         return OutputError(
             f"{path} could not be written: no space left (an older file stays as it was); free space, "
-            "or name another output folder",
+            "or choose another place for it",
             settings=("output folder",),
         )
     if isinstance(error, OSError):
         return OutputError(
-            f"{path} could not be written: {error.strerror or error}; name an output folder that can be",
+            f"{path} could not be written: {error.strerror or error}; choose a place for it where you may write",
             settings=("output folder",),
         )
     return None

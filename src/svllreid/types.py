@@ -14,6 +14,8 @@ Pid = int | str
 UNKNOWN = -1
 # The nouns of prompts: "A photo of a X X X X person."
 PERSON, VEHICLE = "person", "vehicle"
+# Times, in seconds since 1970, lie from the first of these to before the second: the years 1 to 9999, as in datetimes.
+FIRST_TIME, END_TIME = -62_135_596_800, 253_402_300_800
 CAMID_NOTE = "cameras count from 0: c1 in a file name is camid 0"
 
 

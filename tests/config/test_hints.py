@@ -8,10 +8,10 @@ import pytest
 import typer
 
 import svllreid
-from svllreid.cli.main import app, run
+from svllreid.cli.main import app, run, takes
 from svllreid.config.hints import SETTINGS, with_keys
 from svllreid.config.keys import key_names
-from svllreid.errors import ConfigError
+from svllreid.errors import ConfigError, ImageError, OutputError
 
 SOURCE = Path(svllreid.__file__).parent
 
@@ -71,3 +71,33 @@ def test_the_command_line_adds_the_keys(monkeypatch, capsys, tmp_path):
     assert end.value.code == 2
     message = capsys.readouterr().err.strip()
     assert message.startswith("svllreid: unknown backbone 'ViT-B-61'") and message.endswith(" (MODEL.NAME)")
+
+
+def run_to_its_error(monkeypatch, capsys, *words):
+    monkeypatch.setattr(sys, "argv", ["svllreid", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        run()
+    assert end.value.code == 2
+    return capsys.readouterr().err.strip()
+
+
+def test_only_options_of_the_command_are_advised(monkeypatch, capsys, tmp_path):
+    for name in ("query/a/a_c1.jpg", "gallery/a/a_c2.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"no picture")
+    message = run_to_its_error(monkeypatch, capsys, "data", "describe", "folder", tmp_path)
+    assert message.endswith("; restore it")  # the command leaves no image out
+    message = run_to_its_error(monkeypatch, capsys, "data", "describe", "folders", tmp_path)
+    assert "did you mean folder?" in message and "DATASETS.NAMES" not in message
+    unreadable = ImageError("a.jpg cannot be read; restore it", settings=("unreadable images",))
+    unwritable = OutputError("it could not be written", settings=("output folder",))
+    for command, advice, place in (
+        (["train"], ", or leave such images out (--skip-unreadable)", " (OUTPUT_DIR)"),
+        (["embed"], ", or leave such images out (--skip-unreadable)", " (--output)"),
+        (["verify"], "", ""),
+        (["calibrate"], ", or leave such images out (--skip-unreadable)", " (--output)"),
+        (["gallery", "export"], "", " (--output)"),
+    ):
+        has = takes(command)
+        assert with_keys(unreadable, has) == f"{unreadable}{advice}"
+        assert with_keys(unwritable, has) == f"{unwritable}{place}"

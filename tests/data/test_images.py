@@ -245,7 +245,7 @@ def test_float_values_that_are_no_numbers_are_refused(value, tmp_path):
     values = RAMP.astype(np.float32)
     values[0, 0] = value
     image(values, np.float32).save(tmp_path / "a.tif")
-    with pytest.raises(ImageError, match=r"a\.tif cannot be read.*NaN or infinite.*leave unreadable images out"):
+    with pytest.raises(ImageError, match=r"a\.tif cannot be read.*NaN or infinite.*restore it"):
         open_image(tmp_path / "a.tif")
 
 
@@ -384,3 +384,11 @@ def test_warnings_of_decoders_stay_inside(tmp_path):
             open_image(tmp_path / "large.png")
         warnings.warn("of others", stacklevel=1)
     assert [str(warning.message) for warning in escaped] == ["of others"]
+
+
+def test_a_file_of_another_kind_is_said_to_be_one(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    with pytest.raises(
+        ImageError, match=r"a\.jpg cannot be read as an image \(it is no kind of picture .*\); restore it$"
+    ):
+        open_image(tmp_path / "a.jpg")

@@ -1,5 +1,6 @@
 """Batches are exactly P x K, and an epoch ends when too few identities are left."""
 
+import time
 from collections import Counter
 
 import numpy as np
@@ -88,3 +89,10 @@ def test_epochs_follow_each_other_without_a_new_iteration():
     assert len(sampler) == len(sampler.epoch_batches(2)) - 1
     sampler.set_epoch(3)
     assert list(sampler) == sampler.epoch_batches(3)
+
+
+def test_many_identities_take_no_time():
+    before = time.perf_counter()
+    sampler = PKSampler(np.random.default_rng(0).permutation(np.repeat(np.arange(20_000), 5)), 64, 4, seed=0)
+    assert [len(indices) for indices in sampler.indices] == [5] * 20_000
+    assert time.perf_counter() - before < 2  # a scan of all labels for each identity takes half a minute

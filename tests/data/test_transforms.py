@@ -137,7 +137,7 @@ def test_test_images_come_with_the_rows_of_the_model(samples):
 
 def test_unreadable_images_are_named(samples):
     broken = samples[1]
-    with pytest.raises(ImageError, match=r"cut\.jpg cannot be read.*leave unreadable images out"):
+    with pytest.raises(ImageError, match=r"cut\.jpg cannot be read.*restore it"):
         open_image(broken.path)
     with pytest.raises(ImageError, match=r"missing\.jpg"):
         open_image(broken.path.with_name("missing.jpg"))

@@ -57,6 +57,17 @@ def test_table_metrics_and_picture(tmp_path, monkeypatch, capsys):
     assert "in a browser: svllreid" not in captured.out and "svllreid[search]" in " ".join(captured.err.split())
 
 
+def test_a_gallery_of_images_is_not_replaced(tmp_path, monkeypatch, capsys):
+    mine = tmp_path / "gallery" / "anna" / "anna_c1.jpg"  # as the folders of own data are called
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    monkeypatch.setattr(sys, "argv", ["svllreid", "demo", str(tmp_path), "--identities", "8"])
+    with pytest.raises(SystemExit) as end:
+        run()
+    assert end.value.code == 2 and "no demonstration made it" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["gallery"] and mine.exists()
+
+
 def check_gallery(printed, identities):
     """The command that the demonstration names serves a gallery of the test people, each in front of every camera."""
     words = shlex.split(re.search(r"look at it in a browser: (svllreid serve .*)", printed)[1])

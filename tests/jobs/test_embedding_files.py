@@ -89,6 +89,16 @@ def test_an_unreadable_image_stops_and_nothing_is_written(weights, folder, tmp_p
     assert not (tmp_path / "out.npz").exists()
 
 
+def test_absent_images_are_counted_before_any_is_embedded(weights, folder, tmp_path):
+    table = folder / "table.csv"
+    table.write_text("path\na/00_c1.png\nb/no.png\nnothing.png\n")
+    output = tmp_path / "out.npz"
+    with pytest.raises(ImageError, match=r"2 of the 3 images that .*table\.csv names are absent: .*no\.png, .*nothing"):
+        embed_to_file(table, weights, output, EmbedOptions(device="cpu"))
+    assert not output.exists() and not output.with_name("out.npz.parts").exists()
+    assert embed_to_file(table, weights, output, SKIP) == 1
+
+
 def test_names_that_parquet_cannot_hold_are_refused_at_once(weights, folder, tmp_path):
     odd = folder / os.fsdecode(b"\xff.jpg")
     odd.write_bytes(next(folder.rglob("*.*")).read_bytes())

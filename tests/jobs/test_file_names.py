@@ -9,7 +9,10 @@ import sys
 import pytest
 
 from svllreid.cli.main import run
+from svllreid.data.readers.listed_images import list_images
+from svllreid.data.readers.manifest import read_manifest
 from svllreid.errors import OutputError
+from svllreid.files import UNENCODABLE
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.testing import run_features, run_test
 from svllreid.jobs.training import train
@@ -97,3 +100,11 @@ def test_a_run_in_such_a_folder_is_refused_before_anything_is_written(people, sm
     with pytest.raises(OutputError, match="name another output folder"):
         pretrain(Recipe(), folder)
     assert not folder.exists()
+
+
+def test_a_table_may_spell_such_names_out(people, tmp_path):
+    path = people / "train" / f"{LATIN}1" / f"{LATIN}_c1.jpg"
+    table = tmp_path / "clusters.csv"
+    table.write_text(f"path,pid,split\n{path},1,train\n", encoding="utf-8", errors=UNENCODABLE)  # as cluster writes it
+    assert [sample.path for sample in read_manifest(table).train] == [path]
+    assert [image.path for image in list_images(table)[0]] == [path]

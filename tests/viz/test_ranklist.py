@@ -35,3 +35,13 @@ def test_frames_and_order(samples, tmp_path):
     inside = [ImageColor.getrgb(colour) for colour in ("black", "cyan", "yellow")]
     assert found[:3] == list(zip(frames, inside, strict=True))
     assert found[3:] == [((255, 255, 255),) * 2]
+
+
+def test_the_page_is_as_wide_as_its_captions(samples, tmp_path):
+    query, path = samples("q.png", 1, "black"), tmp_path / "ranklist.png"
+    sizes = []
+    for caption in ("query.jpg", "query.jpg" * 20, "two\nlines"):
+        draw_ranklist(path, [query], [query], [[0]], [caption], "title", open_image)
+        with Image.open(path) as page:
+            sizes.append(page.width)
+    assert sizes[1] > 4 * sizes[0] and sizes[2] == sizes[0]

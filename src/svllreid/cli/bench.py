@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from svllreid.cli.options import ConfigFile, Device, Overrides
+from svllreid.cli.tables import plain_console
 
 if TYPE_CHECKING:
     from svllreid.config import Config
@@ -50,14 +50,13 @@ def _predict(config: Config, dataset: str, device: str) -> None:
     table.columns[2].justify = "right"
     for part in result.parts:
         table.add_row(part.name, part.amount, f"{part.seconds / 60:.1f}", part.bound)
-    console = Console()
+    console = plain_console()
     console.print(table)
     hours, minutes = divmod(round(result.seconds / 60), 60)
     memory = "unknown memory" if result.memory is None else f"{result.memory / 1e9:.1f} GB of memory"
     console.print(
         f"a whole run on a dataset of the size of {dataset}: {hours} h {minutes} min, {memory}, "
         f"{result.disk / 1e9:.1f} GB of disk",
-        highlight=False,
         soft_wrap=True,
     )
 
@@ -73,7 +72,7 @@ def _measure(config: Config, device: str) -> None:
         speed = f"{row.images_per_second:.1f}"
         memory = "not known" if row.memory is None else f"{row.memory / 1e9:.2f}"
         table.add_row(row.work, str(row.batch_size), speed, memory)
-    console = Console()
+    console = plain_console()
     console.print(table)
     if result.memory is None or any(row.memory is None for row in result.measured):
         console.print("This system does not tell how much memory is used: no batch size is suggested.", soft_wrap=True)
@@ -82,6 +81,5 @@ def _measure(config: Config, device: str) -> None:
     console.print(
         f"stage 2: a batch of {result.suggested} should fill 80 % of {result.memory / 1e9:.1f} GB "
         f"(SOLVER.STAGE2.IMS_PER_BATCH {result.suggested})",
-        highlight=False,
         soft_wrap=True,
     )

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from svllreid.cli.options import BatchSize, Device, Precision, SkipUnreadable
+from svllreid.cli.tables import plain_console
 
 
 def cluster(
@@ -67,7 +68,7 @@ def cluster(
 
     options = ClusterOptions(method, eps, min_samples, k1, k2, centre_cameras, apart=not ignore_times)
     reading = SourceOptions(weights, device, precision, batch_size, skip_unreadable, name)
-    _print_summary(Console(), cluster_to_file(source, output, options, reading, sheets=sheets, fresh=fresh))
+    _print_summary(plain_console(), cluster_to_file(source, output, options, reading, sheets=sheets, fresh=fresh))
 
 
 def _print_summary(console: Console, summary: dict[str, Any]) -> None:

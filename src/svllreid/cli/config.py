@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from svllreid.cli.options import ConfigFile, Overrides
+from svllreid.cli.tables import plain_console
 
 app = typer.Typer(no_args_is_help=True, help="Show configurations and explain their keys.")
 
@@ -33,7 +33,7 @@ def keys() -> None:
     table.add_column("meaning", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    plain_console().print(table)
 
 
 def _as_typed(value: object) -> str:

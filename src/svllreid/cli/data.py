@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from svllreid.cli.tables import plain_console
 from svllreid.files import user_path
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def synth(
     from svllreid.rendered import synthesize
 
     root = synthesize(folder, identities=identities, seed=seed, cameras=cameras, alike=alike, hue=hue)
-    Console().print(f"{root}: {identities} people to train, {identities} others to test", markup=False)
+    typer.echo(f"{root}: {identities} people to train, {identities} others to test")
 
 
 @app.command()
@@ -81,7 +81,7 @@ def check(
     from svllreid.cli.counts import print_comparisons, print_duplicates, print_faults, print_line
     from svllreid.data.readers import compare, dataset
 
-    console = Console()
+    console = plain_console()
     splits = dataset(name).read(root)
     print_comparisons(console, compare(dataset(name), splits))
     for note in splits.notes:
@@ -93,7 +93,7 @@ def check(
         from svllreid.runtime.progress import LiveReport
 
         samples = unique_images(splits)
-        with LiveReport(Console(stderr=True)) as report, report.counting("decoding", len(samples)) as count:
+        with LiveReport(plain_console(stderr=True)) as report, report.counting("decoding", len(samples)) as count:
             _, faults = keep_decodable(samples, count)
         print_faults(console, faults, len(samples))
 
@@ -105,7 +105,7 @@ def _duplicates(splits: Splits) -> Duplicates:
     from svllreid.runtime.progress import LiveReport
 
     images = len(unique_images(splits))
-    with LiveReport(Console(stderr=True)) as report, report.counting("comparing images", images) as count:
+    with LiveReport(plain_console(stderr=True)) as report, report.counting("comparing images", images) as count:
         return find_duplicates(splits, count)
 
 
@@ -128,7 +128,7 @@ def describe(
     from svllreid.types import CAMID_NOTE
     from svllreid.viz.sheet import choose, draw_sheet
 
-    console = Console()
+    console = plain_console()
     splits = dataset(name).read(root)
     if splits.protocol == "vehicleid-10":
         print_line(console, "vehicleid-10: query holds all test images, of which each draw takes its gallery")

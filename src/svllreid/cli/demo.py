@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from svllreid.cli.tables import plain_console
 
 
 def demo(
@@ -30,9 +31,9 @@ def demo(
         table.add_column(column, justify="left" if column == "features" else "right")
     for name, metrics in result.rows.items():
         table.add_row(name, f"{100 * metrics['mAP']:.1f} %", f"{100 * metrics['rank1']:.1f} %")
-    console = Console(soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     console.print(table)
     lines = [f"metrics: {result.metrics}", f"picture: {result.picture}"]
     if result.gallery is not None:
         lines.append(f"look at it in a browser: {shlex.join(result.gallery.command)}")
-    console.print("\n".join(lines), markup=False, highlight=False, emoji=False)
+    console.print("\n".join(lines))

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from svllreid.cli.options import ConfigFile, Overrides
+from svllreid.cli.tables import plain_console, print_whole
 
 if TYPE_CHECKING:
     from svllreid.jobs.exporting import Measured
@@ -90,7 +90,6 @@ def _print(rows: list[Measured]) -> None:
     caption = f"cosine: with the features of PyTorch; images/s: in batches of {SPEED_BATCH}"
     table = Table("model", *columns, caption=caption)
     for column in table.columns:
-        column.no_wrap = True
         column.justify = "left" if column.header == "model" else "right"
     for row in rows:
         same = row.agreement
@@ -98,8 +97,4 @@ def _print(rows: list[Measured]) -> None:
         cells.append(f"{row.size / 1e6:.1f}")
         cells += [f"{100 * value:.1f} %" for name in names for value in row.ranking[name]]
         table.add_row(row.name, *cells)
-    console = Console()
-    if not console.is_terminal:  # a file has no line width, so nothing need be cut off
-        unlimited = console.options.update(max_width=10_000)
-        console.width = max(console.width, console.measure(table, options=unlimited).maximum)
-    console.print(table)
+    print_whole(plain_console(), table)

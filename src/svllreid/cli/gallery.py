@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from svllreid.cli.gallery_options import (
@@ -29,7 +28,7 @@ from svllreid.cli.gallery_options import (
     gallery_options,
 )
 from svllreid.cli.options import ConfigFile, Device, SkipUnreadable
-from svllreid.cli.tables import as_text, print_whole, time_text
+from svllreid.cli.tables import as_text, plain_console, print_whole, time_text
 
 app = typer.Typer(no_args_is_help=True, help="Keep crops in a gallery, to search them.")
 
@@ -147,7 +146,7 @@ def list_crops(
         camera_text = "" if crop.camid < 0 else str(crop.camid)
         cells = (as_text(crop.pid), camera_text, time_text(crop.time), crop.tracklet, "; ".join(crop.tags))
         table.add_row(*cells, crop.path or crop.id[:12])
-    print_whole(Console(markup=False, emoji=False), table)
+    print_whole(plain_console(), table)
     if total > len(crops):
         typer.echo(f"{len(crops)} of {total} crops; --limit shows more")
 
@@ -182,7 +181,7 @@ def stats(uri: Uri, as_json: Json = False, name: Name = "crops", wait: Wait = Fa
     for label, value in rows.items():
         if value != "":
             table.add_row(label, str(value))
-    print_whole(Console(markup=False, emoji=False), table)
+    print_whole(plain_console(), table)
 
 
 @app.command()

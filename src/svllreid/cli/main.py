@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -89,6 +90,16 @@ def _lacks_memory(error: Exception) -> bool:
     return bool(names & {"MemoryError", "OutOfMemoryError"}) or "DefaultCPUAllocator: " in str(error)
 
 
+def takes(words: list[str]) -> Callable[[str], bool]:
+    """Whether the command of a command line has an option or, for a configuration key, takes such keys."""
+    command = typer.main.get_command(app)
+    for word in words:
+        command = getattr(command, "commands", {}).get(word, command)
+    names = {name for parameter in command.params for name in (*parameter.opts, parameter.name)}
+    takes_keys = not names.isdisjoint({"overrides", "--config-file"})
+    return lambda name: name in names if name.startswith("-") else takes_keys
+
+
 def run() -> None:
     """Runs the command line and exits: 0 done, 1 an error in this package, 2 a mistake of the user, 130 interrupted."""
     for stream in (sys.stdout, sys.stderr):
@@ -101,7 +112,7 @@ def run() -> None:
     except ReidError as error:
         from svllreid.config.hints import with_keys  # imports torch, which --help does without
 
-        messages.print(f"svllreid: {with_keys(error)}")
+        messages.print(f"svllreid: {with_keys(error, takes(sys.argv[1:]))}")
         code = 2
     except Exception as error:
         if _lacks_memory(error):

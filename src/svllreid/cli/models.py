@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from svllreid.cli.tables import plain_console
 
 app = typer.Typer(no_args_is_help=True, help="List and fetch published models.")
 
@@ -31,7 +32,7 @@ def list_models() -> None:
             status = "published" if model.drive_id else "not published"
             reported = [f"{value:.1f}" for value in model.reported] if model.reported else ["", ""]
             table.add_row(model.name, model.dataset, *reported, "in cache" if cached(model).is_file() else status)
-    Console().print(table)
+    plain_console().print(table)
 
 
 @app.command()
@@ -54,8 +55,8 @@ def get(
     from svllreid.models.published import find
 
     model = find(name)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=plain_console(stderr=True), transient=True) as bar:
         task = bar.add_task(name, total=None)
         fetched = fetch(
             model, url=url or DRIVE, progress=lambda done, total: bar.update(task, completed=done, total=total)

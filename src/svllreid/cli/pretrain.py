@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from svllreid.cli.options import Device
+from svllreid.cli.tables import plain_console
 from svllreid.files import user_path
 
 
@@ -54,6 +54,6 @@ def pretrain(
     for name, result in scores["probes"].items():
         table.add_row(f"prompt for the {name}", f"{100 * result['accuracy']:.1f} %", f"{100 * result['chance']:.1f} %")
     table.add_row("same person in another camera, mAP", f"{100 * scores['reid_mAP']:.1f} %", "")
-    console = Console(soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     console.print(table)
-    console.print(f"weights: {folder / WEIGHTS}", markup=False, highlight=False, emoji=False)
+    console.print(f"weights: {folder / WEIGHTS}")

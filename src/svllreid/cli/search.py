@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from svllreid.cli.gallery_options import (
@@ -29,7 +28,7 @@ from svllreid.cli.gallery_options import (
     gallery_options,
 )
 from svllreid.cli.options import ConfigFile, Device
-from svllreid.cli.tables import as_text, print_whole, time_text
+from svllreid.cli.tables import as_text, plain_console, print_whole, time_text
 
 if TYPE_CHECKING:
     from svllreid.jobs.searching import Answer
@@ -180,4 +179,4 @@ def _print(answer: Answer) -> None:
         camera = "" if hit.camid < 0 else str(hit.camid)
         cells = (as_text(hit.pid), camera, time_text(hit.time), hit.path or hit.id[:12])
         table.add_row(str(place), f"{hit.distance:.4f}", *probability, *cells)
-    print_whole(Console(markup=False, emoji=False), table)
+    print_whole(plain_console(), table)

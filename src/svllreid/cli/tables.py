@@ -10,6 +10,16 @@ from rich.console import Console
 from rich.table import Table
 
 
+def plain_console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
+    """A console that prints texts as they are; in others `[red]` in a name is an instruction, and `:car:` a picture.
+
+    Args:
+        stderr: print to stderr instead of stdout.
+        soft_wrap: do not break lines, so that paths in them can be copied.
+    """
+    return Console(stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False)
+
+
 def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
     """Prints metrics in percent, with a row for each dataset, or for each part of a dataset with parts.
 

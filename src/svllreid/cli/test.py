@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from svllreid.cli.options import ConfigFile, Device, Overrides, SkipUnreadable
 
@@ -39,7 +38,7 @@ def test(
 
     `svllreid test --features outputs/tested/features.npz TEST.RE_RANKING true OUTPUT_DIR outputs/reranked`
     """
-    from svllreid.cli.tables import print_metrics
+    from svllreid.cli.tables import plain_console, print_metrics
     from svllreid.config import load_config, override_pairs
     from svllreid.errors import ConfigError
     from svllreid.jobs.preparing import Options
@@ -64,7 +63,7 @@ def test(
     else:
         options = Options(device, skip_unreadable=skip_unreadable, keep_sie=asks_for_sie(config, overrides or ()))
         metrics = run_test(config, options, save_features=save_features)
-    print_metrics(Console(), metrics)
+    print_metrics(plain_console(), metrics)
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # not a test case, whatever its name

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from svllreid.cli.options import ConfigFile, Device, Overrides, SkipUnreadable, without_option
 
@@ -55,7 +54,7 @@ def train(
 
     # Loaded before the slow imports below, so that its faults are reported at once.
     config = load_config(config_file, overrides or ())
-    from svllreid.cli.tables import print_metrics
+    from svllreid.cli.tables import plain_console, print_metrics
     from svllreid.jobs.preparing import Options
     from svllreid.jobs.training import train as train_model
 
@@ -72,4 +71,4 @@ def train(
     )
     metrics = train_model(config, options)
     if metrics is not None:
-        print_metrics(Console(), metrics)
+        print_metrics(plain_console(), metrics)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from svllreid.errors import ReidError
 
 SETTINGS = {
@@ -29,7 +31,7 @@ SETTINGS = {
     "layer decay": ("SOLVER.STAGE2.LAYER_DECAY",),
     "sharding": ("SOLVER.SHARD",),
     "Weights & Biases": ("SOLVER.WANDB",),
-    "output folder": ("OUTPUT_DIR",),
+    "output folder": ("--output", "OUTPUT_DIR"),
     "unreadable images": ("--skip-unreadable",),
     "starting over": ("--fresh",),
     "stage": ("--stage",),
@@ -48,16 +50,31 @@ SETTINGS = {
 """Keys and options by setting; a test compares them with the schema, and the settings with the errors in the source."""
 
 
-def with_keys(error: ReidError) -> str:
+FIRST_ALONE = ("output folder",)
+"""Settings that have one key or option in each command: the first one that the command has."""
+REMEDIES = {"unreadable images": ", or leave such images out"}
+"""Settings that are a remedy of their own, with the words that say so. They go where the command has the option."""
+
+
+def with_keys(error: ReidError, has: Callable[[str], bool] = lambda name: True) -> str:
     """The message of an error, with the keys and options that change what it names.
+
+    Args:
+        error: the error.
+        has: whether the command in which it was raised has an option, or takes a key. Others are not named.
 
     >>> from svllreid.errors import ConfigError
     >>> print(with_keys(ConfigError("the batch holds one identity; raise the batch size", settings=("batch size",))))
     the batch holds one identity; raise the batch size (SOLVER.STAGE2.IMS_PER_BATCH)
     """
-    keys = [key for setting in error.settings for key in SETTINGS[setting]]
+    keys: list[str] = []
+    remedies = ""
+    for setting in error.settings:
+        usable = [key for key in SETTINGS[setting] if has(key)]
+        keys += usable[:1] if setting in FIRST_ALONE else usable
+        remedies += REMEDIES.get(setting, "") if usable else ""
     if not keys:
         return str(error)
     first, newline, rest = str(error).partition("\n")  # a list of files may follow the first line
     colon = ":" if first.endswith(":") else ""
-    return f"{first.removesuffix(':')} ({', '.join(keys)}){colon}{newline}{rest}"
+    return f"{first.removesuffix(':')}{remedies} ({', '.join(keys)}){colon}{newline}{rest}"

@@ -37,7 +37,7 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_ADVICE = "restore it, or leave unreadable images out of training and testing"
+_ADVICE = "restore it"
 
 
 def open_image(path: Path) -> Image.Image:
@@ -252,6 +252,8 @@ def _decoding(name: object, advice: str, settings: tuple[str, ...] = ()) -> Iter
         raise
     except Exception as error:
         text = str(error).replace(str(name), "the file")
+        if isinstance(error, UnidentifiedImageError):
+            text = "it is no kind of picture that Pillow knows, or damaged at its start"
         clear = isinstance(error, OSError | ValueError) and text
         reason = text if clear else ": ".join(filter(None, (type(error).__name__, text)))
         raise ImageError(f"{name} cannot be read as an image ({reason}); {advice}", settings=settings) from None

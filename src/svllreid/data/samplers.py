@@ -45,7 +45,7 @@ class PKSampler(Sampler[list[tuple[int, int]]]):
         process_rank: int = 0,
         processes: int = 1,
     ) -> None:
-        self.indices = [np.flatnonzero(np.asarray(labels) == label) for label in np.unique(labels)]
+        self.indices = _by_label(np.asarray(labels))
         self.num_instances = num_instances
         self.pids_per_batch, remainder = divmod(batch_size, num_instances)
         self.seed, self.process_rank, self.processes = seed, process_rank, processes
@@ -110,12 +110,14 @@ class PKSampler(Sampler[list[tuple[int, int]]]):
 
     def _draw(self, rng: np.random.Generator) -> list[np.ndarray]:
         groups = [self._groups(indices, rng) for indices in self.indices]
-        left = [identity for identity, own in enumerate(groups) if own]
+        remaining = np.array([len(own) for own in groups])
+        left = np.flatnonzero(remaining)
         batches = []
         while len(left) >= self.pids_per_batch:
             drawn = rng.choice(left, size=self.pids_per_batch, replace=False)
             batches.append(np.concatenate([groups[identity].popleft() for identity in drawn]))
-            left = [identity for identity in left if groups[identity]]
+            remaining[drawn] -= 1
+            left = left[remaining[left] > 0]
         return batches
 
     def _groups(self, indices: np.ndarray, rng: np.random.Generator) -> deque[np.ndarray]:
@@ -123,6 +125,12 @@ class PKSampler(Sampler[list[tuple[int, int]]]):
             return deque([rng.choice(indices, size=self.num_instances, replace=True)])
         count = len(indices) // self.num_instances
         return deque(np.split(rng.permutation(indices)[: count * self.num_instances], count))
+
+
+def _by_label(labels: np.ndarray) -> list[np.ndarray]:
+    """The indices of each label, in ascending order; sorted by label."""
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(labels) else []
 
 
 def permuted_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:

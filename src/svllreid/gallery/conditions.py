@@ -12,7 +12,7 @@ from typing import Any
 
 from svllreid.errors import GalleryError
 from svllreid.gallery.crop import NO_TIME, camera, coded_tags
-from svllreid.types import Pid
+from svllreid.types import END_TIME, FIRST_TIME, Pid
 
 Moment = float | datetime | str
 """A point in time: seconds since 1970 (UTC), a datetime, or a text in ISO 8601; without a zone it is UTC."""
@@ -23,7 +23,6 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])", re.ASCII)
 # All that need it in the filter language; a file knows no other escapes.
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
-_FIRST, _END = -62_135_596_800, 253_402_300_800  # the years 1 to 9999, which datetimes can say
 _SECONDS = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 
 
@@ -110,7 +109,7 @@ def moment(value: Moment | None) -> float | None:
             f"the time {value!r} is neither seconds since 1970 nor a date and time in ISO 8601, such as "
             "2026-05-01T12:30:00+02:00"
         )
-    if not _FIRST <= number < _END:
+    if not FIRST_TIME <= number < END_TIME:
         raise GalleryError(
             f"the time {value!r} is beyond the years 1 to 9999; give seconds since 1970, not milliseconds"
         )
@@ -131,7 +130,7 @@ def moment_before(age: Age) -> float:
         seconds = float(age)
     if not seconds >= 0:
         raise GalleryError(f"the age {age!r} is no length of time; give one such as 30d, 12h, 90m or 45s")
-    return max(clock.time() - seconds, _FIRST)  # the filter language knows no infinity
+    return max(clock.time() - seconds, FIRST_TIME)  # the filter language knows no infinity
 
 
 def search_conditions(

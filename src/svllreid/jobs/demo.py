@@ -17,15 +17,17 @@ from torch import Tensor
 from svllreid import build
 from svllreid.config import Config, load_config
 from svllreid.data.images import open_image
-from svllreid.errors import GalleryError
+from svllreid.errors import GalleryError, OutputError
 from svllreid.evaluation.features import FeatureSet
 from svllreid.evaluation.protocols import evaluate_protocol
-from svllreid.jobs.demo_gallery import DemoGallery, make_gallery
+from svllreid.files import is_folder
+from svllreid.jobs.demo_gallery import NAME, DemoGallery, make_gallery
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.run_folder import RunFolder
 from svllreid.jobs.testing import embed_splits, rank
 from svllreid.jobs.training import train
 from svllreid.rendered import synthesize
+from svllreid.rendered.write import FOLDER
 from svllreid.runtime.progress import LiveReport
 from svllreid.types import Sample, Splits
 
@@ -59,10 +61,12 @@ def run_demo(folder: Path, *, identities: int, seed: int, console: Console | Non
         identities: number of people to train; as many others are rendered to test.
         seed: seed of the people and of the training.
         console: shows the progress; None: on stderr.
-    Raises: ReidError: the folder cannot be written.
+    Raises: ReidError: the folder cannot be written, or its `rendered_people` or `gallery` was made by something else.
     """
     console = console or Console(stderr=True)
     data, run = folder / "rendered_people", folder / "run"  # a folder `data` might hold the user's files
+    _check_replaceable(data, FOLDER)
+    _check_replaceable(folder / "gallery", NAME)
     shutil.rmtree(data, ignore_errors=True)
     console.print(f"rendering {identities} people to train and {identities} others to test")
     synthesize(data, identities=identities, seed=seed, hue=HUE)
@@ -80,8 +84,19 @@ def run_demo(folder: Path, *, identities: int, seed: int, console: Console | Non
     try:
         gallery = make_gallery(folder / "gallery", weights, splits, seed, console)
     except GalleryError as error:
-        console.print(f"no gallery to look at in a browser: {error}", markup=False, highlight=False)
+        console.print(
+            f"no gallery to look at in a browser: {error}", markup=False, highlight=False, emoji=False, soft_wrap=True
+        )
     return Demonstration(rows, run / "metrics.json", run / "ranklist.png", gallery)
+
+
+def _check_replaceable(folder: Path, made: str) -> None:
+    """Refuses to remove a folder that an earlier demonstration did not make, such as the gallery of a user's data."""
+    names = [path.name for path in folder.iterdir()] if is_folder(folder) else []
+    if names and not any(made in name for name in names):  # a killed one left a temporary name that holds it
+        raise OutputError(
+            f"{folder} would be replaced, but no demonstration made it; name a folder of its own for the demonstration"
+        )
 
 
 def measure_raw_pixels(splits: Splits) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from svllreid.gallery.gallery import Gallery
 from svllreid.runtime.progress import LiveReport
 from svllreid.types import Sample, Splits
 
+NAME = "people.db"
 OPENING = 1_767_254_400.0
 """2026-01-01 08:00 UTC: rendered people come from then on."""
 
@@ -54,7 +55,7 @@ def make_gallery(folder: Path, weights: Path, splits: Splits, seed: int, console
         console: shows the progress.
     Raises: GalleryError: pymilvus is not installed, or another process has the gallery open, as `svllreid serve` has.
     """
-    uri = folder / "people.db"
+    uri = folder / NAME
     if in_use(uri):
         raise GalleryError(f"{uri} is open in another process; end it, such as svllreid serve, and repeat")
     shutil.rmtree(folder, ignore_errors=True)
@@ -80,7 +81,7 @@ def make_gallery(folder: Path, weights: Path, splits: Splits, seed: int, console
         )
         calibration.usual_rate()
     except EvaluationError as error:
-        console.print(f"no calibration: {error}", markup=False, highlight=False)
+        console.print(f"no calibration: {error}", markup=False, highlight=False, emoji=False, soft_wrap=True)
         return DemoGallery(uri, weights, None)
     calibration.save(folder / "people.json")
     return DemoGallery(uri, weights, folder / "people.json")

@@ -20,6 +20,7 @@ from torch import distributed
 
 from svllreid import build
 from svllreid.config import Config
+from svllreid.data.readers.layout import absent, first_three
 from svllreid.data.readers.listed_images import ListedImage, list_images
 from svllreid.errors import ImageError, OutputError
 from svllreid.evaluation.table_file import TableBlock, check_format, check_texts, write_table
@@ -84,6 +85,8 @@ def embed_to_file(
     with logging_to(None, console), LiveReport(console) as report:
         images, notes = list_images(source)
         check_texts(output, (str(image.path) for image in images))
+        if not options.skip_unreadable:
+            _check_present(images, source)
         encoder, sie_notes = fitting_encoder(
             weights,
             config,
@@ -119,6 +122,16 @@ def embed_to_file(
             logger.info("%d features: %s", rows, output)
         end_process_group()
         return rows
+
+
+def _check_present(images: Sequence[ListedImage], source: Path) -> None:
+    """Refuses a table that names absent images, before hours of embedding others."""
+    if missing := absent(image.path for image in images):
+        raise ImageError(
+            f"{len(missing)} of the {len(images)} images that {source} names are absent: {first_three(missing)}; check "
+            "the paths, which count from the table's folder",
+            settings=("unreadable images",),
+        )
 
 
 def columns_of(images: Sequence[ListedImage]) -> dict[str, np.ndarray]:

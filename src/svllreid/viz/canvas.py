@@ -26,7 +26,8 @@ class Canvas:
 
     def __init__(self, height: int, width: int, title: str, captions: Sequence[str] = ()) -> None:
         font = ImageFont.load_default(size=14)
-        longest = max(map(font.getlength, (title, *captions)))
+        lines = [line for text in (title, *captions) for line in text.split("\n")]
+        longest = max(map(font.getlength, lines))
         self.image = Image.new("RGB", (max(width, 2 * GAP + math.ceil(longest)), height), PAPER)
         self.draw, self.font = ImageDraw.Draw(self.image), ImageFont.load_default(size=12)
         self.draw.text((GAP, GAP), title, fill=INK, font=font)

@@ -44,7 +44,7 @@ def draw_ranklist(
     columns = max((len(row) for row in nearest), default=0)
     cell = width + 2 * FRAME + GAP
     row_height = LINE + height + 2 * FRAME + GAP
-    page = Canvas(TOP + row_height * len(queries), 3 * GAP + (columns + 1) * cell, title)
+    page = Canvas(TOP + row_height * len(queries), 3 * GAP + (columns + 1) * cell, title, captions)
     for row, (query, neighbours) in enumerate(zip(queries, nearest, strict=True)):
         top = TOP + row * row_height
         page.write(captions[row], GAP, top)

@@ -54,10 +54,11 @@ def draw_sheet(
     height, width = size
     cell = width + 2 * FRAME + GAP
     row_height = 2 * LINE + height + 2 * FRAME + 2 * GAP
-    page = Canvas(TOP + row_height * len(rows), 2 * GAP + cell * max(map(len, rows), default=0), title)
+    captions = [f"identity {samples[0].pid}" for samples in rows]
+    page = Canvas(TOP + row_height * len(rows), 2 * GAP + cell * max(map(len, rows), default=0), title, captions)
     for row, samples in enumerate(rows):
         top = TOP + row * row_height
-        page.write(f"identity {samples[0].pid}", GAP, top)
+        page.write(captions[row], GAP, top)
         for column, sample in enumerate(samples):
             left = GAP + column * cell
             picture = ImageOps.contain(open_image(sample.path), (width, height))

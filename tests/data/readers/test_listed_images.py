@@ -16,12 +16,13 @@ def test_folders_below_count_and_links_back_do_not(tmp_path):
     for name in ("a/x_c2.jpg", "a/b/y.PNG", "z.txt"):
         (tmp_path / name).touch()
     (tmp_path / "a" / "b" / "back").symlink_to(tmp_path)
+    (tmp_path / "a" / "up").symlink_to(tmp_path.parent)  # leads to other images
     images, notes = list_images(tmp_path)
     assert [(image.path.name, image.camid, image.pid, image.split) for image in images] == [
         ("y.PNG", -1, "", ""),
         ("x_c2.jpg", 1, "", ""),
     ]
-    assert notes == ["1 files that are no images are left out"]
+    assert notes == [f"{tmp_path}: files of other kinds passed over: 1 (z.txt)"]
 
 
 def test_a_folder_with_splits_is_a_dataset(tmp_path):
@@ -47,6 +48,10 @@ def test_a_table_needs_a_path_alone(tmp_path):
         ("path,pid\n,3\n", r"line 2: path is empty"),
         ("name\na.jpg\n", r"lacks the columns path"),
         ("path\n", r"holds no image"),
+        ("path,camid\na.jpg,-15\n", r"line 2: camid '-15' is not a whole number"),
+        ("path,camid\na.jpg,99999999999999999999\n", r"line 2: camid '9+' is above"),
+        ("path,pid\na,b.jpg,3\n", r"line 2: 3 fields, more than there are columns"),
+        ("path,time\na.jpg,1777638600123\n", r"line 2: time '\d+' is beyond the years 1 to 9999; .* not milliseconds"),
     ],
 )
 def test_faulty_tables(tmp_path, text, message):
@@ -67,3 +72,29 @@ def test_tracklets_of_a_table_and_times_in_names(tmp_path):
         (1, None),
         (-1, None),
     ]
+
+
+def test_columns_that_may_be_meant_for_others_are_named(tmp_path):
+    images, notes = list_images(
+        write(tmp_path / "t.csv", "path,Camera,identity,tracklets,colour\na.jpg,1,anna,5,red\n")
+    )
+    assert (images[0].camid, images[0].pid) == (-1, "")
+    (note,) = notes
+    assert "camera (rename it to camid " in note and "identity (rename it to pid " in note
+    assert "tracklets (rename it to tracklet " in note and "colour" not in note
+
+
+def test_identities_are_spelled_as_their_folders_are(tmp_path):
+    for name in ("query/007/a_c1.jpg", "gallery/007/b_c2.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    assert {image.pid for image in list_images(tmp_path)[0]} == {"007"}
+
+
+def test_cameras_in_the_names_of_any_folder(tmp_path):
+    (tmp_path / "a_c0.jpg").touch()
+    images, notes = list_images(tmp_path)
+    assert images[0].camid == -1 and "name camera 0" in notes[0] and "1 (a_c0.jpg)" in notes[0]
+    (tmp_path / f"b_c{'9' * 20}.jpg").touch()
+    with pytest.raises(DatasetError, match=r"1 images of .* have a camera number above"):
+        list_images(tmp_path)

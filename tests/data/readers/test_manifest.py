@@ -204,11 +204,11 @@ def test_parquet_reads_as_csv_does(tmp_path, manifest):
     columns = list(zip(*(row.split(",") for row in ROWS), strict=True))
     table = pyarrow.table(
         {
-            "path": columns[0],
+            " Path": columns[0],
             "pid": [int(pid) for pid in columns[1]],
             # Columns with gaps come as floats.
             "camid": [float(camid) for camid in columns[2]],
-            "split": columns[3],
+            "SPLIT": columns[3],
             "viewid": [1.0, None, float("nan"), 0.0],
             "colour": ["red"] * 4,
         }
@@ -257,3 +257,16 @@ def test_rows_of_train_with_an_empty_pid_are_left_out_and_counted(manifest):
     assert splits.notes == ("2 rows of train with an empty pid are left out",)
     with pytest.raises(DatasetError, match="line 2: pid is empty"):
         read_manifest(manifest(["images/t2.jpg,,1,", *ROWS]))
+
+
+def test_a_misspelt_column_is_named(manifest):
+    (note,) = (note for note in read_manifest(manifest(head="path,pid,camera,split")).notes if "not read" in note)
+    assert note == "columns not read: camera (rename it to camid if that is what it holds)"
+
+
+def test_identities_that_differ_in_leading_zeros_only_are_noted(manifest):
+    splits = read_manifest(manifest([row.replace("q.jpg,9,", "q.jpg,09,") for row in ROWS]))
+    assert [splits.query[0].pid, splits.gallery[0].pid] == ["09", "9"]
+    assert splits.notes == (
+        "query and gallery: identities that differ in leading zeros only, and count as different ones: 1 (09 and 9)",
+    )

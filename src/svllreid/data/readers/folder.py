@@ -88,7 +88,7 @@ def _find_split(folder: Path) -> tuple[list[tuple[str, Path]], list[str]]:
     others = list(top.others)
     for identity in top.folders:
         images: list[Path] = []
-        for place, listing in _below(folder / identity):
+        for place, listing in below(folder / identity):
             images += [place / name for name in listing.images]
             others += [(place / name).relative_to(folder).as_posix() for name in listing.others]
         labelled += [(identity, path) for path in images]
@@ -101,7 +101,7 @@ def _find_split(folder: Path) -> tuple[list[tuple[str, Path]], list[str]]:
     return labelled, notes + others_note(folder.name, others)
 
 
-def _below(folder: Path) -> Iterator[tuple[Path, Listing]]:
+def below(folder: Path) -> Iterator[tuple[Path, Listing]]:
     """Lists a folder and all folders below it; each real folder once, even if several links lead to it.
 
     Links to a folder above are not followed, since they lead to other identities.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from svllreid.data.readers.folder import CAMERA, read_folder
-from svllreid.data.readers.layout import list_folder
-from svllreid.data.readers.manifest import Texts, existing_file, index, read_rows
+from svllreid.data.readers.folder import CAMERA, below, read_folder
+from svllreid.data.readers.layout import note, others_note
+from svllreid.data.readers.manifest import MAX_FAULTS, Texts, existing_file, form_fault, index, index_fault, read_rows
+from svllreid.data.readers.numbers import require_cameras_fit
 from svllreid.data.readers.own_data import SPLITS
 from svllreid.errors import DatasetError
-from svllreid.files import is_file, is_folder, user_path
-from svllreid.types import UNKNOWN, Sample
+from svllreid.files import is_file, is_folder, spelled_out, user_path
+from svllreid.types import END_TIME, FIRST_TIME, UNKNOWN, Sample
 
 _OPTIONAL = ("pid", "camid", "viewid", "split", "time", "tracklet", "tags")
 _SECONDS = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
@@ -50,7 +50,8 @@ def list_images(source: Path) -> tuple[list[ListedImage], list[str]]:
 
     - A folder with sub-folders train, query or gallery is read as `read_folder` reads it, with identities and splits.
     - Any other folder gives all images in it and below it; `_c<k>` in a file's name is the camera, k counting from 1,
-      and `_t<seconds since 1970>`, such as `_t1777638600.25`, the time. A shorter number is no time.
+      and `_t<seconds since 1970>`, such as `_t1777638600.25`, the time. A number of fewer than 9 or more than 11 digits
+      before the point is no time.
     - A CSV or Parquet table needs the column path; pid, camid, viewid, split, time, tracklet and tags may be there. A
       time is in seconds since 1970, or an ISO 8601 text such as 2026-05-01T12:30:00+02:00 (without a zone: UTC).
 
@@ -60,10 +61,10 @@ def list_images(source: Path) -> tuple[list[ListedImage], list[str]]:
     if not is_folder(source) and not is_file(source):
         raise DatasetError(f"{source} does not exist; name a folder of images, or a CSV or Parquet table of them")
     if not is_folder(source):
-        images, notes = list(_table(existing_file(source))), []
+        images, notes = _table(existing_file(source))
     elif any(is_folder(source / split) for split in SPLITS):
         splits = read_folder(source)
-        images = [_of(sample, split) for split in SPLITS for sample in getattr(splits, split)]
+        images = [_of(sample, source, split) for split in SPLITS for sample in getattr(splits, split)]
         notes = list(splits.notes)
     else:
         images, notes = _folder(source)
@@ -72,62 +73,77 @@ def list_images(source: Path) -> tuple[list[ListedImage], list[str]]:
     return sorted(images, key=lambda image: str(image.path)), notes
 
 
-def _of(sample: Sample, split: str) -> ListedImage:
-    return ListedImage(sample.path, str(sample.pid), sample.camid, sample.viewid, split=split)
+def _of(sample: Sample, root: Path, split: str) -> ListedImage:
+    """An image of a dataset in folders. Its identity is the name of its folder, as in a table that says the same."""
+    identity = sample.path.relative_to(root / split).parts[0]
+    return ListedImage(sample.path, identity, sample.camid, sample.viewid, split=split)
 
 
 def _folder(root: Path) -> tuple[list[ListedImage], list[str]]:
-    """All images in a folder and below it; other files are counted in a note."""
-    images, others, folders, seen = [], 0, [root], set[Path]()
-    while folders:
-        folder = folders.pop()
-        if folder.resolve() in seen:  # a link that leads back
-            continue
-        seen.add(folder.resolve())
-        listing = list_folder(folder)
-        folders += [folder / name for name in listing.folders]
-        others += len(listing.others)
-        for name in listing.images:
-            match, moment = CAMERA.search(name), _TIME_IN_NAME.search(name)
-            camid = int(match[1]) - 1 if match and int(match[1]) else UNKNOWN
-            images.append(ListedImage(folder / name, camid=camid, time=float(moment[1]) if moment else None))
-    return images, [f"{others} files that are no images are left out"] if others else []
+    """All images in a folder and below it, and notes on what was left out."""
+    paths: list[Path] = []
+    others: list[str] = []
+    for folder, listing in below(root):
+        paths += [folder / name for name in listing.images]
+        others += [(folder / name).relative_to(root).as_posix() for name in listing.others]
+    cameras = {path: match[1] for path in paths if (match := CAMERA.search(path.stem))}
+    require_cameras_fit("folder", root, ((str(path.relative_to(root)), digits) for path, digits in cameras.items()))
+    images = []
+    for path in paths:
+        moment = _TIME_IN_NAME.search(path.name)
+        camid = int(cameras.get(path, 0)) - 1  # camera 0 becomes UNKNOWN, too
+        images.append(ListedImage(path, camid=camid, time=float(moment[1]) if moment else None))
+    zeros = [path.relative_to(root).as_posix() for path, digits in cameras.items() if not int(digits)]
+    what = "files that name camera 0, though cameras count from 1 (_c1), are taken without a camera"
+    return images, note(str(root), what, zeros) + others_note(str(root), others)
 
 
-def _table(file: Path) -> Iterator[ListedImage]:
-    """The rows of a table; faulty ones are refused together."""
-    bad = []
-    for place, texts in read_rows(file, required=("path",), optional=_OPTIONAL):
+def _table(file: Path) -> tuple[list[ListedImage], list[str]]:
+    """The rows of a table, of which faulty ones are refused together, and notes on its columns."""
+    images: list[ListedImage] = []
+    bad: list[str] = []
+    notes: list[str] = []
+    for place, texts in read_rows(file, ("path",), _OPTIONAL, notes):
+        if len(bad) == MAX_FAULTS:  # the rest is not read
+            break
         fault = _fault(texts)
         if fault:
             bad.append(f"{place}: {fault}")
             continue
-        yield ListedImage(
-            file.parent / texts["path"],
-            texts.get("pid", ""),
-            index(texts.get("camid", "")),
-            index(texts.get("viewid", "")),
-            _time(texts.get("time", "")),
-            texts.get("split", "").lower(),
-            texts.get("tracklet", ""),
-            texts.get("tags", ""),
+        images.append(
+            ListedImage(
+                file.parent / spelled_out(texts["path"]),
+                texts.get("pid", ""),
+                index(texts.get("camid", "")),
+                index(texts.get("viewid", "")),
+                _time(texts.get("time", "")),
+                texts.get("split", "").lower(),
+                texts.get("tracklet", ""),
+                texts.get("tags", ""),
+            )
         )
     if bad:
         more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise DatasetError(f"{file} has {len(bad)} bad rows: {'; '.join(bad[:3])}{more}. Fix these rows.")
+    return images, notes
 
 
 def _fault(texts: Texts) -> str | None:
     """What is wrong with a row; None if nothing is."""
+    if fault := form_fault(texts):
+        return fault
     if not texts.get("path"):
         return "path is empty"
     if texts.get("split", "").lower() not in ("", *SPLITS):
         return f"split {texts['split']!r} is none of {', '.join(SPLITS)}"
-    for column in ("camid", "viewid"):
-        if texts.get(column) and index(texts[column]) == UNKNOWN and not texts[column].startswith("-1"):
-            return f"{column} {texts[column]!r} is not a whole number from 0"
-    if texts.get("time") and _time(texts["time"]) is None:
-        return f"time {texts['time']!r} is neither seconds since 1970 nor a date and time in ISO 8601"
+    if fault := index_fault(texts):
+        return fault
+    if texts.get("time"):
+        time = _time(texts["time"])
+        if time is None:
+            return f"time {texts['time']!r} is neither seconds since 1970 nor a date and time in ISO 8601"
+        if not FIRST_TIME <= time < END_TIME:
+            return f"time {texts['time']!r} is beyond the years 1 to 9999; give seconds since 1970, not milliseconds"
     return None
 
 

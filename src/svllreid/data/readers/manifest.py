@@ -17,13 +17,21 @@ from svllreid.data.readers.numbers import LARGEST, Labelled, fits
 from svllreid.data.readers.own_data import SPLITS, assemble
 from svllreid.data.readers.record import DatasetRecord
 from svllreid.errors import DatasetError
-from svllreid.files import is_file, is_folder, user_path
+from svllreid.files import is_file, is_folder, spelled_out, user_path
 from svllreid.types import PERSON, UNKNOWN, Splits
 
 REQUIRED = ("path", "pid", "split")
 OPTIONAL = ("camid", "viewid")
 PARQUET = (".parquet", ".pq")
 # A whole number; tools write it as 1.0 if the column has empty cells.
+MEANT = {
+    "camid": ("camera", "cam", "camera_id", "cam_id", "cameraid", "cid"),
+    "pid": ("id", "identity", "person", "person_id", "personid", "vehicle", "vehicle_id", "vid"),
+    "viewid": ("view", "view_id", "viewpoint"),
+    "time": ("timestamp", "datetime", "date"),
+    "tracklet": ("track", "track_id", "trackid", "tracklet_id"),
+}
+"""What other tools call these columns."""
 INDEX = re.compile(r"(-1|\d+)(?:\.0*)?", re.ASCII)
 Texts = dict[str, str]
 # What pyarrow raises besides its own errors, on damaged files and on values that Python has no type for.
@@ -50,7 +58,8 @@ def read_manifest(root: Root, *, noun: str = PERSON) -> Splits:
     """Reads a table of images from a CSV file (UTF-8, column names in the first line) or a Parquet file.
 
     - Columns: path (relative to the table's folder), pid, split (train, query or gallery) and, optionally, camid and
-      viewid, which count from 0 (1.0 is read as 1). Other columns are ignored.
+      viewid, which count from 0 (1.0 is read as 1). Other columns are ignored; a note names those that may be meant for
+      one of these, such as `camera`.
     - Rows of train with an empty pid are left out, and a note counts them; so an image is dropped by emptying one cell.
     - An empty camid or viewid, or -1, means that it is not known. Cameras are known in all rows or in none.
     - Identities: int if all pids of train are numbers, else text. Query and gallery are decided together in the same
@@ -65,9 +74,10 @@ def read_manifest(root: Root, *, noun: str = PERSON) -> Splits:
     Raises: DatasetError: the file cannot be read, lacks columns, has faulty or repeated rows, or names absent images.
     """
     file = existing_file(root)
-    rows, without_pid = _parse(file, read_rows(file, REQUIRED, OPTIONAL))
+    notes: list[str] = []
+    rows, without_pid = _parse(file, read_rows(file, REQUIRED, OPTIONAL, notes))
     _check_cameras(file, rows)
-    notes = _check_repeats(file, rows)
+    notes += _check_repeats(file, rows)
     if without_pid:
         notes.append(f"{without_pid} rows of train with an empty pid are left out")
     require_present([row.path for row in rows], "manifest", file)
@@ -92,23 +102,27 @@ def existing_file(root: Root) -> Path:
     return file
 
 
-def read_rows(file: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[tuple[str, Texts]]:
+def read_rows(
+    file: Path, required: Sequence[str], optional: Sequence[str], notes: list[str]
+) -> Iterator[tuple[str, Texts]]:
     """The place (such as `line 7`) and the values of every row of a CSV or Parquet table, as texts by column.
 
     Args:
         file: the table.
         required: columns that must be there.
         optional: further columns that are read where they are there.
+        notes: gets a note on columns that are not read although their names are near to one of `optional`.
     Raises: DatasetError: the table cannot be read, or lacks a column or has it twice. It comes with the first row.
     """
     parquet = file.suffix.lower() in PARQUET
-    rows = _parquet(file, required, optional) if parquet else _csv(file, required, optional)
+    rows = (_parquet if parquet else _csv)(file, required, optional, notes)
     for number, texts in rows:
         yield f"{'row' if parquet else 'line'} {number}", texts
 
 
-def _check_columns(file: Path, columns: Iterable[str], required: Sequence[str], optional: Sequence[str]) -> None:
-    names = list(columns)
+def _check_columns(
+    file: Path, names: Sequence[str], required: Sequence[str], optional: Sequence[str], notes: list[str]
+) -> None:
     if missing := [column for column in required if column not in names]:
         raise DatasetError(
             f"manifest: {file} lacks the columns {', '.join(missing)}; it has {', '.join(names) or 'none'}. "
@@ -116,14 +130,29 @@ def _check_columns(file: Path, columns: Iterable[str], required: Sequence[str], 
         )
     if repeated := [column for column in (*required, *optional) if names.count(column) > 1]:
         raise DatasetError(f"manifest: {file} has several columns called {', '.join(repeated)}. Keep one of each.")
+    notes += _misnamed(names, required, optional)
 
 
-def _csv(file: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[tuple[int, Texts]]:
+def _misnamed(names: Sequence[str], required: Sequence[str], optional: Sequence[str]) -> list[str]:
+    """A note on columns that are not read, but may be meant for one that is optional and absent."""
+    absent = [column for column in optional if column not in names]
+    guesses = []
+    for name in names:
+        if name in (*required, *optional):
+            continue
+        near = [column for column in absent if name in MEANT.get(column, ())] or get_close_matches(
+            name, absent, 1, 0.75
+        )
+        guesses += [f"{name} (rename it to {column} if that is what it holds)" for column in near]
+    return [f"columns not read: {', '.join(guesses)}"] if guesses else []
+
+
+def _csv(file: Path, required: Sequence[str], optional: Sequence[str], notes: list[str]) -> Iterator[tuple[int, Texts]]:
     """Line number and values of every row; a row with too many fields has their number under the name ''."""
     reader = csv.reader(io.StringIO(read_text(file, "manifest"), newline=""))
     try:
         columns = [column.strip().lower() for column in next(reader, [])]
-        _check_columns(file, columns, required, optional)
+        _check_columns(file, columns, required, optional, notes)
         for fields in reader:
             texts = dict(zip(columns, (field.strip() for field in fields), strict=False))
             if len(fields) > len(columns):
@@ -134,7 +163,9 @@ def _csv(file: Path, required: Sequence[str], optional: Sequence[str]) -> Iterat
         raise DatasetError(f"manifest: {file}, line {reader.line_num}: {error}. Save it as CSV in UTF-8.") from error
 
 
-def _parquet(file: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[tuple[int, Texts]]:
+def _parquet(
+    file: Path, required: Sequence[str], optional: Sequence[str], notes: list[str]
+) -> Iterator[tuple[int, Texts]]:
     """Number and values of every row."""
     try:
         import pyarrow
@@ -145,13 +176,16 @@ def _parquet(file: Path, required: Sequence[str], optional: Sequence[str]) -> It
         ) from error
     try:
         with pyarrow.parquet.ParquetFile(file) as table:
-            columns = table.schema_arrow.names
-            _check_columns(file, columns, required, optional)
-            wanted = [column for column in (*required, *optional) if column in columns]
-            batches = table.iter_batches(batch_size=BATCH, columns=wanted)
+            written = table.schema_arrow.names
+            columns = [column.strip().lower() for column in written]
+            _check_columns(file, columns, required, optional, notes)
+            wanted = {
+                name: column for name, column in zip(written, columns, strict=True) if column in (*required, *optional)
+            }
+            batches = table.iter_batches(batch_size=BATCH, columns=list(wanted))
             records = (record for batch in batches for record in batch.to_pylist())
             for number, record in enumerate(records, start=1):
-                yield number, {column: _text(value) for column, value in record.items()}
+                yield number, {wanted[name]: _text(value) for name, value in record.items()}
     except (pyarrow.ArrowException, *UNREADABLE) as error:
         raise DatasetError(f"manifest: {file} cannot be read as Parquet: {error}") from error
 
@@ -185,7 +219,7 @@ def _parse(file: Path, records: Iterable[tuple[str, Texts]]) -> tuple[list[Row],
             without_pid += 1
             continue
         # normpath, since a file may be spelled in two ways.
-        path = Path(os.path.normpath(file.parent / texts["path"]))
+        path = Path(os.path.normpath(file.parent / spelled_out(texts["path"])))
         camid, viewid = index(texts.get("camid", "")), index(texts.get("viewid", ""))
         rows.append(Row(place, path, texts["pid"], texts["split"].lower(), camid, viewid))
         images.add((str(path), rows[-1].split))
@@ -197,19 +231,32 @@ def _parse(file: Path, records: Iterable[tuple[str, Texts]]) -> tuple[list[Row],
 
 def _fault(texts: Texts) -> str | None:
     """What is wrong with a row; None if nothing is."""
-    if "" in texts:
-        return f"{texts['']} fields, more than there are columns (quote a value that holds a comma)"
+    if fault := form_fault(texts):
+        return fault
     for column in REQUIRED:
         if not texts.get(column) and (column != "pid" or texts.get("split", "").lower() != "train"):
             return f"{column} is empty"
-        if len(texts.get(column, "")) > MAX_CHARACTERS:
-            return f"{column} has {len(texts[column])} characters (at most {MAX_CHARACTERS})"
     split = texts["split"]
     if split.lower() not in SPLITS:
         near = get_close_matches(split.lower(), SPLITS, n=1)
         return f"split {split!r} is unknown" + (
             f" (did you mean {near[0]}?)" if near else f" (one of {', '.join(SPLITS)})"
         )
+    return index_fault(texts)
+
+
+def form_fault(texts: Texts) -> str | None:
+    """What is wrong with the number of a row's fields or with their lengths; None if nothing is."""
+    if "" in texts:
+        return f"{texts['']} fields, more than there are columns (quote a value that holds a comma)"
+    for column, text in texts.items():
+        if len(text) > MAX_CHARACTERS:
+            return f"{column} has {len(text)} characters (at most {MAX_CHARACTERS})"
+    return None
+
+
+def index_fault(texts: Texts) -> str | None:
+    """What is wrong with a row's camid or viewid; None if nothing is."""
     for column in OPTIONAL:
         text = texts.get(column, "")
         match = INDEX.fullmatch(text)

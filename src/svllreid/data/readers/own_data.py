@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from svllreid.data.readers.layout import by_path
+from svllreid.data.readers.layout import by_path, note
 from svllreid.data.readers.numbers import Labelled, to_samples
 from svllreid.errors import DatasetError
 from svllreid.types import UNKNOWN, Pid, Splits
@@ -64,8 +64,19 @@ def assemble(
         all_notes.append("no training images: for testing only")
     if not query:
         all_notes.append("no query and gallery images: for training only")
+    all_notes += _alike("train", images["train"]) + _alike("query and gallery", (*images["query"], *images["gallery"]))
     unknown = all(sample.camid == UNKNOWN for sample in (*train, *query, *gallery))
     if unknown:
         all_notes.append("cameras unknown: only a query's own picture is left out of its ranking (leave-self-out)")
     protocol = "leave-self-out" if unknown else "cross-camera"
     return Splits(name, train, query, gallery, protocol=protocol, noun=noun, notes=tuple(all_notes))
+
+
+def _alike(place: str, images: Sequence[Labelled]) -> list[str]:
+    """A note on identities that differ in leading zeros only, as when a spreadsheet turned 007 into 7."""
+    spellings: dict[str, list[str]] = {}
+    for text in sorted({image.identity for image in images}):
+        if text.isascii() and text.isdigit():
+            spellings.setdefault(text.lstrip("0"), []).append(text)
+    alike = [" and ".join(texts) for texts in spellings.values() if len(texts) > 1]
+    return note(place, "identities that differ in leading zeros only, and count as different ones", alike)
