@@ -371,10 +371,20 @@ def test_the_last_checkpoints_are_kept(tmp_path):
     for name in ("tiny_5", "tiny_10", "tiny_20", "tiny_best", "tiny_stage1_9"):
         for kind in ("pth", "json"):
             (tmp_path / f"{name}.{kind}").touch()
-    RunFolder(tmp_path, "tiny").keep_last(0)
+    RunFolder(tmp_path, "tiny").keep_last(0, epoch=20)
     assert len(list(tmp_path.iterdir())) == 10
-    RunFolder(tmp_path, "tiny").keep_last(2)
+    RunFolder(tmp_path, "tiny").keep_last(2, epoch=20)
     assert {file.stem for file in tmp_path.iterdir()} == {"tiny_10", "tiny_20", "tiny_best", "tiny_stage1_9"}
+
+
+def test_starting_over_removes_what_a_run_writes_and_nothing_else(tmp_path):
+    own = ["tiny_5", "tiny_best", "tiny_stage1_9"]
+    others = ["tiny_backup", "tiny_2nd", "tiny_5_good", "tiny_stage1_good", "tiny_05", "small_5"]
+    for name in own + others:
+        for kind in ("pth", "json"):
+            (tmp_path / f"{name}.{kind}").touch()
+    RunFolder(tmp_path, "tiny").clear((1, 2), logs=True, keep=None)
+    assert {file.stem for file in tmp_path.iterdir()} == set(others) and len(list(tmp_path.iterdir())) == 12
 
 
 def test_too_small_a_disk_is_noticed_at_once(small_config, tmp_path, monkeypatch):

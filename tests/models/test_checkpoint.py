@@ -168,3 +168,24 @@ def test_broken_json_beside(published, small_config):
     path.with_suffix(".json").write_text(json.dumps({"what": 1}))
     with pytest.raises(CheckpointError, match="restore or remove it"):
         load_trained(path, small_config())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": {}},
+        {"config": []},
+        {"config": {"MODEL": {"NAME": "tiny"}, "DATASETS": []}},
+        {"pids": None},
+        {"pids": 3},
+        {"changes": {}},
+        {"changes": [3]},
+    ],
+)
+def test_a_json_beside_that_is_damaged_is_refused(published, small_config, change):
+    model, path = published
+    save_checkpoint(path, model, CheckpointInfo(small_config().to_yaml_tree(), 7, 2, 1, [], 2, 1, ""))
+    content = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({**content, **change}))
+    with pytest.raises(CheckpointError, match=r"which belongs to .*cannot be read: .*restore or remove it"):
+        load_trained(path, small_config())

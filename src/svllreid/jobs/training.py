@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from rich.console import Console
@@ -49,15 +49,16 @@ def train(config: Config, options: Options = Options(), console: Console | None 
     with logging_to(None, console), LiveReport(console) as report:
         run = prepare_run(config, options, report)
         model, origin = first_model(run)
-    changes, writers = open_folder(run, begins=model is not None)
-    run.fabric.barrier()  # until the first process has removed the files of an earlier run
-    log = run.folder.path / "log.txt" if run.fabric.is_global_zero else None
-    with logging_to(log, console), LiveReport(console, writers) as report:
-        log_start(run, model, origin)
-        metrics = train_stages(run, model, changes, report) if model is not None else {}
-        metrics = last_metrics(run, metrics, report)
-        end_process_group()
-        return metrics or None
+    with run.folder.locked() if run.fabric.is_global_zero else nullcontext():
+        changes, writers = open_folder(run, begins=model is not None)
+        run.fabric.barrier()  # until the first process has removed the files of an earlier run
+        log = run.folder.path / "log.txt" if run.fabric.is_global_zero else None
+        with logging_to(log, console), LiveReport(console, writers) as report:
+            log_start(run, model, origin)
+            metrics = train_stages(run, model, changes, report) if model is not None else {}
+            metrics = last_metrics(run, metrics, report)
+            end_process_group()
+            return metrics or None
 
 
 def first_model(run: Run) -> tuple[SVLLReID | None, str]:
@@ -213,6 +214,7 @@ def log_start(run: Run, model: SVLLReID | None, origin: str) -> None:
         if run.changes:
             logger.info("nothing is left to train, so what has changed takes no effect: %s", ", ".join(run.changes))
         return
+    log_continuing(run)
     parameters = sum(p.numel() for p in model.image_encoder.parameters()) / 1e6
     logger.info(
         "%s: %d identities, %d images, %d cameras; %s with %.1f million vision parameters on %s",
@@ -224,3 +226,21 @@ def log_start(run: Run, model: SVLLReID | None, origin: str) -> None:
         parameters,
         run.fabric.device,
     )
+
+
+def log_continuing(run: Run) -> None:
+    """Log of each stage that is trained from where it continues, or that its earlier training is lost."""
+    for stage in run.todo:
+        state, checkpoints = run.folder.state(stage), run.folder.numbered(stage)
+        progress = read_progress(state)
+        if progress is not None:
+            steps = f" and {progress.step} steps" if progress.step else ""
+            logger.info("stage %d continues after %d epochs%s", stage, progress.epoch, steps)
+        elif checkpoints:
+            logger.warning(
+                "stage %d begins anew, since there is no %s to continue from. %s stays until an epoch of the same "
+                "number replaces it",
+                stage,
+                state,
+                " and ".join(map(str, checkpoints)),
+            )
