@@ -185,7 +185,7 @@ def test_a_stage_says_after_which_epoch_it_continues(run, caplog):
     _, config = run
     with caplog.at_level("INFO", "svllreid"):
         train(config({"SOLVER.STAGE2.MAX_EPOCHS": 3}), ALLOW)
-    assert "stage 2 continues after 2 epochs" in caplog.text and "begins anew" not in caplog.text
+    assert "stage 2 continues after epoch 2\n" in caplog.text and "begins anew" not in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["{}", "[3]", "[", '"text"'])

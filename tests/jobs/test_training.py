@@ -131,9 +131,10 @@ def test_a_finished_run_is_not_run_again(copied):
     config, folder, metrics = copied
     before = stamps(folder)
     (folder / "ranklist.png").unlink()
+    events = sorted(folder.glob("events.out.*"))
     again = train(config)
     assert stamps(folder) == before and not (folder / "ranklist.png").exists()
-    assert again == metrics
+    assert again == metrics and sorted(folder.glob("events.out.*")) == events
     assert "this run is complete; --fresh starts over" in (folder / "log.txt").read_text()
 
 

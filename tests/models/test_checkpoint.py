@@ -95,10 +95,16 @@ def test_another_backbone_is_named(published, small_config):
 
 
 def test_side_information_is_left_out_or_missing(published, small_config, caplog):
-    _, path = published
+    model_of_file, path = published
     with caplog.at_level("INFO", logger="svllreid"):
         model, _, _ = load_trained(path, small_config({"MODEL.SIE_CAMERA": False}))
     assert not hasattr(model, "cv_embed") and "its side information is left out" in caplog.text
+    caplog.clear()
+    save_checkpoint(path, model_of_file, CheckpointInfo(small_config().to_yaml_tree(), 7, 2, 1, [], 2, 1, ""))
+    with caplog.at_level("INFO", logger="svllreid"):
+        load_trained(path, small_config({"MODEL.SIE_CAMERA": False}))
+    assert "side information" not in caplog.text  # the command that switched it off says so
+    path.with_suffix(".json").unlink()
     bare = path.with_name("bare.pth")
     torch.save(
         {name: value for name, value in torch.load(path, weights_only=True).items() if "cv_embed" not in name}, bare

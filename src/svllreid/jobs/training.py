@@ -90,22 +90,24 @@ def open_folder(run: Run, *, begins: bool) -> tuple[Sequence[dict[str, Any]], li
 
     Args:
         run: the run.
-        begins: whether anything is trained; otherwise config.yml stays as it is.
-    Returns: the record of changed keys, and the writers; both are empty on the other processes.
+        begins: whether anything is trained; otherwise config.yml stays as it is, and there is nothing to record.
+    Returns: the record of changed keys, and the writers; both are empty on the other processes, and where nothing is
+        trained.
     """
     if not run.fabric.is_global_zero:
         return (), []
-    folder, changes = run.folder, list[dict[str, Any]]()
+    folder = run.folder
     if run.options.fresh:
         folder.clear(run.stages, logs=run.options.stage is None, keep=run.options.stage1_weights)
     for place in (folder.path, folder.path / "state"):
         remove_leftovers(place)
+    if not begins:
+        return (), []
     tree = run.asked.to_yaml_tree()
-    if begins:
-        progress = read_progress(folder.state(run.todo[0])) or TrainingProgress()
-        trained = {"stage": run.todo[0], "epochs": progress.epoch, "steps": progress.step}
-        changes = record_changes(folder.changes, run.changes, trained)
-        write_text(folder.config, dump_tree(tree))
+    progress = read_progress(folder.state(run.todo[0])) or TrainingProgress()
+    trained = {"stage": run.todo[0], "epochs": progress.epoch, "steps": progress.step}
+    changes = record_changes(folder.changes, run.changes, trained)
+    write_text(folder.config, dump_tree(tree))
     projects = {name: getattr(run.config.solver, name, "") for name in WRITERS}  # a key of the writer's name, if any
     return changes, open_writers(folder.path, projects, tree)
 
@@ -234,8 +236,8 @@ def log_continuing(run: Run) -> None:
         state, checkpoints = run.folder.state(stage), run.folder.numbered(stage)
         progress = read_progress(state)
         if progress is not None:
-            steps = f" and {progress.step} steps" if progress.step else ""
-            logger.info("stage %d continues after %d epochs%s", stage, progress.epoch, steps)
+            step = f"step {progress.step} of epoch {progress.epoch + 1}" if progress.step else f"epoch {progress.epoch}"
+            logger.info("stage %d continues after %s", stage, step)
         elif checkpoints:
             logger.warning(
                 "stage %d begins anew, since there is no %s to continue from. %s stays until an epoch of the same "
