@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
-
 from svllreid.build import entries
 from svllreid.config import Config
 from svllreid.config.schema import Stage1, Stage2
 from svllreid.errors import OutputError
 from svllreid.files import user_path
+from svllreid.jobs.predicted_files import RunFiles
+from svllreid.models.reid import SVLLReID
 from svllreid.runtime.writers import check_folder
 from svllreid.training.state import read_progress
 
@@ -153,7 +153,7 @@ class RunFolder:
         """
         from filelock import FileLock, Timeout
 
-        file = self.path / "state" / ".lock"
+        file = self.path / "state" / "lock"
         lock = FileLock(file, thread_local=False)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -170,12 +170,16 @@ class RunFolder:
         finally:
             lock.release()
 
-    def check_space(self, model: nn.Module) -> None:
-        """Check that the disk has space for three checkpoints and the saved state (weights and two moments).
+    def check_space(self, model: SVLLReID, config: Config) -> None:
+        """Check that the disk has space for the checkpoints and states of the run that are not there yet.
 
         Raises: OutputError: it has not.
         """
-        needed = 6 * sum(value.numel() * value.element_size() for value in model.state_dict().values())
+        files = RunFiles.of(model, config)
+        there = [*self.numbered(1), *self.numbered(2), self.best, self.state(1), self.state(2)]
+        # A file is written beside the one that it replaces.
+        needed = files.left + max(files.largest_state, files.checkpoint)
+        needed -= sum(file.stat().st_size for file in there if file.is_file())
         place = self.path.resolve()
         while not place.exists():
             place = place.parent

@@ -77,7 +77,7 @@ def first_model(run: Run) -> tuple[SVLLReID | None, str]:
     foreign = run.options.stage1_weights is not None or run.options.allow_config_change
     model, origin = starting_model(run.config, run.data, run.splits.name, prompts, foreign=foreign)
     model = on_device(model, run.config, run.fabric)
-    run.folder.check_space(model)
+    run.folder.check_space(model, run.config)
     if 2 in run.todo:
         build.check_stage2(run.config, model)
     return model, origin
