@@ -233,3 +233,10 @@ def test_the_baseline_takes_no_prompts_and_has_no_stage_1(small_config, tmp_path
     with caplog.at_level("INFO", "svllreid"):
         train(config, Options(max_steps=1))
     assert "MODEL.USE_SSL_STAGE1 has no effect" in caplog.text
+
+
+def test_a_stage_1_that_could_learn_nothing_is_refused(small_config, tmp_path):
+    config = small_config({"SOLVER.STAGE1.IMS_PER_BATCH": 1, "OUTPUT_DIR": str(tmp_path / "out")})
+    with pytest.raises(ConfigError, match=r"SOLVER\.STAGE1\.IMS_PER_BATCH 1: .* set at least 2, two for each process"):
+        train(config)
+    assert not (tmp_path / "out").exists()

@@ -23,6 +23,7 @@ from svllreid.jobs.preparing import (
 from svllreid.jobs.run_folder import RunFolder, output_dir
 from svllreid.jobs.testing import TestSet, prepare_tests
 from svllreid.models.checkpoint import read_info
+from svllreid.runtime.gather import num_processes
 from svllreid.runtime.progress import LiveReport
 from svllreid.runtime.writers import check_wandb
 from svllreid.types import Splits
@@ -99,6 +100,11 @@ def prepare_run(config: Config, options: Options, report: LiveReport) -> Run:
         named = load_test_splits(config, options, report)
     tests = prepare_tests(named, config, splits.origin, data.side_rows)
     build.build_test_transform(config)  # called for its check of the image sizes
+    if 1 in todo and config.solver.stage1.ims_per_batch < 2 * num_processes():
+        raise ConfigError(
+            f"SOLVER.STAGE1.IMS_PER_BATCH {config.solver.stage1.ims_per_batch}: stage 1 compares the images of a batch "
+            f"and learns nothing from one alone; set at least {2 * num_processes()}, two for each process"
+        )
     if 2 in stages:
         build.build_sampler(config, data)  # called for its check of the batch size
     if 2 in todo:
