@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -198,6 +199,29 @@ def test_nothing_of_the_machine_and_no_names_are_uploaded(cli, hub, trained, mar
             assert secret.encode() not in content, (name, secret)
     info = json.loads(hub.repos[REPO]["model.json"])
     assert info["pids"] == [0, 1, 2, 3] and info["config"]["DATASETS"]["NAMES"] == "market1501"
+
+
+def test_places_among_the_changed_keys_are_not_uploaded(cli, hub, trained, tmp_path):
+    for file in trained.glob("tiny_2.*"):
+        shutil.copy(file, tmp_path)
+    info = json.loads((tmp_path / "tiny_2.json").read_text())
+    changed = {
+        "MODEL.PRETRAINED": {"before": "/home/secret/clip.pt", "now": "openai"},
+        "DATASETS.NAMES": {"before": "folder:/home/secret", "now": ["market1501", "veri:/home/secret"]},
+        "DATASETS.ROOT_DIR": {"before": "/home/secret", "now": "data"},
+        "SOLVER.STAGE2.BASE_LR": {"before": 1e-4, "now": 5e-4},
+    }
+    info["changes"] = [{"stage": 2, "epochs": 1, "steps": 0, "changed": changed}]
+    info["config"]["MODEL"]["PRETRAINED"] = "/home/secret/clip.pt"
+    (tmp_path / "tiny_2.json").write_text(json.dumps(info))
+    code, _, err = cli("hub", "push", REPO, tmp_path / "tiny_2.pth")
+    assert code == 0, err
+    assert not [name for name, content in hub.repos[REPO].items() if b"secret" in content]
+    assert json.loads(hub.repos[REPO]["model.json"])["changes"][0]["changed"] == {
+        "MODEL.PRETRAINED": {"before": "clip.pt", "now": "openai"},
+        "DATASETS.NAMES": {"before": "folder", "now": ["market1501", "veri"]},
+        "SOLVER.STAGE2.BASE_LR": {"before": 1e-4, "now": 5e-4},
+    }
 
 
 def test_the_card(cli, hub, trained):

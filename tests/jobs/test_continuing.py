@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from svllreid import load_config
-from svllreid.errors import CheckpointError, ConfigError, EvaluationError, ImageError
+from svllreid.errors import CheckpointError, ConfigError, EvaluationError, ImageError, OutputError
 from svllreid.jobs.preparing import Options
+from svllreid.jobs.run_folder import RunFolder
 from svllreid.jobs.training import train
 
 ALLOW = Options(allow_config_change=True)
@@ -168,3 +169,74 @@ def test_the_best_checkpoint_is_chosen_on_the_named_test_sets(small_config, tmp_
     assert best["mAP"] == pytest.approx(sum(scored) / 2) and best["mAP"] >= sum(each) / 2
     for name in metrics["datasets"]:
         assert (tmp_path / "out" / name / "metrics.json").is_file()
+
+
+def test_a_stage_whose_state_is_gone_says_that_it_begins_anew(run, caplog):
+    folder, config = run
+    (folder / "state" / "stage2.pt").unlink()
+    with caplog.at_level("INFO", "svllreid"):
+        train(config({"SOLVER.STAGE2.MAX_EPOCHS": 3}), ALLOW)
+    (line,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert line.startswith(f"stage 2 begins anew, since there is no {folder / 'state' / 'stage2.pt'} to continue from")
+    assert str(folder / "tiny_1.pth") in line and "continues after" not in caplog.text
+
+
+def test_a_stage_says_after_which_epoch_it_continues(run, caplog):
+    _, config = run
+    with caplog.at_level("INFO", "svllreid"):
+        train(config({"SOLVER.STAGE2.MAX_EPOCHS": 3}), ALLOW)
+    assert "stage 2 continues after epoch 2\n" in caplog.text and "begins anew" not in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["{}", "[3]", "[", '"text"'])
+def test_a_damaged_record_of_changes_is_refused(run, damage):
+    folder, config = run
+    (folder / "config_changes.json").write_text(damage)
+    with pytest.raises(CheckpointError, match=r"config_changes\.json cannot be read .*restore or remove it"):
+        train(config({"SOLVER.STAGE2.MAX_EPOCHS": 3}), ALLOW)
+
+
+def test_checkpoints_of_a_longer_run_do_not_cost_those_of_this_one(run):
+    folder, config = run
+    shutil.copy(folder / "tiny_2.pth", folder / "tiny_9.pth")
+    train(config({"SOLVER.KEEP_LAST": 1}), Options(stage=2, fresh=True))
+    shutil.copy(folder / "tiny_2.pth", folder / "tiny_9.pth")
+    train(config({"SOLVER.STAGE2.MAX_EPOCHS": 3, "SOLVER.KEEP_LAST": 1}), ALLOW)
+    assert {file.name for file in folder.glob("tiny_[0-9]*.pth")} == {"tiny_3.pth", "tiny_9.pth"}
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(run, monkeypatch):
+    import svllreid.jobs.run_folder as module
+
+    folder, config = run
+    monkeypatch.setattr(module, "LOCK_SECONDS", 0.1)
+    before = (folder / "config.yml").read_text()
+    with RunFolder(folder, "tiny").locked(), pytest.raises(OutputError, match="another process is training in"):
+        train(config({"SOLVER.STAGE2.MAX_EPOCHS": 3}), ALLOW)
+    assert (folder / "config.yml").read_text() == before
+    train(config({"SOLVER.STAGE2.MAX_EPOCHS": 3}), ALLOW)
+
+
+@pytest.mark.parametrize("name", ["tiny_2.pth", "tiny_best.pth", "tiny_stage1_2.pth"])
+def test_the_weights_to_start_from_are_not_replaced(run, name):
+    folder, config = run
+    before = (folder / name).read_bytes()
+    with pytest.raises(ConfigError, match=rf"MODEL\.PRETRAINED .*{name} lies in OUTPUT_DIR .*give another OUTPUT_DIR"):
+        train(config({"MODEL.PRETRAINED": str(folder / name)}), Options(fresh=True))
+    assert (folder / name).read_bytes() == before
+
+
+def test_the_baseline_takes_no_prompts_and_has_no_stage_1(small_config, tmp_path, caplog):
+    config = small_config({"MODEL.USE_TEXT": False, "MODEL.USE_SSL_STAGE1": True, "OUTPUT_DIR": str(tmp_path / "out")})
+    with pytest.raises(ConfigError, match=r"--stage1-weights: the one-stage baseline .* has no prompts"):
+        train(config, Options(stage=2, stage1_weights=tmp_path / "any.pth"))
+    with caplog.at_level("INFO", "svllreid"):
+        train(config, Options(max_steps=1))
+    assert "MODEL.USE_SSL_STAGE1 has no effect" in caplog.text
+
+
+def test_a_stage_1_that_could_learn_nothing_is_refused(small_config, tmp_path):
+    config = small_config({"SOLVER.STAGE1.IMS_PER_BATCH": 1, "OUTPUT_DIR": str(tmp_path / "out")})
+    with pytest.raises(ConfigError, match=r"SOLVER\.STAGE1\.IMS_PER_BATCH 1: .* set at least 2, two for each process"):
+        train(config)
+    assert not (tmp_path / "out").exists()

@@ -14,8 +14,10 @@ import time
 import pytest
 import torch
 
+from svllreid import build_model
 from svllreid.cli.main import run
 from svllreid.errors import ConfigError, OutputError, TrainingError
+from svllreid.jobs.predicted_files import RunFiles
 from svllreid.jobs.preparing import Options
 from svllreid.jobs.run_folder import RunFolder
 from svllreid.jobs.training import train
@@ -371,19 +373,44 @@ def test_the_last_checkpoints_are_kept(tmp_path):
     for name in ("tiny_5", "tiny_10", "tiny_20", "tiny_best", "tiny_stage1_9"):
         for kind in ("pth", "json"):
             (tmp_path / f"{name}.{kind}").touch()
-    RunFolder(tmp_path, "tiny").keep_last(0)
+    RunFolder(tmp_path, "tiny").keep_last(0, epoch=20)
     assert len(list(tmp_path.iterdir())) == 10
-    RunFolder(tmp_path, "tiny").keep_last(2)
+    RunFolder(tmp_path, "tiny").keep_last(2, epoch=20)
     assert {file.stem for file in tmp_path.iterdir()} == {"tiny_10", "tiny_20", "tiny_best", "tiny_stage1_9"}
+
+
+def test_starting_over_removes_what_a_run_writes_and_nothing_else(tmp_path):
+    own = ["tiny_5", "tiny_best", "tiny_stage1_9"]
+    others = ["tiny_backup", "tiny_2nd", "tiny_5_good", "tiny_stage1_good", "tiny_05", "small_5"]
+    for name in own + others:
+        for kind in ("pth", "json"):
+            (tmp_path / f"{name}.{kind}").touch()
+    RunFolder(tmp_path, "tiny").clear((1, 2), logs=True, keep=None)
+    assert {file.stem for file in tmp_path.iterdir()} == set(others) and len(list(tmp_path.iterdir())) == 12
 
 
 def test_too_small_a_disk_is_noticed_at_once(small_config, tmp_path, monkeypatch):
     import svllreid.jobs.run_folder as module
 
     monkeypatch.setattr(module.shutil, "disk_usage", lambda place: type("Usage", (), {"free": 10**7}))
-    with pytest.raises(OutputError, match=r"needs about 0\.1 GB .*0\.0 GB free"):
+    with pytest.raises(OutputError, match=r"needs about 0\.2 GB .*0\.0 GB free"):
         train(small_config({"OUTPUT_DIR": str(tmp_path / "run")}))
     assert not (tmp_path / "run").exists()
+
+
+def test_space_is_needed_for_every_checkpoint_that_is_kept_and_not_there_yet(small_config, tmp_path, monkeypatch):
+    import svllreid.jobs.run_folder as module
+
+    common = {"SOLVER.STAGE2.MAX_EPOCHS": 50, "SOLVER.STAGE2.CHECKPOINT_PERIOD": 1}
+    model, folder = build_model(small_config(), num_classes=4), RunFolder(tmp_path, "tiny")
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda place: type("Usage", (), {"free": 4 * 10**8}))
+    folder.check_space(model, small_config({**common, "SOLVER.KEEP_LAST": 2}))
+    with pytest.raises(OutputError, match=r"needs about 1\.\d GB"):
+        folder.check_space(model, small_config(common))
+    for epoch in range(1, 46):
+        with folder.checkpoint(2, epoch).open("wb") as file:
+            file.truncate(RunFiles.of(model, small_config()).checkpoint)
+    folder.check_space(model, small_config(common))
 
 
 def test_what_stage_2_cannot_do_is_refused_before_stage_1(small_config, tmp_path):

@@ -54,6 +54,12 @@ def test_sizes_are_those_of_the_files(small_config):
     assert files.stages["stage 1"].state == 3 * 4 * model.prompt_learner.cls_ctx.numel()
     assert files.checkpoint == sum(v.numel() * v.element_size() for v in model.state_dict().values())
     assert files.best == 3
+    state, left = files.stages["stage 2"].state, files.left
+    kept = RunFiles.of(model, small_config({**settings, "SOLVER.KEEP_LAST": 1, "SOLVER.STAGE2.EVAL_PERIOD": 4}))
+    assert kept.left == left - kept.checkpoint and kept.written == files.written - kept.checkpoint
+    assert kept.best == 2  # after epochs 4 and 6
+    averaged = RunFiles.of(model, small_config({**settings, "SOLVER.STAGE2.EMA_DECAY": 0.9}))
+    assert averaged.stages["stage 2"].state == state * 4 // 3
     without = RunFiles.of(model, small_config({**settings, "MODEL.USE_TEXT": False}))
     assert list(without.stages) == ["stage 2"]
 

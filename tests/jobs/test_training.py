@@ -41,7 +41,7 @@ def test_files_of_a_run(finished):
         "scalars.csv",
         "state/image_features.safetensors",
     }
-    expected |= {f"state/{file}" for file in ("stage1.pt", "stage1.json", "stage2.pt", "stage2.json")}
+    expected |= {f"state/{file}" for file in ("lock", "stage1.pt", "stage1.json", "stage2.pt", "stage2.json")}
     expected |= {f"tiny_{end}.{kind}" for end in ("stage1_2", "2", "best") for kind in ("pth", "json")}
     assert expected == {name for name in names if not name.startswith("events.")}
     assert load_config(folder / "config.yml") == config
@@ -131,9 +131,10 @@ def test_a_finished_run_is_not_run_again(copied):
     config, folder, metrics = copied
     before = stamps(folder)
     (folder / "ranklist.png").unlink()
+    events = sorted(folder.glob("events.out.*"))
     again = train(config)
     assert stamps(folder) == before and not (folder / "ranklist.png").exists()
-    assert again == metrics
+    assert again == metrics and sorted(folder.glob("events.out.*")) == events
     assert "this run is complete; --fresh starts over" in (folder / "log.txt").read_text()
 
 

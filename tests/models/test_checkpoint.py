@@ -95,10 +95,16 @@ def test_another_backbone_is_named(published, small_config):
 
 
 def test_side_information_is_left_out_or_missing(published, small_config, caplog):
-    _, path = published
+    model_of_file, path = published
     with caplog.at_level("INFO", logger="svllreid"):
         model, _, _ = load_trained(path, small_config({"MODEL.SIE_CAMERA": False}))
     assert not hasattr(model, "cv_embed") and "its side information is left out" in caplog.text
+    caplog.clear()
+    save_checkpoint(path, model_of_file, CheckpointInfo(small_config().to_yaml_tree(), 7, 2, 1, [], 2, 1, ""))
+    with caplog.at_level("INFO", logger="svllreid"):
+        load_trained(path, small_config({"MODEL.SIE_CAMERA": False}))
+    assert "side information" not in caplog.text  # the command that switched it off says so
+    path.with_suffix(".json").unlink()
     bare = path.with_name("bare.pth")
     torch.save(
         {name: value for name, value in torch.load(path, weights_only=True).items() if "cv_embed" not in name}, bare
@@ -167,4 +173,25 @@ def test_broken_json_beside(published, small_config):
     _, path = published
     path.with_suffix(".json").write_text(json.dumps({"what": 1}))
     with pytest.raises(CheckpointError, match="restore or remove it"):
+        load_trained(path, small_config())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": {}},
+        {"config": []},
+        {"config": {"MODEL": {"NAME": "tiny"}, "DATASETS": []}},
+        {"pids": None},
+        {"pids": 3},
+        {"changes": {}},
+        {"changes": [3]},
+    ],
+)
+def test_a_json_beside_that_is_damaged_is_refused(published, small_config, change):
+    model, path = published
+    save_checkpoint(path, model, CheckpointInfo(small_config().to_yaml_tree(), 7, 2, 1, [], 2, 1, ""))
+    content = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({**content, **change}))
+    with pytest.raises(CheckpointError, match=r"which belongs to .*cannot be read: .*restore or remove it"):
         load_trained(path, small_config())

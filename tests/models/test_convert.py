@@ -101,3 +101,18 @@ def test_what_cannot_be_converted(clip_state, tmp_path):
         with pytest.raises((CheckpointError, OutputError), match=words):
             convert(str(weights), tmp_path / target, "ViT-B-16")
     assert not (tmp_path / "out.pt").exists() and (tmp_path / "there.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize("broken", ["_write", "write_json"])
+def test_what_could_not_be_written_whole_leaves_nothing(trained, tmp_path, monkeypatch, broken):
+    """Weights without their .json would be taken for those of a published model."""
+    path, _ = trained({})
+    (tmp_path / "out").mkdir()
+
+    def full(*_):
+        raise OutputError("no space left")
+
+    monkeypatch.setattr(f"svllreid.models.convert.{broken}", full)
+    with pytest.raises(OutputError, match="no space left"):
+        convert(str(path), tmp_path / "out" / "model.pth", "ViT-B-16")
+    assert not list((tmp_path / "out").iterdir())

@@ -117,3 +117,14 @@ def test_other_work_has_a_bar_while_it_lasts(console):
             assert (report.progress.tasks[-1].completed, report.progress.tasks[-1].total) == (2, 8)
             raise ValueError
         assert len(report.progress.tasks) == 1
+
+
+def test_a_log_that_cannot_be_written_is_reported(tmp_path):
+    (tmp_path / "log.txt").mkdir()
+    with (
+        pytest.raises(
+            OutputError, match=r"log\.txt could not be written: Is a directory; .*name another output folder"
+        ),
+        logging_to(tmp_path / "log.txt", Console()),
+    ):
+        pass

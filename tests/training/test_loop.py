@@ -10,7 +10,9 @@ import torch
 
 from svllreid.errors import CheckpointError, OutputError, TrainingError
 from svllreid.training.hooks import Hook
+from svllreid.training.meter import LossMeter
 from svllreid.training.state import StateFile, read_progress
+from svllreid.types import StepResult
 
 LONG = 60
 
@@ -50,6 +52,16 @@ def test_reports_come_every_log_period_and_at_the_end_with_means_since_the_last(
     assert run.report.epochs == [(1, 5, 0), (2, 5, 0)]
     assert run.report.ends == [(1, 5), (2, 5)]
     assert run.report.advanced == 10
+
+
+def test_images_are_counted_for_all_processes(stage, monkeypatch):
+    import svllreid.training.meter as module
+
+    monkeypatch.setattr(module, "num_processes", lambda: 3)
+    monkeypatch.setattr(module.time, "perf_counter", iter([10.0, 12.0]).__next__)
+    losses = LossMeter(stage([1]).plan, epoch=1, done=0)
+    losses.add(StepResult(torch.tensor(1.0), {}, num_images=4))
+    assert losses.read() == ({"loss": 1.0}, 3 * 4 / 2)
 
 
 def test_fewer_steps_on_request(stage):

@@ -78,7 +78,7 @@ def load_trained(path: str | Path, config: Config | None = None) -> tuple[SVLLRe
         model.side_rows = info.side_rows
     without = () if config.model.sie_camera or config.model.sie_view else ("cv_embed",)
     fit_checkpoint(model, state, str(path), skip=(*CLASSIFIERS, *TEXT, *HEADS, *without))
-    if without and "cv_embed" in state:
+    if without and "cv_embed" in state and info is None:  # otherwise whoever switched it off has said so
         logger.info("%s: its side information is left out (MODEL.SIE_CAMERA and MODEL.SIE_VIEW are false)", path)
     if "classifier.weight" in state:
         trained_on = f" of {info.config['DATASETS']['NAMES']}" if info is not None else ""

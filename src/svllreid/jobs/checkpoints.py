@@ -97,4 +97,4 @@ class PeriodicCheckpoints(Hook):
         if epoch % settings.checkpoint_period == 0 or epoch == settings.max_epochs:
             self.checkpoints.save(self.model, self.stage, epoch, folder.checkpoint(self.stage, epoch))
             if self.stage == 2:
-                folder.keep_last(config.solver.keep_last)
+                folder.keep_last(config.solver.keep_last, epoch)

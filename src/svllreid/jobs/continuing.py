@@ -113,6 +113,8 @@ def record_changes(file: Path, changes: Changes, at: Mapping[str, int]) -> list[
     if file.is_file():
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
+            if not (isinstance(record, list) and all(isinstance(change, dict) for change in record)):
+                raise ValueError("it is not a list of changes")
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{file} cannot be read ({error}); restore or remove it") from None
     if changes:

@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from svllreid.build import Encoder, entries
+from svllreid.build import Encoder
 from svllreid.embedding.contract import EmbeddingSpec
 from svllreid.errors import CheckpointError
 from svllreid.files import is_file, user_path, write_json, write_text
@@ -22,6 +22,8 @@ from svllreid.models.hub import CARD, DESCRIPTION, METRICS, WEIGHTS, check_acces
 
 # Keys whose values are places on the machine that trained.
 PLACES = ("DATASETS.ROOT_DIR", "DATASETS.VERI_VIEWS", "DATALOADER.CACHE_DIR", "TEST.WEIGHT", "OUTPUT_DIR")
+# Keys whose values may have a place in them beside a name.
+HALF_PLACES = ("DATASETS.NAMES", "DATASETS.TEST", "MODEL.PRETRAINED")
 
 
 @dataclass(frozen=True)
@@ -109,19 +111,34 @@ def _shareable(info: CheckpointInfo) -> CheckpointInfo:
         for part in sections:
             section = section.get(part, {})
         section.pop(name, None)
-    datasets, model = config.get("DATASETS", {}), config.get("MODEL", {})
-    for name in ("NAMES", "TEST"):
-        if name in datasets:
-            plain = [_without_place(entry) for entry in entries(datasets[name])]
-            datasets[name] = plain[0] if isinstance(datasets[name], str) and plain else plain
-    if isinstance(model.get("PRETRAINED"), str):
-        model["PRETRAINED"] = Path(model["PRETRAINED"]).name
+    for key in HALF_PLACES:
+        part, name = key.split(".")
+        if name in config.get(part, {}):
+            config[part][name] = _shareable_value(config[part][name])
     named = any(isinstance(pid, str) for pid in info.pids)
-    changes = [
-        {**change, "changed": {key: values for key, values in change.get("changed", {}).items() if key not in PLACES}}
-        for change in info.changes
-    ]
+    changes = [{**change, "changed": _shareable_changes(change.get("changed", {}))} for change in info.changes]
     return replace(info, config=config, changes=changes, pids=list(range(len(info.pids))) if named else info.pids)
+
+
+def _shareable_changes(changed: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Changed keys with their values before and now, without places on this machine."""
+    return {
+        key: {when: _shareable_value(value) if key in HALF_PLACES else value for when, value in values.items()}
+        for key, values in changed.items()
+        if key not in PLACES
+    }
+
+
+def _shareable_value(value: Any) -> Any:
+    """The name of a dataset or of weights, or a list of names, without their folders.
+
+    >>> _shareable_value(["market1501", "folder:/data/mine"]), _shareable_value("/data/ViT-B-16.pt")
+    (['market1501', 'folder'], 'ViT-B-16.pt')
+    """
+    if isinstance(value, str):
+        name = _without_place(value)
+        return Path(value).name if "/" in name else name
+    return [_shareable_value(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 
 def _without_place(entry: str) -> str:

@@ -25,7 +25,7 @@ class StageFiles:
 
     Args:
         epochs: of the stage; a state is saved after each.
-        state: bytes of a state: what is trained, and two moments of it.
+        state: bytes of a state: what is trained, two moments of it, and the average of the weights if one is kept.
         checkpoints: after how many of the epochs a checkpoint is written.
     """
 
@@ -59,11 +59,13 @@ class RunFiles:
         stages: of each stage, by its name.
         checkpoint: bytes of a checkpoint.
         best: how often the best checkpoint is written, at most.
+        removed: how many checkpoints of stage 2 are removed again, see SOLVER.KEEP_LAST.
     """
 
     stages: dict[str, StageFiles]
     checkpoint: int
     best: int
+    removed: int = 0
 
     @classmethod
     def of(cls, model: SVLLReID, config: Config) -> RunFiles:
@@ -80,9 +82,12 @@ class RunFiles:
         trained["stage 2"] = (solver.stage2, whole - size(("prompt_learner.", "text_encoder.")))
         stages = {}
         for name, (stage, weights) in trained.items():
-            due = {*range(stage.checkpoint_period, stage.max_epochs + 1, stage.checkpoint_period), stage.max_epochs}
-            stages[name] = StageFiles(stage.max_epochs, 3 * weights, len(due))
-        return cls(stages, whole, solver.stage2.max_epochs // solver.stage2.eval_period)
+            averages = 1 if isinstance(stage, Stage2) and stage.ema_decay else 0
+            due = _times(stage.checkpoint_period, stage.max_epochs)
+            stages[name] = StageFiles(stage.max_epochs, (3 + averages) * weights, due)
+        evaluations = _times(solver.stage2.eval_period, solver.stage2.max_epochs)
+        removed = max(0, stages["stage 2"].checkpoints - solver.keep_last) if solver.keep_last else 0
+        return cls(stages, whole, evaluations, removed)
 
     @property
     def largest_state(self) -> int:
@@ -97,12 +102,13 @@ class RunFiles:
 
     @property
     def left(self) -> int:
-        """Bytes of the files at the end: numbered checkpoints, the best one, and a state for each stage."""
-        return self.checkpoint * (self.numbered + 1) + sum(stage.state for stage in self.stages.values())
+        """Bytes of the files at the end: numbered checkpoints that are kept, the best one, a state for each stage."""
+        kept = self.numbered - self.removed + 1
+        return self.checkpoint * kept + sum(stage.state for stage in self.stages.values())
 
     @property
     def numbered(self) -> int:
-        """How many checkpoints are named after their epoch."""
+        """How many checkpoints that are named after their epoch are written."""
         return sum(stage.checkpoints for stage in self.stages.values())
 
     def waited(self, epoch_seconds: dict[str, float], copying: float, writing: float) -> float:
@@ -114,6 +120,11 @@ class RunFiles:
         """
         states = sum(stage.waited(epoch_seconds[name], copying, writing) for name, stage in self.stages.items())
         return states + self.checkpoint * (self.numbered + self.best) / writing
+
+
+def _times(period: int, epochs: int) -> int:
+    """How often something happens that is due every `period` epochs, and after the last one."""
+    return -(-epochs // period)
 
 
 def copied_per_second(device: torch.device) -> float:

@@ -10,6 +10,7 @@ from lightning.fabric import Fabric
 from svllreid import build
 from svllreid.config import Config
 from svllreid.errors import CheckpointError, ConfigError
+from svllreid.files import is_file, user_path
 from svllreid.jobs.continuing import Changes, changed_keys, check_continuable, check_prompts, refuse_changes
 from svllreid.jobs.preparing import (
     Options,
@@ -22,6 +23,7 @@ from svllreid.jobs.preparing import (
 from svllreid.jobs.run_folder import RunFolder, output_dir
 from svllreid.jobs.testing import TestSet, prepare_tests
 from svllreid.models.checkpoint import read_info
+from svllreid.runtime.gather import num_processes
 from svllreid.runtime.progress import LiveReport
 from svllreid.runtime.writers import check_wandb
 from svllreid.types import Splits
@@ -73,6 +75,10 @@ def prepare_run(config: Config, options: Options, report: LiveReport) -> Run:
     folder = RunFolder(output_dir(asked), asked.model.name)
     if options.stage1_weights and options.stage != 2:
         raise ConfigError("--stage1-weights names the prompts that stage 2 starts from; it goes with --stage 2")
+    if options.stage1_weights and not asked.model.use_text:
+        raise ConfigError(
+            "--stage1-weights: the one-stage baseline (MODEL.USE_TEXT false) has no prompts; leave the option out"
+        )
     changes = {} if options.fresh else changed_keys(folder.config, asked)
     if not options.allow_config_change:
         refuse_changes(folder.path, changes)
@@ -80,8 +86,12 @@ def prepare_run(config: Config, options: Options, report: LiveReport) -> Run:
     splits = load_splits(asked, options, report)
     data = build.TrainingData.of(splits.train, splits.side_rows, splits.origin)
     config, notes = without_unknown_sie(asked, splits)
+    if config.model.use_ssl_stage1 and not config.model.use_text:
+        notes.append("MODEL.USE_SSL_STAGE1 has no effect: the one-stage baseline (MODEL.USE_TEXT false) has no stage 1")
     stages = stages_to_run(config, options)
     todo = tuple(stage for stage in stages if options.fresh or not folder.is_finished(config, stage))
+    if todo:
+        check_start(folder, config)
     if not options.fresh:
         check_continuable(folder, config, stages, todo, changed=bool(changes))
         check_finished(folder, config, options, data, splits.name, set(stages) - set(todo))
@@ -90,6 +100,11 @@ def prepare_run(config: Config, options: Options, report: LiveReport) -> Run:
         named = load_test_splits(config, options, report)
     tests = prepare_tests(named, config, splits.origin, data.side_rows)
     build.build_test_transform(config)  # called for its check of the image sizes
+    if 1 in todo and config.solver.stage1.ims_per_batch < 2 * num_processes():
+        raise ConfigError(
+            f"SOLVER.STAGE1.IMS_PER_BATCH {config.solver.stage1.ims_per_batch}: stage 1 compares the images of a batch "
+            f"and learns nothing from one alone; set at least {2 * num_processes()}, two for each process"
+        )
     if 2 in stages:
         build.build_sampler(config, data)  # called for its check of the batch size
     if 2 in todo:
@@ -109,6 +124,21 @@ def stages_to_run(config: Config, options: Options) -> tuple[int, ...]:
     if options.stage == 1:
         raise ConfigError("--stage 1: the one-stage baseline (MODEL.USE_TEXT false) has no stage 1; leave --stage out")
     return (2,)
+
+
+def check_start(folder: RunFolder, config: Config) -> None:
+    """Check that the run does not start from a checkpoint that it would remove or replace itself.
+
+    Raises: ConfigError: MODEL.PRETRAINED is a checkpoint of a run in the same OUTPUT_DIR.
+    """
+    start = user_path(config.model.pretrained)
+    if is_file(start) and start.resolve() in {
+        file.resolve() for file in (*folder.numbered(1), *folder.numbered(2), folder.best)
+    }:
+        raise ConfigError(
+            f"MODEL.PRETRAINED {start} lies in OUTPUT_DIR and has a name of this run's own files, which would replace "
+            "it; give another OUTPUT_DIR"
+        )
 
 
 def check_finished(

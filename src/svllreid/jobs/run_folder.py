@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from torch import nn
 
 from svllreid.build import entries
 from svllreid.config import Config
 from svllreid.config.schema import Stage1, Stage2
 from svllreid.errors import OutputError
 from svllreid.files import user_path
+from svllreid.jobs.predicted_files import RunFiles
+from svllreid.models.reid import SVLLReID
 from svllreid.runtime.writers import check_folder
 from svllreid.training.state import read_progress
+
+LOCK_SECONDS = 15.0
 
 
 def output_dir(config: Config) -> Path:
@@ -99,38 +102,84 @@ class RunFolder:
             logs: whether the logs are removed too.
             keep: a checkpoint that is not removed, nor its .json.
         """
+        removed = []
         patterns = []
         if 1 in stages:
-            patterns += [f"{self.name}_stage1_*.pth", f"{self.name}_stage1_*.json"]
+            removed += self.numbered(1)
             patterns += ["state/stage1.*", "state/image_features.safetensors"]
         if 2 in stages:
-            patterns += [f"{self.name}_[0-9b]*.pth", f"{self.name}_[0-9b]*.json", "state/stage2.*"]
-            patterns += ["metrics.json", "queries.csv", "ranklist.png", "report.html"]
+            removed += [*self.numbered(2), self.best]
+            patterns += ["state/stage2.*", "metrics.json", "queries.csv", "ranklist.png", "report.html"]
         if logs:
             patterns += ["log.txt", "scalars.csv", "events.out.tfevents.*", "config_changes.json"]
+        removed += [file.with_suffix(".json") for file in removed]
+        removed += [file for pattern in patterns for file in self.path.glob(pattern)]
         kept = [] if keep is None else [keep.resolve(), keep.with_suffix(".json").resolve()]
-        for pattern in patterns:
-            for file in self.path.glob(pattern):
-                if file.resolve() not in kept:
-                    file.unlink()
+        for file in removed:
+            if file.resolve() not in kept:
+                file.unlink(missing_ok=True)
 
-    def keep_last(self, count: int) -> None:
-        """Remove all but the last `count` of stage 2's numbered checkpoints; 0 keeps all."""
-        numbered = sorted(
-            (int(match[1]), file)
-            for file in self.path.glob(f"{self.name}_*.pth")
-            if (match := re.fullmatch(rf"{re.escape(self.name)}_(\d+)\.pth", file.name))
-        )
-        for _, file in numbered[: max(0, len(numbered) - count)] if count else []:
+    def numbered(self, stage: int) -> list[Path]:
+        """The checkpoints of a stage that are named after their epochs, in the order of these.
+
+        Other files that a user keeps beside them, such as `tiny_backup.pth`, are not among them.
+        """
+        prefix = f"{self.name}_stage1_" if stage == 1 else f"{self.name}_"
+        epochs = [
+            int(match[1])
+            for file in (self.path.iterdir() if self.path.is_dir() else ())
+            if (match := re.fullmatch(rf"{re.escape(prefix)}([1-9]\d*)\.pth", file.name))
+        ]
+        return [self.checkpoint(stage, epoch) for epoch in sorted(epochs)]
+
+    def keep_last(self, count: int, epoch: int) -> None:
+        """Remove all but the last `count` of stage 2's numbered checkpoints up to an epoch; 0 keeps all.
+
+        Those of later epochs are of another run, and neither removed nor counted.
+        """
+        own = [self.checkpoint(2, number) for number in range(1, epoch + 1)]
+        numbered = [file for file in own if file.is_file()]
+        for file in numbered[: max(0, len(numbered) - count)] if count else []:
             file.unlink()
             file.with_suffix(".json").unlink(missing_ok=True)
 
-    def check_space(self, model: nn.Module) -> None:
-        """Check that the disk has space for three checkpoints and the saved state (weights and two moments).
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """A context in which no other process trains in the folder, which is made if it does not exist.
+
+        A killed process lets go of the folder; its loading processes, which end some seconds later, are waited for.
+
+        Raises: OutputError: another process is training in it.
+        """
+        from filelock import FileLock, Timeout
+
+        file = self.path / "state" / "lock"
+        lock = FileLock(file, thread_local=False)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout:
+            raise OutputError(
+                f"another process is training in {self.path}; wait until it has ended, or name another output folder",
+                settings=("output folder",),
+            ) from None
+        except (OSError, NotImplementedError):
+            pass  # no locks on this file system; a folder that cannot be written to is reported with its first file
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def check_space(self, model: SVLLReID, config: Config) -> None:
+        """Check that the disk has space for the checkpoints and states of the run that are not there yet.
 
         Raises: OutputError: it has not.
         """
-        needed = 6 * sum(value.numel() * value.element_size() for value in model.state_dict().values())
+        files = RunFiles.of(model, config)
+        there = [*self.numbered(1), *self.numbered(2), self.best, self.state(1), self.state(2)]
+        # A file is written beside the one that it replaces.
+        needed = files.left + max(files.largest_state, files.checkpoint)
+        needed -= sum(file.stat().st_size for file in there if file.is_file())
         place = self.path.resolve()
         while not place.exists():
             place = place.parent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from rich.console import Console
@@ -49,15 +49,16 @@ def train(config: Config, options: Options = Options(), console: Console | None 
     with logging_to(None, console), LiveReport(console) as report:
         run = prepare_run(config, options, report)
         model, origin = first_model(run)
-    changes, writers = open_folder(run, begins=model is not None)
-    run.fabric.barrier()  # until the first process has removed the files of an earlier run
-    log = run.folder.path / "log.txt" if run.fabric.is_global_zero else None
-    with logging_to(log, console), LiveReport(console, writers) as report:
-        log_start(run, model, origin)
-        metrics = train_stages(run, model, changes, report) if model is not None else {}
-        metrics = last_metrics(run, metrics, report)
-        end_process_group()
-        return metrics or None
+    with run.folder.locked() if run.fabric.is_global_zero else nullcontext():
+        changes, writers = open_folder(run, begins=model is not None)
+        run.fabric.barrier()  # until the first process has removed the files of an earlier run
+        log = run.folder.path / "log.txt" if run.fabric.is_global_zero else None
+        with logging_to(log, console), LiveReport(console, writers) as report:
+            log_start(run, model, origin)
+            metrics = train_stages(run, model, changes, report) if model is not None else {}
+            metrics = last_metrics(run, metrics, report)
+            end_process_group()
+            return metrics or None
 
 
 def first_model(run: Run) -> tuple[SVLLReID | None, str]:
@@ -76,7 +77,7 @@ def first_model(run: Run) -> tuple[SVLLReID | None, str]:
     foreign = run.options.stage1_weights is not None or run.options.allow_config_change
     model, origin = starting_model(run.config, run.data, run.splits.name, prompts, foreign=foreign)
     model = on_device(model, run.config, run.fabric)
-    run.folder.check_space(model)
+    run.folder.check_space(model, run.config)
     if 2 in run.todo:
         build.check_stage2(run.config, model)
     return model, origin
@@ -89,22 +90,24 @@ def open_folder(run: Run, *, begins: bool) -> tuple[Sequence[dict[str, Any]], li
 
     Args:
         run: the run.
-        begins: whether anything is trained; otherwise config.yml stays as it is.
-    Returns: the record of changed keys, and the writers; both are empty on the other processes.
+        begins: whether anything is trained; otherwise config.yml stays as it is, and there is nothing to record.
+    Returns: the record of changed keys, and the writers; both are empty on the other processes, and where nothing is
+        trained.
     """
     if not run.fabric.is_global_zero:
         return (), []
-    folder, changes = run.folder, list[dict[str, Any]]()
+    folder = run.folder
     if run.options.fresh:
         folder.clear(run.stages, logs=run.options.stage is None, keep=run.options.stage1_weights)
     for place in (folder.path, folder.path / "state"):
         remove_leftovers(place)
+    if not begins:
+        return (), []
     tree = run.asked.to_yaml_tree()
-    if begins:
-        progress = read_progress(folder.state(run.todo[0])) or TrainingProgress()
-        trained = {"stage": run.todo[0], "epochs": progress.epoch, "steps": progress.step}
-        changes = record_changes(folder.changes, run.changes, trained)
-        write_text(folder.config, dump_tree(tree))
+    progress = read_progress(folder.state(run.todo[0])) or TrainingProgress()
+    trained = {"stage": run.todo[0], "epochs": progress.epoch, "steps": progress.step}
+    changes = record_changes(folder.changes, run.changes, trained)
+    write_text(folder.config, dump_tree(tree))
     projects = {name: getattr(run.config.solver, name, "") for name in WRITERS}  # a key of the writer's name, if any
     return changes, open_writers(folder.path, projects, tree)
 
@@ -213,6 +216,7 @@ def log_start(run: Run, model: SVLLReID | None, origin: str) -> None:
         if run.changes:
             logger.info("nothing is left to train, so what has changed takes no effect: %s", ", ".join(run.changes))
         return
+    log_continuing(run)
     parameters = sum(p.numel() for p in model.image_encoder.parameters()) / 1e6
     logger.info(
         "%s: %d identities, %d images, %d cameras; %s with %.1f million vision parameters on %s",
@@ -224,3 +228,21 @@ def log_start(run: Run, model: SVLLReID | None, origin: str) -> None:
         parameters,
         run.fabric.device,
     )
+
+
+def log_continuing(run: Run) -> None:
+    """Log of each stage that is trained from where it continues, or that its earlier training is lost."""
+    for stage in run.todo:
+        state, checkpoints = run.folder.state(stage), run.folder.numbered(stage)
+        progress = read_progress(state)
+        if progress is not None:
+            step = f"step {progress.step} of epoch {progress.epoch + 1}" if progress.step else f"epoch {progress.epoch}"
+            logger.info("stage %d continues after %s", stage, step)
+        elif checkpoints:
+            logger.warning(
+                "stage %d begins anew, since there is no %s to continue from. %s stays until an epoch of the same "
+                "number replaces it",
+                stage,
+                state,
+                " and ".join(map(str, checkpoints)),
+            )

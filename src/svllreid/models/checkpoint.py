@@ -88,6 +88,14 @@ class CheckpointInfo:
                 raise ValueError(f"{name} {numbers} do not fit {rows} rows of side information")
         if not isinstance(self.listings, dict):
             raise ValueError(f"listings are no fingerprints by split: {self.listings!r}")
+        for section, key in (("MODEL", "NAME"), ("DATASETS", "NAMES")):
+            keys = self.config.get(section) if isinstance(self.config, dict) else None
+            if not (isinstance(keys, dict) and key in keys):
+                raise ValueError(f"config has no {section}.{key}, as the configuration of every run has")
+        if not isinstance(self.pids, list):
+            raise ValueError(f"pids are not a list of identities: {self.pids!r}")
+        if not (isinstance(self.changes, list) and all(isinstance(change, dict) for change in self.changes)):
+            raise ValueError(f"changes are not a list of changes: {self.changes!r}")
 
     @property
     def side_rows(self) -> SideRows:

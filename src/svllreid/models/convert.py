@@ -48,9 +48,13 @@ def convert(source: str, target: Path, name: str) -> str:
         kind = "CLIP's weights in OpenAI's layout"
     else:
         raise CheckpointError(f"{weights.path} holds neither a ReID checkpoint nor CLIP's weights, in no known layout")
-    _write(target, state)
     if about is not None:
-        write_json(description, about)
+        write_json(description, about)  # first: where the weights exist, so does what their shapes do not tell
+    try:
+        _write(target, state)
+    except BaseException:
+        description.unlink(missing_ok=True)
+        raise
     return kind
 
 

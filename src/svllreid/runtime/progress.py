@@ -38,12 +38,20 @@ def logging_to(file: Path | None, console: Console) -> Iterator[None]:
     Args:
         file: the log file; None: none.
         console: where lines are printed.
+    Raises: OutputError: the log file cannot be written to.
     """
     package = logging.getLogger("svllreid")
     handlers: list[logging.Handler] = [ConsoleHandler(console)]
     handlers[0].setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     if file is not None:
-        handlers.append(logging.FileHandler(file, encoding="utf-8", errors=UNENCODABLE))
+        try:
+            handlers.append(logging.FileHandler(file, encoding="utf-8", errors=UNENCODABLE))
+        except OSError as error:
+            raise OutputError(
+                f"{file} could not be written: {error.strerror or error}; make its folder writable, or name another "
+                "output folder",
+                settings=("output folder",),
+            ) from None
         handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = package.level
     package.setLevel(logging.INFO)

@@ -83,9 +83,9 @@ class StageRun:
         self.average = WeightAverage(trained, plan.ema_decay) if plan.ema_decay else None
         self.scaler = getattr(fabric.strategy.precision, "scaler", None)
         if saved is not None:
-            if saved[1]["scaler"] and self.scaler is not None:  # empty where the run had no mixed precision so far
+            if saved[1].get("scaler") and self.scaler is not None:  # empty where the run had no mixed precision so far
                 self.scaler.load_state_dict(saved[1]["scaler"])
-            if saved[1]["average"] and self.average is not None:
+            if saved[1].get("average") and self.average is not None:
                 self.average.load_state_dict(saved[1]["average"])
 
     def _restore(self, parts: dict[str, Any]) -> None:
@@ -107,7 +107,10 @@ class StageRun:
         optimizer = self.plan.optimizer
         groups = optimizer.state_dict()["param_groups"]
         if [group["names"] for group in groups] != [group["names"] for group in saved["param_groups"]]:
-            raise ValueError("its parameters are in other groups, so layer decay or sharding was changed")
+            raise ValueError(
+                "it trains other parameters or groups of them, so frozen blocks, layer decay, sharding or "
+                "self-supervision were changed"
+            )
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         optimizer.load_state_dict({**optimizer_state_like(saved, parameters), "param_groups": groups})
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from svllreid.errors import TrainingError
+from svllreid.runtime.gather import num_processes
 from svllreid.training.plan import StagePlan
 from svllreid.types import StepResult
 
@@ -63,13 +64,16 @@ class LossMeter:
         return values
 
     def read(self) -> tuple[dict[str, float], float]:
-        """The mean of each loss since the last call, by name, and the images per second."""
+        """The mean of each loss since the last call, by name, and the images per second.
+
+        The losses are those of this process. The images are counted for all processes, which train as many each.
+        """
         values, now = self.check(), time.perf_counter()
         self.first += len(values)
         self.count += len(values)
         total = values.sum(dim=0)
         self.sums = total if self.sums is None else self.sums + total
-        speed = self.images / (now - self.start)
+        speed = num_processes() * self.images / (now - self.start)
         self.pending, self.images, self.start = [], 0, now
         return dict(zip(self.names, (total / len(values)).tolist(), strict=True)), speed
 

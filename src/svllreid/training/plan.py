@@ -28,7 +28,7 @@ class Report(Protocol):
             step: number of steps that the stage has taken in all epochs.
             values: mean losses since the last call, gradient norm, and on a GPU the memory used (GB).
             lr: base learning rate.
-            images_per_second: mean since the last call.
+            images_per_second: mean since the last call, of all processes together.
         """
 
     def advance(self) -> None:
