@@ -146,10 +146,10 @@ def test_pixels_come_back_exactly():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"MODEL.SIE_CAMERA": False},
+        pytest.param({"MODEL.SIE_CAMERA": False}, marks=pytest.mark.slow),
         {"MODEL.SIE_VIEW": True},
         {"TEST.NECK_FEAT": "after", "TEST.FLIP": True, "TEST.FEAT_NORM": "no"},
-        {"SOLVER.PRECISION": "bf16-mixed"},
+        pytest.param({"SOLVER.PRECISION": "bf16-mixed"}, marks=pytest.mark.slow),
     ],
     ids=lambda settings: next(iter(settings)),
 )
@@ -376,6 +376,7 @@ os.kill(os.getpid(), signal.SIGINT)
 """
 
 
+@pytest.mark.slow
 def test_a_signal_arrives_after_a_model_was_freed_in_another_thread(written):
     command = [sys.executable, "-c", FREED_ELSEWHERE, written("openvino")]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
