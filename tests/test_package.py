@@ -1,11 +1,15 @@
 """What importing the package does and does not do, and that its distributions hold all it needs."""
 
+import ast
+import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -24,6 +28,30 @@ def test_public_names_are_there():
     assert set(svllreid.__all__) <= set(dir(svllreid))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = svllreid.nothing
+
+
+# Modules of libraries that another one, which is named, cannot do without, as the code catches their errors.
+COME_WITH = {"grpc": "pymilvus", "requests": "gdown"}
+
+
+def test_every_imported_library_is_named_in_the_project_file():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = [
+        *project["dependencies"],
+        *(one for extra in project["optional-dependencies"].values() for one in extra),
+    ]
+    named = {re.match(r"[\w-]+", one)[0].replace("_", "-").lower() for one in requirements}
+    modules = set()
+    for file in (ROOT / "src" / "svllreid").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            modules |= {name.partition(".")[0] for name in names}
+    others = modules - set(sys.stdlib_module_names) - {"svllreid"}
+    homes = importlib.metadata.packages_distributions()
+    for module in sorted(others):
+        distributions = {COME_WITH.get(module, name).replace("_", "-").lower() for name in homes.get(module, [module])}
+        assert distributions & named, module
 
 
 def test_import_is_light():
